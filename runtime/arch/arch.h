@@ -1,0 +1,31 @@
+/* What differs between processors.  One header for each, and a portable one; gc/ and runtime/ include
+ * only this file.
+ *
+ * Each supplies:
+ *   GCI_ENTRY(name, target)  at file scope: defines the public function NAME, which saves the registers that a
+ *       callee must preserve in a struct gci_frame on the stack and calls TARGET with NAME's (up to three) integer
+ *       arguments in place and the frame's address as the fourth.  Scanning from the frame to the stack's base
+ *       then sees the caller's registers and frames, and nothing of the library's own.
+ *   struct gci_side_masks, gci_side_masks64(side)  one bit of each kind for 64 consecutive side bytes.
+ */
+#ifndef CAIRN_RUNTIME_ARCH_ARCH_H
+#define CAIRN_RUNTIME_ARCH_ARCH_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+struct gci_frame; /* opaque: only its address matters */
+
+/* Bit i describes granule i. */
+struct gci_side_masks {
+    uint64_t start, end, mark;
+};
+
+#if defined(__x86_64__) && !defined(CAIRN_PORTABLE)
+#include "x86_64.h"
+#else
+#include "portable.h"
+#endif
+
+#endif

@@ -1,16 +1,309 @@
-CFLAGS ?= -O2 -g
-CC ?= gcc
-B := build
-WARN := -Wall -Wextra -Wshadow -Wmissing-prototypes -Wstrict-prototypes -Wvla
-LIBFLAGS := -std=gnu11 $(WARN) -Iinclude -I. -fvisibility=hidden -fPIC -DGC_BUILDING_LIBRARY -fno-strict-aliasing
-SRC := $(wildcard gc/*.c runtime/*.c)
+# Builds the library, the benchmark, the examples and the tests.  `make help` lists the targets.
+#
+# Everything that is built goes to $(B), so that several builds live side by side:
+#     make B=build-clang CC=clang
+# A change of the compiler or its flags is noticed (the file $(B)/flags) and rebuilds what it
+# concerns.
+
+VERSION   := 0.1.0
+SOVERSION := 0
+
+# ---- What may be set from outside ----------------------------------------------------------------
+
+B       := build
+PREFIX  := /usr/local
+DESTDIR :=
+CFLAGS  ?= -O2 -g
+ifeq ($(origin CC),default)
+CC      := gcc
+endif
+SANITIZE     :=
+TEST_OPTIONS :=
+DEMO_BYTES   := 200000000
+
+# ---- Flags ---------------------------------------------------------------------------------------
+
+WARN   := -Wall -Wextra -Wshadow -Wmissing-prototypes -Wstrict-prototypes -Wvla
+COMMON := -std=gnu11 $(WARN) -Iinclude -I. $(CPPFLAGS)
+LDLIBS := -lunwind -lpthread -ldl
+
+# A collector reads stacks that AddressSanitizer has poisoned, and handles SIGSEGV itself.  Fake
+# stacks would keep local variables where no collector looks for them.
+ifneq ($(SANITIZE),)
+COMMON += -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer \
+          -DGC_SANITIZE
+export ASAN_OPTIONS  := detect_stack_use_after_return=0:detect_leaks=0:handle_segv=0:$(ASAN_OPTIONS)
+export UBSAN_OPTIONS := print_stacktrace=1:$(UBSAN_OPTIONS)
+endif
+
+# Programs see the public headers as a user's program does; the library's own files see what is
+# internal.
+PROGFLAGS := $(COMMON)
+LIBFLAGS  := $(COMMON) -fvisibility=hidden -fPIC -DGC_BUILDING_LIBRARY -fno-strict-aliasing
+
+# ---- Default target ------------------------------------------------------------------------------
+
+.DELETE_ON_ERROR:
+.PHONY: all libraries examples
+all: libraries examples
+
+# ---- What the build depends on besides files -----------------------------------------------------
+
+SRC := $(sort $(wildcard gc/*.c runtime/*.c))
 OBJ := $(SRC:%.c=$(B)/obj/%.o)
-all: $(B)/lib/libcairn.a
-$(B)/obj/%.o: %.c
+
+# Two files that are written again only when their contents change: the compiler with its flags, and
+# the list of the library's sources.
+quote = '$(subst ','\'',$(1))'
+.PHONY: FORCE
+$(B)/flags: CONTENTS = $(CC) $(LIBFLAGS) $(CFLAGS) $(LDFLAGS) $(LDLIBS)
+$(B)/sources: CONTENTS = $(SRC)
+$(B)/flags $(B)/sources: FORCE
+	@mkdir -p $(@D)
+	@new=$@.$$$$; \
+	{ printf '%s\n' $(call quote,$(CONTENTS)); $(CC) --version 2>&1 | head -n 1; } >$$new; \
+	if cmp -s $$new $@; then rm -f $$new; else mv -f $$new $@; fi
+
+# ---- The library ---------------------------------------------------------------------------------
+
+STATIC_LIB := $(B)/lib/libcairn.a
+SHARED_LIB := $(B)/lib/libcairn.so.$(VERSION)
+
+libraries: $(STATIC_LIB) $(B)/lib/libcairn.so
+
+$(OBJ): $(B)/obj/%.o: %.c $(B)/flags
 	@mkdir -p $(@D)
 	$(CC) $(LIBFLAGS) $(CFLAGS) -MMD -MP -c $< -o $@
-$(B)/lib/libcairn.a: $(OBJ)
+
+$(STATIC_LIB): $(OBJ) $(B)/sources
 	@mkdir -p $(@D)
 	rm -f $@
 	ar rcs $@ $(OBJ)
--include $(OBJ:.o=.d)
+
+# A sanitizer's functions come from the program, so that only the plain library can be checked for
+# undefined symbols.
+$(SHARED_LIB): $(OBJ) $(B)/sources
+	@mkdir -p $(@D)
+	$(CC) -shared -Wl,-soname,libcairn.so.$(SOVERSION) $(if $(SANITIZE),,-Wl,-z,defs) -Wl,-z,now \
+	    $(COMMON) $(CFLAGS) $(LDFLAGS) $(OBJ) $(LDLIBS) -o $@
+
+$(B)/lib/libcairn.so.$(SOVERSION): $(SHARED_LIB)
+	ln -sf $(<F) $@
+
+$(B)/lib/libcairn.so: $(B)/lib/libcairn.so.$(SOVERSION)
+	ln -sf $(<F) $@
+
+# The shared library may export gc_* and nothing else.
+.PHONY: check-exports
+check-exports: $(B)/lib/libcairn.so
+	@nm -D --defined-only $(SHARED_LIB) | awk '$$3 !~ /^gc_/ { print "exported: " $$3; bad = 1 } \
+	    $$3 ~ /^gc_/ { n++ } END { if (!n) print "nothing is exported"; \
+	    else if (!bad) print n " symbols are exported, all of them gc_*"; exit bad || !n }'
+
+# ---- The benchmark -------------------------------------------------------------------------------
+
+# It has a makefile of its own: $(B)/cairn-bench and the target bench.  Other allocators are
+# measured as they are, so there is none with a sanitizer.
+ifneq ($(wildcard bench/bench.mk),)
+include bench/bench.mk
+$(BENCH_OBJECTS): $(B)/flags
+ifeq ($(SANITIZE),)
+all: $(B)/cairn-bench
+endif
+endif
+
+# ---- Examples ------------------------------------------------------------------------------------
+
+JSON_OBJ := $(patsubst %,$(B)/obj/examples/json/%.o,main parse query print)
+GENERATE_OBJ := $(B)/obj/examples/json/generate.o
+
+examples: $(B)/examples/json $(B)/examples/json-generate
+
+$(JSON_OBJ) $(GENERATE_OBJ): $(B)/obj/%.o: %.c $(B)/flags
+	@mkdir -p $(@D)
+	$(CC) $(PROGFLAGS) $(CFLAGS) -MMD -MP -c $< -o $@
+
+$(B)/examples/json: $(JSON_OBJ) $(STATIC_LIB)
+	@mkdir -p $(@D)
+	$(CC) $(PROGFLAGS) $(CFLAGS) $(LDFLAGS) $^ $(LDLIBS) -o $@
+
+$(B)/examples/json-generate: $(GENERATE_OBJ)
+	@mkdir -p $(@D)
+	$(CC) $(PROGFLAGS) $(CFLAGS) $(LDFLAGS) $^ -o $@
+
+# Made once and kept; the name says the size.
+BIG_JSON := $(B)/demo/generated-$(DEMO_BYTES).json
+$(BIG_JSON): | $(B)/examples/json-generate
+	@mkdir -p $(@D)
+	$(B)/examples/json-generate $(DEMO_BYTES) >$@.new
+	mv -f $@.new $@
+
+# What needs packages gets them first and then compiles in a make of its own, which may run in
+# parallel.
+.PHONY: demo run-demo
+demo: deps
+	+@$(MAKE) --no-print-directory run-demo
+
+run-demo: $(B)/examples/json $(BIG_JSON)
+	@sh examples/json/demo.sh $(B)/examples/json $(BIG_JSON)
+
+# ---- Tests ---------------------------------------------------------------------------------------
+
+# Each tests/test_NAME.c is a program, $(B)/tests/NAME.  Other files there are linked into every
+# one, apart from plugins, which tests load at run time.
+TEST_NAMES   := $(patsubst tests/test_%.c,%,$(sort $(wildcard tests/test_*.c)))
+TEST_PLUGINS := $(patsubst tests/%.c,$(B)/tests/%.so,$(sort $(wildcard tests/plugin*.c)))
+TEST_SHARED  := $(filter-out tests/test_%.c tests/plugin%.c,$(sort $(wildcard tests/*.c)))
+TEST_SHARED_OBJ := $(TEST_SHARED:%.c=$(B)/obj/%.o)
+TEST_OBJ     := $(TEST_NAMES:%=$(B)/obj/tests/test_%.o) $(TEST_SHARED_OBJ)
+TEST_BIN     := $(TEST_NAMES:%=$(B)/tests/%)
+
+# The tests of a build with SANITIZE=1.
+SANITIZE_TESTS := $(TEST_NAMES)
+TESTS_TO_RUN := $(if $(SANITIZE),$(SANITIZE_TESTS),$(TEST_NAMES))
+
+$(TEST_OBJ): $(B)/obj/%.o: %.c $(B)/flags
+	@mkdir -p $(@D)
+	$(CC) $(PROGFLAGS) -Itests $(CFLAGS) -MMD -MP -c $< -o $@
+
+$(TEST_BIN): $(B)/tests/%: $(B)/obj/tests/test_%.o $(TEST_SHARED_OBJ) $(STATIC_LIB)
+	@mkdir -p $(@D)
+	$(CC) $(PROGFLAGS) $(CFLAGS) $(LDFLAGS) $^ -lcmocka $(LDLIBS) -o $@
+
+$(TEST_PLUGINS): $(B)/tests/%.so: tests/%.c $(B)/flags
+	@mkdir -p $(@D)
+	$(CC) $(PROGFLAGS) $(CFLAGS) $(LDFLAGS) -fPIC -shared -MMD -MP -MF $(B)/obj/tests/$*.d $< -o $@
+$(TEST_PLUGINS): | $(B)/obj/tests
+$(B)/obj/tests:
+	@mkdir -p $@
+
+.PHONY: test tests run-test
+test: deps
+	+@$(MAKE) --no-print-directory run-test
+
+tests: $(TEST_BIN) $(TEST_PLUGINS)
+
+run-test: export CAIRN_TEST_PLUGIN := $(abspath $(B)/tests/plugin.so)
+run-test: export CAIRN_TEST_JSON := $(abspath $(B)/examples/json)
+run-test: export CAIRN_TEST_JSON_GENERATE := $(abspath $(B)/examples/json-generate)
+run-test: tests examples
+	@bash tests/run.sh $(TEST_OPTIONS) $(TESTS_TO_RUN:%=$(B)/tests/%) tests/json.sh
+
+# ---- Packages ------------------------------------------------------------------------------------
+
+DEPS := binutils iso-codes libc6-dev libcmocka-dev libgc-dev liblzma-dev libmimalloc-dev \
+        libunwind-dev make pkg-config
+CC_COMMAND := $(firstword $(CC))
+CC_PACKAGE := $(if $(filter cc,$(CC_COMMAND)),gcc,$(CC_COMMAND))
+
+# Quick and silent when all is there.
+.PHONY: deps
+deps:
+	@if ! command -v dpkg-query >/dev/null; then \
+	    echo "This is not Debian.  Needed are: $(CC_PACKAGE) $(DEPS)" >&2; exit 0; \
+	fi; \
+	there=" $$(dpkg-query -W -f '$${db:Status-Status}:$${Package} ' $(DEPS) 2>/dev/null)"; \
+	missing=; \
+	for package in $(DEPS); do \
+	    case "$$there" in *" installed:$$package "*) ;; *) missing="$$missing $$package";; esac; \
+	done; \
+	command -v $(CC_COMMAND) >/dev/null || missing=" $(CC_PACKAGE)$$missing"; \
+	if [ -z "$$missing" ]; then exit 0; fi; \
+	if [ "$$(id -u)" != 0 ]; then \
+	    echo "Some packages are missing.  Install them with:" >&2; \
+	    echo "    sudo apt-get install$$missing" >&2; exit 1; \
+	fi; \
+	echo "Installing:$$missing"; \
+	export DEBIAN_FRONTEND=noninteractive; \
+	apt-get update -q && apt-get install -q -y --no-install-recommends $$missing
+
+# ---- Installing ----------------------------------------------------------------------------------
+
+HEADERS := $(sort $(shell cd include && find cairn -name '*.h'))
+DOCS    := README.md LICENSE $(sort $(wildcard docs/*.md))
+
+TO_INCLUDE := $(DESTDIR)$(PREFIX)/include
+TO_LIB     := $(DESTDIR)$(PREFIX)/lib
+TO_DOC     := $(DESTDIR)$(PREFIX)/share/doc/cairn
+
+define PC_FILE
+prefix=$(PREFIX)
+includedir=$${prefix}/include
+libdir=$${prefix}/lib
+
+Name: cairn
+Description: A garbage-collected heap for C programs
+Version: $(VERSION)
+Cflags: -I$${includedir}
+Libs: -L$${libdir} -lcairn
+Libs.private: -lpthread -ldl
+Requires.private: libunwind
+endef
+export PC_FILE
+
+.PHONY: install uninstall
+install: libraries
+	@for header in $(HEADERS); do \
+	    install -D -m 644 "include/$$header" "$(TO_INCLUDE)/$$header" || exit 1; \
+	done
+	install -D -m 644 $(STATIC_LIB) $(TO_LIB)/libcairn.a
+	install -D -m 755 $(SHARED_LIB) $(TO_LIB)/libcairn.so.$(VERSION)
+	ln -sf libcairn.so.$(VERSION) $(TO_LIB)/libcairn.so.$(SOVERSION)
+	ln -sf libcairn.so.$(SOVERSION) $(TO_LIB)/libcairn.so
+	@mkdir -p $(TO_LIB)/pkgconfig
+	@printf '%s\n' "$$PC_FILE" >$(TO_LIB)/pkgconfig/cairn.pc
+	install -d $(TO_DOC)
+	install -m 644 $(DOCS) $(TO_DOC)
+	@if [ -z "$(DESTDIR)" ] && [ "$$(id -u)" = 0 ]; then ldconfig; fi
+
+uninstall:
+	rm -f $(HEADERS:%=$(TO_INCLUDE)/%)
+	rm -f $(TO_LIB)/libcairn.a $(TO_LIB)/libcairn.so $(TO_LIB)/libcairn.so.$(SOVERSION)
+	rm -f $(TO_LIB)/libcairn.so.$(VERSION) $(TO_LIB)/pkgconfig/cairn.pc
+	rm -f $(addprefix $(TO_DOC)/,$(notdir $(DOCS)))
+	@for dir in $(TO_DOC) $(TO_INCLUDE)/cairn; do \
+	    if [ -d $$dir ]; then find $$dir -depth -type d -empty -delete; fi; \
+	done
+	@if [ -z "$(DESTDIR)" ] && [ "$$(id -u)" = 0 ]; then ldconfig; fi
+
+# ---- Housekeeping --------------------------------------------------------------------------------
+
+C_FILES = $(shell find bench examples gc include runtime tests -name '*.[ch]' | sort)
+
+.PHONY: format format-check clean help
+format:
+	clang-format -i $(C_FILES)
+
+format-check:
+	clang-format --dry-run -Werror $(C_FILES)
+
+clean:
+	rm -rf $(B)
+
+define HELP
+make                 the libraries, the benchmark and the examples
+make deps            install the Debian packages that are missing (root), or say which
+make test            run all tests; TEST_OPTIONS=-v shows their output
+make demo            the JSON example at work, on real files and on a large one
+make bench           the benchmark, Cairn beside other allocators
+make check-exports   see that the shared library exports gc_* only
+make install         to PREFIX ($(PREFIX)), below DESTDIR if that is set
+make uninstall       the reverse
+make format          clang-format on every C file; format-check only looks
+make clean           remove $(B)
+
+CC=clang  CFLAGS=-O3  B=build-clang   another compiler, flags, directory for what is built
+SANITIZE=1                            with AddressSanitizer and UndefinedBehaviorSanitizer
+endef
+export HELP
+
+help:
+	@printf '%s\n' "$$HELP"
+
+# Two of these in one command must not compile the same files at the same time.
+ifneq ($(filter demo test,$(MAKECMDGOALS)),)
+.NOTPARALLEL:
+endif
+
+-include $(OBJ:.o=.d) $(JSON_OBJ:.o=.d) $(GENERATE_OBJ:.o=.d) $(TEST_OBJ:.o=.d)
+-include $(TEST_PLUGINS:$(B)/tests/%.so=$(B)/obj/tests/%.d)

@@ -247,10 +247,11 @@ GC_API void *gc_alloc_slow(size_t size) __attribute__((__malloc__, __alloc_size_
 GC_API void *gc_alloc_leaf_slow(size_t size)
     __attribute__((__malloc__, __alloc_size__(1), __cold__));
 
+#define GC_INLINE extern inline __attribute__((__gnu_inline__, __always_inline__))
+
 /* Takes SIZE bytes from BUFFER, or returns NULL.  The side byte that makes the object visible is written last,
  * so that a thread stopped in between has lost nothing and shown nothing (docs/memory.md, rule 6). */
-static inline __attribute__((__always_inline__)) void *gc_bump(
-    struct gc_buffer *buffer, size_t size) {
+GC_INLINE void *gc_bump(struct gc_buffer *buffer, size_t size) {
     uintptr_t start = buffer->cursor;
     size_t bytes = (size + (GC_GRANULE - 1)) & ~(size_t)(GC_GRANULE - 1);
     if (__builtin_expect(size - 1 >= GC_SMALL_MAX || bytes > buffer->limit - start, 0)) return NULL;
@@ -267,8 +268,6 @@ static inline __attribute__((__always_inline__)) void *gc_bump(
 }
 
 #if !defined(GC_NO_INLINE) && defined(__OPTIMIZE__)
-#define GC_INLINE extern inline __attribute__((__gnu_inline__, __always_inline__))
-
 GC_INLINE void *gc_alloc(size_t size) {
     void *p = gc_bump(&gc_buffers.ambiguous, size);
     return __builtin_expect(p != NULL, 1) ? p : gc_alloc_slow(size);
@@ -278,9 +277,8 @@ GC_INLINE void *gc_alloc_leaf(size_t size) {
     void *p = gc_bump(&gc_buffers.leaf, size);
     return __builtin_expect(p != NULL, 1) ? p : gc_alloc_leaf_slow(size);
 }
-
-#undef GC_INLINE
 #endif
+#undef GC_INLINE
 
 #ifdef __cplusplus
 }

@@ -5,7 +5,8 @@
  *   GCI_ENTRY(name, target)  at file scope: defines the public function NAME, which saves the registers that a
  *       callee must preserve in a struct gci_frame on the stack and calls TARGET with NAME's (up to three) integer
  *       arguments in place and the frame's address as the fourth.  Scanning from the frame to the stack's base
- *       then sees the caller's registers and frames, and nothing of the library's own.
+ *       then sees the caller's registers and frames, and nothing of the library's own.  TARGET is declared
+ *       before, with pointers and integers (or void for the result) as its types; a semicolon follows.
  *   struct gci_side_masks, gci_side_masks64(side)  one bit of each kind for 64 consecutive side bytes.
  */
 #ifndef CAIRN_RUNTIME_ARCH_ARCH_H
@@ -27,5 +28,15 @@ struct gci_side_masks {
 #else
 #include "portable.h"
 #endif
+
+/* Eight side bytes; byte i in bits 8i to 8i + 7. */
+static inline uint64_t gci_load8(const uint8_t *side) {
+    uint64_t bytes;
+    memcpy(&bytes, side, sizeof bytes);
+#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+    bytes = __builtin_bswap64(bytes);
+#endif
+    return bytes;
+}
 
 #endif

@@ -2,9 +2,11 @@
 #include <emmintrin.h>
 
 /* rbx, rbp and r12-r15 are all that a caller may keep in registers across a call; vector registers are the
- * caller's to save.  The frame pointer chain stays intact and the CFI lets unwinders through. */
+ * caller's to save.  The frame pointer chain stays intact and the CFI lets unwinders through.  The
+ * declaration keeps a compiler that sees no call of TARGET from dropping it. */
 #define GCI_ENTRY(name, target)                                                                    \
-    __asm__(".text\n"                                                                              \
+    extern __typeof__(target) target __attribute__((used));                                        \
+    __asm__(".pushsection .text\n"                                                                 \
             ".p2align 4\n"                                                                         \
             ".globl " #name "\n"                                                                   \
             ".type " #name ", @function\n" #name ":\n"                                             \
@@ -33,7 +35,8 @@
             "    .cfi_def_cfa %rsp, 8\n"                                                           \
             "    ret\n"                                                                            \
             "    .cfi_endproc\n"                                                                   \
-            ".size " #name ", . - " #name "\n")
+            ".size " #name ", . - " #name "\n"                                                     \
+            ".popsection\n")
 
 /* 64 side bytes at SIDE to three bit masks: 4 loads, 12 shifts, 12 movemasks. */
 static inline struct gci_side_masks gci_side_masks64(const uint8_t *side) {

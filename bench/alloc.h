@@ -1,0 +1,96 @@
+/* The allocation interface that the workloads are written against.
+ *
+ * Compiled once for each allocator, with exactly one of BENCH_CAIRN, BENCH_BOEHM, BENCH_MALLOC and
+ * BENCH_MIMALLOC defined.  Everything on the way to the allocator is inline, so that a workload
+ * costs what a program written for that allocator would cost.  bench_start() and bench_report()
+ * live in bench/allocators/. */
+#ifndef BENCH_ALLOC_H
+#define BENCH_ALLOC_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#if defined(BENCH_CAIRN) + defined(BENCH_BOEHM) + defined(BENCH_MALLOC) +                          \
+        defined(BENCH_MIMALLOC) !=                                                                 \
+    1
+#error "define exactly one of BENCH_CAIRN, BENCH_BOEHM, BENCH_MALLOC, BENCH_MIMALLOC"
+#endif
+
+/* BENCH_FREES: bench_free() does something.  A workload tests it before it walks a structure for no
+ * other reason than to free it. */
+#if defined(BENCH_CAIRN)
+#include <cairn/gc.h>
+#define BENCH_ALLOCATOR        "cairn"
+#define BENCH_FREES            0
+#define BENCH_TAKE(size)       gc_alloc(size)
+#define BENCH_TAKE_RAW(size)   gc_alloc(size)
+#define BENCH_TAKE_LEAF(size)  gc_alloc_leaf(size)
+#define BENCH_GIVE_BACK(block) ((void)(block))
+#elif defined(BENCH_BOEHM)
+#include <gc.h>
+#define BENCH_ALLOCATOR        "boehm"
+#define BENCH_FREES            0
+#define BENCH_TAKE(size)       GC_MALLOC(size)
+#define BENCH_TAKE_RAW(size)   GC_MALLOC(size)
+#define BENCH_TAKE_LEAF(size)  GC_MALLOC_ATOMIC(size)
+#define BENCH_GIVE_BACK(block) ((void)(block))
+#elif defined(BENCH_MALLOC)
+#include <stdlib.h>
+#define BENCH_ALLOCATOR        "malloc"
+#define BENCH_FREES            1
+#define BENCH_TAKE(size)       calloc(1, size)
+#define BENCH_TAKE_RAW(size)   malloc(size)
+#define BENCH_TAKE_LEAF(size)  malloc(size)
+#define BENCH_GIVE_BACK(block) free(block)
+#else
+#include <mimalloc.h>
+#define BENCH_ALLOCATOR        "mimalloc"
+#define BENCH_FREES            1
+#define BENCH_TAKE(size)       mi_calloc(1, size)
+#define BENCH_TAKE_RAW(size)   mi_malloc(size)
+#define BENCH_TAKE_LEAF(size)  mi_malloc(size)
+#define BENCH_GIVE_BACK(block) mi_free(block)
+#endif
+
+/* Says so and exits. */
+_Noreturn void bench_out_of_memory(size_t size);
+
+/* SIZE zeroed bytes that may hold pointers.  Never NULL. */
+static inline void *bench_alloc(size_t size) {
+    void *block = BENCH_TAKE(size);
+    if (__builtin_expect(block == NULL, 0)) bench_out_of_memory(size);
+    return block;
+}
+
+/* SIZE bytes that may hold pointers, of any content: the caller sets them at once.
+ * A program without a collector spares itself the zeroing here.  Never NULL. */
+static inline void *bench_alloc_raw(size_t size) {
+    void *block = BENCH_TAKE_RAW(size);
+    if (__builtin_expect(block == NULL, 0)) bench_out_of_memory(size);
+    return block;
+}
+
+/* SIZE bytes of any content that will hold no pointers.  Never NULL. */
+static inline void *bench_alloc_leaf(size_t size) {
+    void *block = BENCH_TAKE_LEAF(size);
+    if (__builtin_expect(block == NULL, 0)) bench_out_of_memory(size);
+    return block;
+}
+
+/* Called where a program without a collector frees; nothing with a collector. */
+static inline void bench_free(void *block) {
+    BENCH_GIVE_BACK(block);
+}
+
+/* What an allocator did in this process; all zero for one that doesn't collect. */
+struct bench_counters {
+    uint64_t minor, full; /* collections */
+    uint64_t pause_p50_ns, pause_p99_ns, pause_max_ns;
+};
+
+/* Before the first allocation. */
+void bench_start(void);
+/* After the last one. */
+void bench_report(struct bench_counters *counters);
+
+#endif /* BENCH_ALLOC_H */

@@ -1,0 +1,62 @@
+# The benchmark program: build/cairn-bench and one build/bench/bench-ALLOCATOR for each allocator.
+#
+# Included by the top Makefile, which defines B, CC, CFLAGS, WARN and the rule for the library.  A
+# workload is a file in bench/workloads/, an allocator a file in bench/allocators/ with its section
+# in bench/alloc.h, its lines below and its name in bench/driver/plan.c.  Allocators whose header
+# isn't installed are left out, and so is OCaml's program without ocamlopt.
+
+bench_has = $(shell printf '\043include <$(1)>\n' | $(CC) -E -x c - >/dev/null 2>&1 && echo $(2))
+BENCH_ALLOCATORS := cairn malloc $(call bench_has,gc.h,boehm) $(call bench_has,mimalloc.h,mimalloc)
+BENCH_OCAMLOPT := $(shell command -v ocamlopt 2>/dev/null)
+
+BENCH_DEFINE_cairn := -DBENCH_CAIRN
+BENCH_LIBS_cairn := -lunwind -lpthread -ldl
+BENCH_ARCHIVE_cairn := $(B)/lib/libcairn.a
+BENCH_DEFINE_boehm := -DBENCH_BOEHM
+BENCH_LIBS_boehm := -lgc
+BENCH_DEFINE_malloc := -DBENCH_MALLOC
+BENCH_DEFINE_mimalloc := -DBENCH_MIMALLOC
+BENCH_LIBS_mimalloc := -lmimalloc
+
+BENCH_FLAGS := -std=gnu11 $(WARN) -Iinclude -I.
+BENCH_SOURCES := bench/runner.c $(sort $(wildcard bench/workloads/*.c))
+BENCH_DRIVER_OBJECTS := $(patsubst bench/%.c,$(B)/bench/obj/%.o,$(wildcard bench/driver/*.c))
+BENCH_PROGRAMS := $(BENCH_ALLOCATORS:%=$(B)/bench/bench-%)
+BENCH_OBJECTS := $(BENCH_DRIVER_OBJECTS)
+
+# $(1): the allocator.
+define BENCH_RULES
+BENCH_OBJECTS_$(1) := $$(patsubst bench/%.c,$$(B)/bench/obj/$(1)/%.o,\
+    $$(BENCH_SOURCES) bench/allocators/$(1).c)
+BENCH_OBJECTS += $$(BENCH_OBJECTS_$(1))
+$$(B)/bench/obj/$(1)/%.o: bench/%.c
+	@mkdir -p $$(@D)
+	$$(CC) $$(BENCH_FLAGS) $$(CFLAGS) $$(BENCH_DEFINE_$(1)) -MMD -MP -c $$< -o $$@
+$$(B)/bench/bench-$(1): $$(BENCH_OBJECTS_$(1)) $$(BENCH_ARCHIVE_$(1))
+	@mkdir -p $$(@D)
+	$$(CC) $$(CFLAGS) $$(LDFLAGS) $$^ $$(BENCH_LIBS_$(1)) -o $$@
+endef
+$(foreach allocator,$(BENCH_ALLOCATORS),$(eval $(call BENCH_RULES,$(allocator))))
+
+# ocamlopt leaves its intermediate files beside the source, so it gets a copy.
+ifneq ($(BENCH_OCAMLOPT),)
+BENCH_PROGRAMS += $(B)/bench/bench-ocaml
+$(B)/bench/bench-ocaml: bench/ocaml/binary_trees.ml
+	@mkdir -p $(B)/bench/obj/ocaml
+	cp $< $(B)/bench/obj/ocaml/binary_trees.ml
+	cd $(B)/bench/obj/ocaml && $(BENCH_OCAMLOPT) -o bench-ocaml binary_trees.ml
+	mv $(B)/bench/obj/ocaml/bench-ocaml $@
+endif
+
+$(B)/bench/obj/driver/%.o: bench/driver/%.c
+	@mkdir -p $(@D)
+	$(CC) $(BENCH_FLAGS) $(CFLAGS) -MMD -MP -c $< -o $@
+$(B)/cairn-bench: $(BENCH_DRIVER_OBJECTS) | $(BENCH_PROGRAMS)
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) $(LDFLAGS) $(BENCH_DRIVER_OBJECTS) -lm -o $@
+
+.PHONY: bench
+bench: $(B)/cairn-bench $(BENCH_PROGRAMS)
+	$(B)/cairn-bench run all --runs 3 --json $(B)/bench.json
+
+-include $(BENCH_OBJECTS:.o=.d)

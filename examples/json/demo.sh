@@ -1,0 +1,62 @@
+#!/bin/sh
+# A tour of the json example.
+#
+#     demo.sh JSON-PROGRAM LARGE-FILE
+#
+# It stops at the first thing that goes wrong.
+set -eu
+
+json=$(realpath "$1")
+large=$2
+iso=/usr/share/iso-codes/json
+
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+
+say() { printf '\n== %s\n\n' "$1"; }
+
+# run ARGUMENT...: shows the command, then runs it.
+run() {
+    shown='$ json'
+    for argument in "$@"; do
+        case $argument in
+        *[!A-Za-z0-9_./:=,+-]*) shown="$shown '$argument'" ;;
+        *) shown="$shown $argument" ;;
+        esac
+    done
+    printf '%s\n' "$shown"
+    "$json" "$@"
+}
+
+say 'Real files, from the package iso-codes: one country, and the emirates of all countries'
+run --pretty -q '.3166-1[alpha_2="IS"]' $iso/iso_3166-1.json
+run --raw -q '.3166-2[type="Emirate"].name' $iso/iso_3166-2.json
+
+say 'How many names are there in all of these files, at whatever depth?'
+run --count -q ..name $iso/iso_*.json
+
+say 'A wrong document is refused with the place of the error'
+printf '{\n  "name": "Cairn",\n  "stones": [1, 2, 3,]\n}\n' >"$work/wrong.json"
+cat "$work/wrong.json"
+status=0
+(cd "$work" && run wrong.json 2>&1) || status=$?
+[ $status = 1 ]
+
+size=$(($(wc -c <"$large") / 1000000))
+say "A generated file of $size MB: what do all items of all orders cost?"
+echo 'Text and tree live on the managed heap, and the program frees nothing.  After the answer come'
+echo "the last lines of the collector's log (CAIRN_LOG=1) and what --stats says."
+echo
+export CAIRN_LOG=1
+run --stats --sum -q '.orders[*].items[*].price' "$large" 2>"$work/log" || {
+    cat "$work/log"
+    exit 1
+}
+unset CAIRN_LOG
+echo
+grep '^cairn: ' "$work/log" | tail -n 3
+echo
+grep -v '^cairn: ' "$work/log"
+
+say 'The same file parsed three times: each tree but the last becomes garbage, and makes room'
+run --stats --repeat 3 --count -q '.orders[*]' "$large" 2>&1

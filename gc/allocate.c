@@ -1,0 +1,346 @@
+/* The allocator.  Small objects are bump-allocated into holes: a block is claimed, its holes are the runs of granules
+ * that no live object covers, and the hole in use is zeroed a little ahead of the cursor so that the lines are in the
+ * first-level cache when the program writes them.  Objects of 1 to 8 KiB take cells of a size class, larger ones page
+ * runs.  Invariants: the block of an open buffer is claimed; [cursor, limit) is zero and so are its side bytes.
+ * Called by one thread for its own struct gci_thread. */
+#include "gc/allocate.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "gc/block.h"
+#include "gc/collect.h"
+#include "gc/large.h"
+#include "runtime/log.h"
+
+#define ZERO_AHEAD 4096u    /* bytes of a hole zeroed at a time: 1.5 % of a first-level cache's lines */
+#define OVERFLOW_MIN 256u   /* bytes; smaller objects skip to the next hole that fits */
+#define EASY_DENSITIES 5u   /* recycle blocks at most 5/8 full before taking fresh ones */
+
+/* Cell sizes: a 64 KiB block in n equal parts, n chosen so that neither rounding up to the next class nor the
+ * block's rest wastes more than 12.5 %. */
+static const uint16_t cell_bytes[GCI_CLASSES] = {1120, 1248, 1424, 1552, 1680, 1808, 2048, 2336,
+    2608, 2976, 3264, 3632, 4096, 4672, 5040, 5456, 5952, 6544, 7280, 8192};
+
+uint32_t gci_cell_bytes(unsigned size_class) { return cell_bytes[size_class]; }
+
+void gci_allocate_init(struct gc_heap *heap) {
+    unsigned size_class = 0;
+    for (unsigned g = 0; g <= GCI_CELL_MAX / GC_GRANULE; g++) {
+        if (g * GC_GRANULE > cell_bytes[size_class]) size_class++;
+        heap->class_of[g] = (uint8_t)size_class;
+    }
+}
+
+void gci_retire_buffers(struct gci_thread *thread) {
+    for (unsigned kind = 0; kind < GCI_KINDS; kind++) {
+        struct gci_bump *bump = &thread->bump[kind];
+        bump->buffer->cursor = bump->buffer->limit = bump->hole_end = 0;
+        bump->overflow = (struct gc_buffer){0, 0};
+        bump->block = GCI_NONE;
+        bump->freed_count = 0;
+        for (unsigned c = 0; c < GCI_CLASSES; c++) thread->cells[kind][c].block = GCI_NONE;
+    }
+}
+
+/* ---- Small objects -------------------------------------------------------------------------- */
+
+static void open_hole(struct gci_bump *bump, uintptr_t start, uintptr_t end, bool zeroed) {
+    bump->buffer->cursor = bump->buffer->limit = start;
+    bump->hole_end = end;
+    bump->zeroed = zeroed;
+}
+
+/* The next hole of the block being allocated into that has room for BYTES. */
+static bool next_hole(struct gc_heap *heap, struct gci_bump *bump, size_t bytes) {
+    if (bump->block == GCI_NONE) return false;
+    uint32_t at = bump->next_granule, need = (uint32_t)(bytes / GC_GRANULE);
+    while (at + need <= GCI_BLOCK_GRANULES) {
+        uint64_t free = ~bump->occupied[at / 64] >> at % 64;
+        if (free == 0) {
+            at = (at / 64 + 1) * 64;
+            continue;
+        }
+        uint32_t first = at + (uint32_t)__builtin_ctzll(free), end = first;
+        while (end < GCI_BLOCK_GRANULES) {
+            uint64_t used = bump->occupied[end / 64] >> end % 64;
+            if (used != 0) {
+                end += (uint32_t)__builtin_ctzll(used);
+                break;
+            }
+            end = (end / 64 + 1) * 64;
+        }
+        at = end;
+        if (end - first < need) continue;
+        bump->next_granule = end;
+        uintptr_t block = gci_block_address(&heap->arena, bump->block);
+        open_hole(bump, block + first * GC_GRANULE, block + end * GC_GRANULE, false);
+        return true;
+    }
+    return false;
+}
+
+/* A block from a list of bump blocks at densities from FIRST to before END, claimed. */
+static uint32_t recycle(
+    struct gc_heap *heap, struct gci_bump *bump, enum gci_kind kind, unsigned first, unsigned end) {
+    for (unsigned density = first; density < end; density++) {
+        uint32_t block = heap->lists[gci_list_of_bump(kind, density)];
+        if (block == GCI_NONE) continue;
+        if (heap->arena.tags[block] & GCI_TAG_CLOSED) gci_block_open(heap, block, 1);
+        gci_block_claim(heap, block, bump->occupied);
+        bump->recycled = true;
+        return block;
+    }
+    return GCI_NONE;
+}
+
+/* Gets a block to bump into: a free one; else one with room; else a fresh one; else one with little room. */
+static bool next_block(struct gc_heap *heap, struct gci_bump *bump, enum gci_kind kind) {
+    uint32_t block = gci_block_new(heap, GCI_USE_BUMP, kind, false);
+    bool empty = block != GCI_NONE;
+    if (!empty) block = recycle(heap, bump, kind, 0, EASY_DENSITIES);
+    if (block == GCI_NONE) {
+        block = gci_block_new(heap, GCI_USE_BUMP, kind, true);
+        empty = block != GCI_NONE;
+    }
+    if (block == GCI_NONE) block = recycle(heap, bump, kind, EASY_DENSITIES, GCI_DENSITIES);
+    if (block == GCI_NONE) return false;
+    bump->block = block;
+    bump->next_granule = 0;
+    if (empty) {
+        uintptr_t start = gci_block_address(&heap->arena, block);
+        open_hole(bump, start, start + GCI_BLOCK_BYTES, heap->arena.blocks[block].zeroed);
+        heap->arena.blocks[block].zeroed = false;
+        bump->next_granule = GCI_BLOCK_GRANULES;
+        bump->recycled = false;
+    } else {
+        open_hole(bump, 0, 0, false);
+    }
+    return true;
+}
+
+/* The most recently freed run, if it has room for BYTES. */
+static bool freed_hole(struct gci_bump *bump, size_t bytes) {
+    if (bump->freed_count == 0) return false;
+    struct gc_buffer *run = &bump->freed[bump->freed_count - 1];
+    if (run->limit - run->cursor < bytes) return false;
+    bump->freed_count--;
+    open_hole(bump, run->cursor, run->limit, false);
+    return true;
+}
+
+/* Bumps past holes that are too small, in a block of its own, so that the small ones aren't lost to smaller
+ * objects. */
+static void *bump_overflow(
+    struct gc_heap *heap, struct gci_bump *bump, enum gci_kind kind, size_t bytes) {
+    struct gc_buffer *overflow = &bump->overflow;
+    if (overflow->limit - overflow->cursor < bytes) {
+        uint32_t block = gci_block_new(heap, GCI_USE_BUMP, kind, false);
+        if (block == GCI_NONE) return NULL;
+        heap->arena.blocks[block].zeroed = false;
+        overflow->cursor = gci_block_address(&heap->arena, block);
+        overflow->limit = overflow->cursor + GCI_BLOCK_BYTES;
+    }
+    memset((void *)overflow->cursor, 0, bytes);
+    heap->allocated_since += bytes;
+    return gc_bump(overflow, bytes);
+}
+
+/* Makes [cursor, END) of the hole allocatable: zeroes some of it, and a little more. */
+static void zero_hole(struct gc_heap *heap, struct gci_bump *bump, uintptr_t end) {
+    struct gc_buffer *buffer = bump->buffer;
+    if (end <= buffer->limit) return;
+    uintptr_t ahead = buffer->limit + ZERO_AHEAD;
+    if (ahead > end && heap->options.stress == 0) end = ahead;
+    if (end > bump->hole_end) end = bump->hole_end;
+    if (!bump->zeroed) memset((void *)buffer->limit, 0, end - buffer->limit);
+    heap->allocated_since += end - buffer->limit;
+    buffer->limit = end;
+}
+
+static void *allocate_small(
+    struct gci_thread *thread, enum gci_kind kind, size_t bytes, size_t alignment) {
+    struct gc_heap *heap = thread->heap;
+    struct gci_bump *bump = &thread->bump[kind];
+    for (;;) {
+        uintptr_t start = (bump->buffer->cursor + alignment - 1) & ~(alignment - 1);
+        if (start <= bump->hole_end && bump->hole_end - start >= bytes) {
+            zero_hole(heap, bump, start + bytes);
+            bump->buffer->cursor = start;
+            return gc_bump(bump->buffer, bytes);
+        }
+        if (freed_hole(bump, bytes)) continue;
+        if (bump->block != GCI_NONE && bump->recycled && bytes >= OVERFLOW_MIN &&
+            alignment == GC_GRANULE) {
+            void *p = bump_overflow(heap, bump, kind, bytes);
+            if (p != NULL) return p;
+        }
+        if (next_hole(heap, bump, bytes)) continue;
+        gci_collect_if_due(heap);
+        if (!next_block(heap, bump, kind)) return NULL;
+    }
+}
+
+/* ---- Cells ---------------------------------------------------------------------------------- */
+
+/* The next free cell of the block in use, or 0. */
+static uintptr_t free_cell(struct gc_heap *heap, struct gci_cells *cells, uint32_t bytes) {
+    if (cells->block == GCI_NONE) return 0;
+    size_t first = gci_block_granule(cells->block);
+    uint32_t each = bytes / GC_GRANULE, count = (uint32_t)GCI_BLOCK_GRANULES / each;
+    while (cells->next < count) {
+        size_t granule = first + cells->next++ * each;
+        if (!(heap->arena.side[granule] & GCI_SIDE_START))
+            return gci_granule_address(&heap->arena, granule);
+    }
+    return 0;
+}
+
+/* Makes BLOCK, claimed, the one in use.  The one before goes on the list: it may have room still. */
+static void use_cell_block(struct gc_heap *heap, struct gci_cells *cells, uint32_t block) {
+    struct gci_arena *arena = &heap->arena;
+    if (cells->block == block) return;
+    if (arena->blocks[block].list != GCI_NO_LIST) gci_list_remove(heap, block);
+    if (cells->block != GCI_NONE && cells->next * cell_bytes[arena->blocks[block].size_class] <
+                                        GCI_BLOCK_BYTES)
+        gci_list_push(heap,
+            gci_list_of_cells(gci_tag_kind(arena->tags[block]), arena->blocks[block].size_class),
+            cells->block);
+    cells->block = block;
+    cells->next = 0;
+}
+
+static bool next_cell_block(
+    struct gc_heap *heap, struct gci_cells *cells, enum gci_kind kind, unsigned size_class) {
+    uint32_t block = heap->lists[gci_list_of_cells(kind, size_class)];
+    if (block != GCI_NONE) {
+        if (heap->arena.tags[block] & GCI_TAG_CLOSED) gci_block_open(heap, block, 1);
+        gci_block_claim(heap, block, NULL);
+    } else {
+        block = gci_block_new(heap, GCI_USE_CELLS, kind, true);
+        if (block == GCI_NONE) return false;
+        heap->arena.blocks[block].size_class = (uint8_t)size_class;
+    }
+    use_cell_block(heap, cells, block);
+    return true;
+}
+
+static void *allocate_cell(struct gci_thread *thread, enum gci_kind kind, size_t bytes) {
+    struct gc_heap *heap = thread->heap;
+    unsigned size_class = heap->class_of[bytes / GC_GRANULE];
+    struct gci_cells *cells = &thread->cells[kind][size_class];
+    uint32_t cell = cell_bytes[size_class];
+    uintptr_t start; /* of the cell */
+    while ((start = free_cell(heap, cells, cell)) == 0) {
+        gci_collect_if_due(heap);
+        if (!next_cell_block(heap, cells, kind, size_class)) return NULL;
+    }
+    if (!heap->arena.blocks[cells->block].zeroed) memset((void *)start, 0, cell);
+    heap->allocated_since += cell;
+    uint8_t *side = heap->arena.side + gci_address_granule(&heap->arena, start);
+    side[cell / GC_GRANULE - 1] = GCI_SIDE_END;
+    __atomic_signal_fence(__ATOMIC_SEQ_CST);
+    *side = GCI_SIDE_START;
+    return (void *)start;
+}
+
+/* ---- All sizes ------------------------------------------------------------------------------ */
+
+static void *try_allocate(
+    struct gci_thread *thread, enum gci_kind kind, size_t bytes, size_t alignment) {
+    if (bytes <= GC_SMALL_MAX && alignment <= GC_SMALL_MAX)
+        return allocate_small(thread, kind, bytes, alignment);
+    if (bytes <= GCI_CELL_MAX && alignment <= GC_GRANULE)
+        return allocate_cell(thread, kind, bytes);
+    gci_collect_if_due(thread->heap);
+    return gci_large_allocate(thread->heap, kind, bytes, alignment);
+}
+
+void *gci_allocate(
+    struct gci_thread *thread, enum gci_kind kind, size_t size, size_t alignment) {
+    struct gc_heap *heap = thread->heap;
+    if (size > PTRDIFF_MAX - GCI_BLOCK_BYTES) {
+        errno = ENOMEM;
+        return NULL;
+    }
+    size_t bytes = size == 0 ? GC_GRANULE : (size + GC_GRANULE - 1) & ~(size_t)(GC_GRANULE - 1);
+    if (alignment < GC_GRANULE) alignment = GC_GRANULE;
+    if (heap->options.stress > 0 && --heap->stress_countdown == 0) {
+        heap->stress_countdown = heap->options.stress;
+        gci_collect_stress(heap);
+    }
+    void *p = try_allocate(thread, kind, bytes, alignment);
+    for (unsigned attempt = 0; p == NULL && attempt < 2; attempt++) {
+        if (attempt == 1 &&
+            (heap->oom_handler == NULL || heap->oom_handler(size, heap->oom_data) == 0))
+            break;
+        if (!gci_collect(heap, GC_FULL, "memory is short")) break;
+        p = try_allocate(thread, kind, bytes, alignment);
+    }
+    if (p == NULL) errno = ENOMEM;
+    return p;
+}
+
+/* Does the object that ends at END touch the open hole's cursor? */
+static bool is_last(const struct gci_bump *bump, uintptr_t end) {
+    return bump->buffer->limit != 0 && bump->buffer->cursor == end;
+}
+
+void gci_deallocate(struct gci_thread *thread, gci_object object) {
+    struct gc_heap *heap = thread->heap;
+    struct gci_arena *arena = &heap->arena;
+    uint32_t block = gci_block_of(object.granule);
+    uint8_t tag = arena->tags[block];
+    if (gci_tag_use(tag) == GCI_USE_LARGE) {
+        gci_large_free(heap, object);
+        return;
+    }
+    size_t granules = gci_small_granules(arena->side, object.granule);
+    uintptr_t start = gci_granule_address(arena, object.granule);
+    uintptr_t end = start + granules * GC_GRANULE;
+    if (!(tag & GCI_TAG_YOUNG)) gci_block_claim(heap, block, NULL);
+    if (arena->side[object.granule] & GCI_SIDE_MARK) arena->live[block] -= (uint16_t)granules;
+    arena->side[object.granule + granules - 1] = 0;
+    arena->side[object.granule] = 0;
+    if (heap->options.poison) memset((void *)start, GCI_POISON, end - start);
+    if (gci_tag_use(tag) == GCI_USE_CELLS) {
+        struct gci_cells *cells =
+            &thread->cells[gci_tag_kind(tag)][arena->blocks[block].size_class];
+        uint32_t cell = (uint32_t)((object.granule - gci_block_granule(block)) / granules);
+        arena->blocks[block].zeroed = false;
+        use_cell_block(heap, cells, block);
+        if (cell < cells->next) cells->next = cell;
+        return;
+    }
+    struct gci_bump *bump = &thread->bump[gci_tag_kind(tag)];
+    if (is_last(bump, end)) {
+        memset((void *)start, 0, end - start);
+        bump->buffer->cursor = start;
+    } else if (bump->freed_count < GCI_FREED_RUNS) {
+        bump->freed[bump->freed_count++] = (struct gc_buffer){start, end};
+    }
+}
+
+bool gci_resize(struct gci_thread *thread, gci_object object, size_t bytes) {
+    struct gc_heap *heap = thread->heap;
+    struct gci_arena *arena = &heap->arena;
+    uint8_t tag = arena->tags[gci_block_of(object.granule)];
+    uint8_t *start = (uint8_t *)gci_granule_address(arena, object.granule);
+    size_t old = gci_object_bytes(heap, object);
+    if (bytes <= old) memset(start + bytes, 0, old - bytes);
+    if (gci_tag_use(tag) == GCI_USE_LARGE)
+        return bytes > GCI_CELL_MAX && gci_large_resize(heap, object, bytes);
+    if (bytes <= old) return bytes > old / 2 || old <= 64;
+    struct gci_bump *bump = &thread->bump[gci_tag_kind(tag)];
+    size_t more = ((bytes + GC_GRANULE - 1) & ~(size_t)(GC_GRANULE - 1)) - old;
+    if (bytes > GC_SMALL_MAX || !is_last(bump, (uintptr_t)start + old) ||
+        bump->hole_end - bump->buffer->cursor < more ||
+        arena->side[object.granule] & GCI_SIDE_MARK)
+        return false;
+    zero_hole(heap, bump, bump->buffer->cursor + more);
+    uint8_t *side = arena->side + object.granule;
+    side[(old + more) / GC_GRANULE - 1] = GCI_SIDE_END;
+    side[old / GC_GRANULE - 1] &= (uint8_t)~GCI_SIDE_END;
+    bump->buffer->cursor += more;
+    return true;
+}

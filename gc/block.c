@@ -1,0 +1,189 @@
+/* Blocks of small objects: what the side bytes say, and how a block goes from unswept to claimed.  Invariants: side
+ * bytes outside live objects are zero in a swept block; a block on a list is in use and not YOUNG.  Called by
+ * the allocator and the collector, never by two threads for one block. */
+#include "gc/block.h"
+
+#include <string.h>
+
+#include "gc/large.h"
+#include "runtime/log.h"
+
+bool gci_block_find(const struct gci_arena *arena, size_t granule, gci_object *object) {
+    const uint8_t *side = arena->side;
+    if (side[granule] & GCI_SIDE_START) {
+        object->granule = granule;
+        return true;
+    }
+    size_t first = granule & ~(size_t)(GCI_BLOCK_GRANULES - 1), at = granule & ~(size_t)7;
+    uint64_t keep = ((uint64_t)1 << 8 * (granule & 7)) - 1; /* only bytes before GRANULE */
+    for (;;) {
+        uint64_t edges = gci_load8(side + at) & 0x0303030303030303u & keep;
+        if (edges != 0) {
+            size_t found = at + (63u - (unsigned)__builtin_clzll(edges)) / 8;
+            object->granule = found;
+            return !(side[found] & GCI_SIDE_END);
+        }
+        if (at == first) return false;
+        at -= 8;
+        keep = ~(uint64_t)0;
+    }
+}
+
+bool gci_find(const struct gc_heap *heap, uintptr_t address, gci_object *object) {
+    const struct gci_arena *arena = &heap->arena;
+    if (address - arena->base >= gci_arena_used_bytes(arena)) return false;
+    size_t granule = gci_address_granule(arena, address);
+    uint8_t tag = arena->tags[gci_block_of(granule)];
+    switch (gci_tag_use(tag)) {
+    case GCI_USE_FREE: return false;
+    case GCI_USE_LARGE: return gci_large_find(arena, address - arena->base, object);
+    case GCI_USE_BUMP:
+    case GCI_USE_CELLS: break;
+    }
+    if (!gci_block_find(arena, granule, object)) return false;
+    return !(tag & GCI_TAG_UNSWEPT) || arena->side[object->granule] & GCI_SIDE_MARK;
+}
+
+size_t gci_object_bytes(const struct gc_heap *heap, gci_object object) {
+    const struct gci_arena *arena = &heap->arena;
+    if (gci_tag_use(arena->tags[gci_block_of(object.granule)]) == GCI_USE_LARGE)
+        return gci_large_bytes(arena, object);
+    return gci_small_granules(arena->side, object.granule) << GCI_GRANULE_SHIFT;
+}
+
+static inline uint64_t subtract(uint64_t a, uint64_t b, uint64_t *borrow) {
+    uint64_t partial = a - b, result = partial - *borrow;
+    *borrow = (a < b) | (partial < *borrow);
+    return result;
+}
+
+static inline uint64_t add(uint64_t a, uint64_t b, uint64_t *carry) {
+    uint64_t partial = a + b, result = partial + *carry;
+    *carry = (partial < a) | (result < partial);
+    return result;
+}
+
+/* The bits from each marked start to its end, for WORDS words, by arithmetic on the masks as long integers:
+ *   ends - starts                  has ones from each object's start to just before its end;
+ *   marked starts + that           carries through the marked ones, so that only their end bits appear;
+ *   2 * marked ends - marked starts  has ones from start to end of the marked.
+ * INSIDE: a marked object from before the range covers granule 0.  EDGES, if not NULL, receives all starts
+ * and ends. */
+static void cover_marked(
+    const uint8_t *side, unsigned words, bool inside, uint64_t *cover, uint64_t *edges) {
+    uint64_t borrow = 0, carry = 0, cover_borrow = 0, shifted = 0;
+    for (unsigned i = 0; i < words; i++) {
+        struct gci_side_masks m = gci_side_masks64(side + 64 * i);
+        if (edges != NULL) edges[i] = m.start | m.end;
+        uint64_t marked = m.start & m.mark;
+        if (i == 0 && inside) {
+            m.start |= 1;
+            marked |= 1;
+        }
+        uint64_t bodies = subtract(m.end, m.start, &borrow);
+        uint64_t ends = add(marked, bodies, &carry) & m.end;
+        cover[i] = subtract(ends << 1 | shifted, marked, &cover_borrow);
+        shifted = ends >> 63;
+    }
+}
+
+void gci_marked_cover(
+    const struct gci_arena *arena, size_t granule, unsigned words, uint64_t *cover) {
+    gci_object object;
+    bool inside = granule % GCI_BLOCK_GRANULES != 0 &&
+                  !(arena->side[granule] & GCI_SIDE_START) &&
+                  gci_block_find(arena, granule, &object) &&
+                  arena->side[object.granule] & GCI_SIDE_MARK;
+    cover_marked(arena->side + granule, words, inside, cover, NULL);
+}
+
+static void poison_uncovered(struct gci_arena *arena, uint32_t block, const uint64_t *cover) {
+    uint8_t *memory = (uint8_t *)gci_block_address(arena, block);
+    for (unsigned g = 0; g < GCI_BLOCK_GRANULES; g++)
+        if (!(cover[g / 64] >> g % 64 & 1)) memset(memory + g * GC_GRANULE, GCI_POISON, GC_GRANULE);
+}
+
+void gci_block_sweep(
+    struct gci_arena *arena, uint32_t block, bool poison, uint64_t cover[GCI_MASK_WORDS]) {
+    uint64_t own_cover[GCI_MASK_WORDS], edges[GCI_MASK_WORDS];
+    if (cover == NULL) cover = own_cover;
+    uint8_t *side = arena->side + gci_block_granule(block);
+    cover_marked(side, GCI_MASK_WORDS, false, cover, edges);
+    for (unsigned i = 0; i < GCI_MASK_WORDS; i++) {
+        if (cover[i] == 0) {
+            memset(side + 64 * i, 0, 64);
+            continue;
+        }
+        for (uint64_t stale = edges[i] & ~cover[i]; stale != 0; stale &= stale - 1)
+            side[64 * i + (unsigned)__builtin_ctzll(stale)] = 0;
+    }
+    if (poison) poison_uncovered(arena, block, cover);
+    arena->tags[block] &= (uint8_t)~GCI_TAG_UNSWEPT;
+}
+
+void gci_block_unmark(struct gci_arena *arena, uint32_t block) {
+    uint8_t *side = arena->side + gci_block_granule(block);
+    for (unsigned i = 0; i < GCI_BLOCK_GRANULES; i++) side[i] &= (uint8_t)~GCI_SIDE_MARK;
+    arena->live[block] = 0;
+}
+
+void gci_block_open(struct gc_heap *heap, uint32_t first, uint32_t length) {
+    gci_barrier_unprotect(heap->barrier, gci_block_address(&heap->arena, first),
+        (size_t)length << GCI_BLOCK_SHIFT);
+    for (uint32_t b = first; b < first + length; b++) {
+        heap->arena.tags[b] &= (uint8_t)~GCI_TAG_CLOSED;
+        heap->arena.blocks[b].passed_over = 0;
+        heap->arena.blocks[b].hot = 0;
+    }
+}
+
+void gci_block_claim(struct gc_heap *heap, uint32_t block, uint64_t cover[GCI_MASK_WORDS]) {
+    struct gci_arena *arena = &heap->arena;
+    if (arena->blocks[block].list != GCI_NO_LIST) gci_list_remove(heap, block);
+    if (cover != NULL || arena->tags[block] & GCI_TAG_UNSWEPT)
+        gci_block_sweep(arena, block, false, cover);
+    arena->tags[block] |= GCI_TAG_YOUNG;
+    arena->blocks[block].passed_over = 0;
+    arena->blocks[block].zeroed = false;
+}
+
+uint32_t gci_block_new(struct gc_heap *heap, enum gci_use use, enum gci_kind kind, bool grow) {
+    struct gci_arena *arena = &heap->arena;
+    uint32_t block = gci_arena_take(arena, grow);
+    if (block == GCI_NONE) return GCI_NONE;
+    if (arena->tags[block] & GCI_TAG_CLOSED) gci_block_open(heap, block, 1);
+    memset(arena->side + gci_block_granule(block), 0, GCI_BLOCK_GRANULES);
+    arena->live[block] = 0;
+    arena->tags[block] =
+        (uint8_t)(use | GCI_TAG_YOUNG | (kind == GCI_LEAF ? GCI_TAG_LEAF : 0));
+    return block;
+}
+
+unsigned gci_list_of_bump(enum gci_kind kind, unsigned density) {
+    return kind * (GCI_DENSITIES + GCI_CLASSES) + density;
+}
+
+unsigned gci_list_of_cells(enum gci_kind kind, unsigned size_class) {
+    return kind * (GCI_DENSITIES + GCI_CLASSES) + GCI_DENSITIES + size_class;
+}
+
+void gci_list_push(struct gc_heap *heap, unsigned list, uint32_t block) {
+    struct gci_block *blocks = heap->arena.blocks;
+    GCI_ASSERT(blocks[block].list == GCI_NO_LIST);
+    blocks[block].list = (uint8_t)list;
+    blocks[block].prev = GCI_NONE;
+    blocks[block].next = heap->lists[list];
+    if (blocks[block].next != GCI_NONE) blocks[blocks[block].next].prev = block;
+    heap->lists[list] = block;
+}
+
+void gci_list_remove(struct gc_heap *heap, uint32_t block) {
+    struct gci_block *blocks = heap->arena.blocks, *b = &blocks[block];
+    GCI_ASSERT(b->list < GCI_LISTS);
+    if (b->prev != GCI_NONE)
+        blocks[b->prev].next = b->next;
+    else
+        heap->lists[b->list] = b->next;
+    if (b->next != GCI_NONE) blocks[b->next].prev = b->prev;
+    b->list = GCI_NO_LIST;
+}

@@ -1,0 +1,150 @@
+/* Explains why an object is alive: a breadth-first search from the roots, remembering for each object the word that led
+ * to it, until the target is met; the path found is a shortest one.  Uses memory of its own from the system: 48 bytes
+ * and a hash slot for each object passed.  Called by gc_explain() in the program's thread, outside collections. */
+#include "gc/explain.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "gc/block.h"
+#include "runtime/log.h"
+#include "runtime/vm.h"
+
+struct step {
+    gci_object object;
+    const uintptr_t *word; /* that refers to it */
+    uint32_t from;         /* step whose object holds the word; GCI_NONE: a root */
+    enum gci_root_kind root;
+};
+
+struct search {
+    struct gc_heap *heap;
+    gci_object target;
+    struct step *steps; /* in the order found: also the queue */
+    uint32_t *slots;    /* hash of granule to step + 1; twice as many as steps */
+    uint32_t count, capacity;
+    uint32_t found;
+    bool failed;
+};
+
+static uint32_t slot_of(const struct search *s, gci_object object) {
+    uint64_t hash = (uint64_t)object.granule * 0x9e3779b97f4a7c15u;
+    uint32_t mask = 2 * s->capacity - 1, at = (uint32_t)(hash >> 32) & mask;
+    while (s->slots[at] != 0 && s->steps[s->slots[at] - 1].object.granule != object.granule)
+        at = (at + 1) & mask;
+    return at;
+}
+
+static void free_tables(struct search *s) {
+    if (s->steps != NULL) gci_vm_unmap(s->steps, s->capacity * (size_t)sizeof *s->steps);
+    if (s->slots != NULL) gci_vm_unmap(s->slots, 2 * (size_t)s->capacity * sizeof *s->slots);
+}
+
+static bool make_room(struct search *s) {
+    if (s->count < s->capacity) return true;
+    struct search bigger = *s;
+    bigger.capacity = s->capacity == 0 ? 1u << 14 : s->capacity * 2;
+    bigger.steps = NULL;
+    bigger.slots = NULL;
+    if (bigger.capacity < 1u << 31) bigger.steps = gci_vm_map(bigger.capacity * (size_t)sizeof *s->steps);
+    if (bigger.steps != NULL)
+        bigger.slots = gci_vm_map(2 * (size_t)bigger.capacity * sizeof *s->slots);
+    if (bigger.slots == NULL) {
+        free_tables(&bigger);
+        s->failed = true;
+        return false;
+    }
+    for (uint32_t i = 0; i < s->count; i++) {
+        bigger.steps[i] = s->steps[i];
+        bigger.slots[slot_of(&bigger, s->steps[i].object)] = i + 1;
+    }
+    free_tables(s);
+    *s = bigger;
+    return true;
+}
+
+static void meet(struct search *s, uintptr_t address, const uintptr_t *word, uint32_t from,
+    enum gci_root_kind root) {
+    gci_object object;
+    if (s->found != GCI_NONE || !gci_find(s->heap, address, &object) || !make_room(s)) return;
+    uint32_t slot = slot_of(s, object);
+    if (s->slots[slot] != 0) return;
+    s->steps[s->count] = (struct step){object, word, from, root};
+    s->slots[slot] = ++s->count;
+    if (object.granule == s->target.granule) s->found = s->count - 1;
+}
+
+static __attribute__((no_sanitize("address"))) void meet_words(struct search *s,
+    const uintptr_t *start, const uintptr_t *end, uint32_t from, enum gci_root_kind root) {
+    bool past_end = from == GCI_NONE || s->heap->options.one_past_end_in_heap;
+    for (const uintptr_t *w = start; w < end && s->found == GCI_NONE; w++) {
+        meet(s, *w, w, from, root);
+        if (past_end && *w % GC_GRANULE == 0) meet(s, *w - 1, w, from, root);
+    }
+}
+
+static void visit_root(
+    void *context, enum gci_root_kind kind, const uintptr_t *start, const uintptr_t *end) {
+    meet_words(context, start, end, GCI_NONE, kind);
+}
+
+static void print_root(const struct step *step) {
+    char place[256] = "";
+    switch (step->root) {
+    case GCI_ROOT_STACK: gci_describe_stack(step->word, place, sizeof place); break;
+    case GCI_ROOT_STATIC: gci_describe_static(step->word, place, sizeof place); break;
+    case GCI_ROOT_TLS: strcpy(place, "thread-local variable"); break;
+    case GCI_ROOT_RANGE: strcpy(place, "range given to gc_add_root"); break;
+    }
+    gci_print("  root: %s, at %p\n", place, (const void *)step->word);
+}
+
+static void print_path(const struct search *s, uint32_t at) {
+    const struct gci_arena *arena = &s->heap->arena;
+    uint32_t length = 0;
+    /* The steps point backwards: turn the path around by marking it with its successors. */
+    uint32_t next = GCI_NONE;
+    for (uint32_t i = at; i != GCI_NONE; length++) {
+        uint32_t from = s->steps[i].from;
+        s->steps[i].from = next;
+        next = i;
+        i = from;
+    }
+    print_root(&s->steps[next]);
+    for (uint32_t i = next, n = 0; i != GCI_NONE; i = s->steps[i].from, n++) {
+        if (n == 10 && length > 20) {
+            gci_print("  ... %u objects ...\n", length - 20);
+            for (; n < length - 10; n++) i = s->steps[i].from;
+        }
+        const struct step *step = &s->steps[i];
+        uintptr_t start = gci_granule_address(arena, step->object.granule);
+        uint8_t tag = arena->tags[gci_block_of(step->object.granule)];
+        gci_print("  -> %p, %zu bytes%s", (void *)start, gci_object_bytes(s->heap, step->object),
+            tag & GCI_TAG_LEAF ? ", leaf" : "");
+        if (step->from != GCI_NONE)
+            gci_print(", by its word at +%zu",
+                (size_t)((uintptr_t)s->steps[step->from].word - start));
+        gci_print("\n");
+    }
+}
+
+int gci_explain(struct gc_heap *heap, gci_object target) {
+    struct search s = {.heap = heap, .target = target, .found = GCI_NONE};
+    if (make_room(&s)) gci_visit_roots(heap, visit_root, &s);
+    for (uint32_t i = 0; i < s.count && s.found == GCI_NONE && !s.failed; i++) {
+        gci_object object = s.steps[i].object;
+        if (heap->arena.tags[gci_block_of(object.granule)] & GCI_TAG_LEAF) continue;
+        uintptr_t start = gci_granule_address(&heap->arena, object.granule);
+        meet_words(&s, (const uintptr_t *)start,
+            (const uintptr_t *)(start + gci_object_bytes(heap, object)), i, GCI_ROOT_RANGE);
+    }
+    void *address = (void *)gci_granule_address(&heap->arena, target.granule);
+    if (s.found != GCI_NONE) {
+        gci_print("cairn: the object at %p is kept alive by\n", address);
+        print_path(&s, s.found);
+    } else if (!s.failed) {
+        gci_print("cairn: nothing keeps the object at %p alive\n", address);
+    }
+    free_tables(&s);
+    return s.failed ? ENOMEM : s.found != GCI_NONE ? 0 : ESRCH;
+}

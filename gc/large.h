@@ -1,0 +1,41 @@
+/* The large spaces: objects beyond GCI_CELL_MAX, in page runs. */
+#ifndef CAIRN_GC_LARGE_H
+#define CAIRN_GC_LARGE_H
+
+#include "gc/arena.h"
+#include "gc/types.h"
+
+void gci_large_init(struct gc_heap *heap);
+
+/* Allocates a young, zeroed object of BYTES at a multiple of ALIGNMENT.  NULL if no run is long enough and none can be
+ * had.  Doesn't collect. */
+void *gci_large_allocate(
+    struct gc_heap *heap, enum gci_kind kind, size_t bytes, size_t alignment);
+
+/* Grows or shrinks the object at PAGE in place to BYTES; new bytes are zero.  False if it can't. */
+bool gci_large_resize(struct gc_heap *heap, gci_object object, size_t bytes);
+
+/* Frees one object now. */
+void gci_large_free(struct gc_heap *heap, gci_object object);
+
+/* Before a full collection: every large object becomes young and unmarked. */
+void gci_large_unmark(struct gc_heap *heap);
+
+/* After marking: frees unmarked young objects; the others become old. */
+void gci_large_sweep(struct gc_heap *heap);
+
+/* The object that contains the byte at OFFSET of the arena, in a LARGE block. */
+bool gci_large_find(const struct gci_arena *arena, uintptr_t offset, gci_object *object);
+
+static inline uint32_t gci_large_page(const struct gci_arena *arena, gci_object object) {
+    return (uint32_t)(object.granule >> (arena->page_shift - GCI_GRANULE_SHIFT));
+}
+
+static inline size_t gci_large_bytes(const struct gci_arena *arena, gci_object object) {
+    return (size_t)arena->pages[gci_large_page(arena, object)].pages << arena->page_shift;
+}
+
+/* Checks the page tables and lists; returns how many invariants are broken. */
+size_t gci_check_large(const struct gc_heap *heap);
+
+#endif

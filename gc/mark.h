@@ -1,0 +1,23 @@
+/* Marking: from roots and remembered words to everything young that they reach. */
+#ifndef CAIRN_GC_MARK_H
+#define CAIRN_GC_MARK_H
+
+#include "gc/types.h"
+
+void gci_mark_init(struct gc_heap *heap);
+
+/* Searches words for references to young objects; marks and pushes these.  ROOTS: a word at an object boundary
+ * holds the object before it too, whatever the option for heap words says. */
+void gci_mark_root_words(struct gci_marker *marker, gci_words words);
+void gci_mark_heap_words(struct gci_marker *marker, gci_words words);
+
+/* Searches what was pushed until nothing is left. */
+void gci_mark_drain(struct gci_marker *marker);
+
+/* Makes room on a full stack; false if the system or the option refuses it. */
+bool gci_mark_stack_grow(struct gci_mark_stack *stack);
+/* Goes back to the segment below; false if there is none. */
+bool gci_mark_stack_shrink(struct gci_mark_stack *stack);
+void gci_mark_stack_free(struct gci_mark_stack *stack);
+
+#endif

@@ -1,0 +1,164 @@
+/* The remembered set is not kept: it is what the barrier and the block tags say.  A pointer-bearing block is either
+ * open, and searched whole at every minor collection, or closed, and then only its dirty pages are.  Invariant (rule 1
+ * of docs/barrier.md): an old object that refers to a young one is in an open block or on a dirty page.
+ * Called by gc/collect.c with the world stopped. */
+#include "gc/remember.h"
+
+#include "gc/block.h"
+#include "gc/large.h"
+#include "gc/mark.h"
+
+#define HOT_AFTER 3u /* dirty collections in a row until a closed block is left open */
+
+/* Marks from the marked objects among WORDS * 64 granules at GRANULE, in one small-object block. */
+static void scan_small(struct gc_heap *heap, size_t granule, unsigned words) {
+    uint64_t cover[GCI_MASK_WORDS];
+    gci_marked_cover(&heap->arena, granule, words, cover);
+    const uintptr_t *base = (const uintptr_t *)gci_granule_address(&heap->arena, granule);
+    unsigned total = words * 64, at = 0;
+    while (at < total) {
+        uint64_t ones = cover[at / 64] >> at % 64;
+        if (ones == 0) {
+            at = (at / 64 + 1) * 64;
+            continue;
+        }
+        unsigned first = at + (unsigned)__builtin_ctzll(ones), end = first;
+        for (;;) { /* the run of ones from FIRST */
+            uint64_t zeros = ~cover[end / 64] >> end % 64;
+            if (zeros != 0) {
+                end += (unsigned)__builtin_ctzll(zeros);
+                break;
+            }
+            end = (end / 64 + 1) * 64;
+            if (end >= total) break;
+        }
+        const unsigned each = GC_GRANULE / sizeof *base;
+        gci_mark_heap_words(&heap->marker, (gci_words){base + first * each, base + end * each});
+        at = end;
+    }
+}
+
+/* Marks from the marked large objects on [START, START + BYTES), pages of one or more LARGE blocks. */
+static void scan_large(struct gc_heap *heap, uintptr_t start, size_t bytes) {
+    struct gci_arena *arena = &heap->arena;
+    uintptr_t end = start + bytes;
+    while (start < end) {
+        gci_object object;
+        uintptr_t stop = start + ((uintptr_t)1 << arena->page_shift);
+        if (gci_large_find(arena, start - arena->base, &object)) {
+            stop = gci_granule_address(arena, object.granule) + gci_large_bytes(arena, object);
+            if (stop > end) stop = end;
+            if (arena->side[object.granule] & GCI_SIDE_MARK)
+                gci_mark_heap_words(&heap->marker,
+                    (gci_words){(const uintptr_t *)start, (const uintptr_t *)stop});
+        }
+        start = stop;
+    }
+}
+
+/* Marks from the marked objects on a page-aligned range within one block. */
+static void scan_range(struct gc_heap *heap, uint32_t block, uintptr_t start, size_t bytes) {
+    if (gci_tag_use(heap->arena.tags[block]) == GCI_USE_LARGE)
+        scan_large(heap, start, bytes);
+    else if (heap->arena.live[block] > 0)
+        scan_small(heap, gci_address_granule(&heap->arena, start),
+            (unsigned)(bytes / (64 * GC_GRANULE)));
+}
+
+static void scan_block(struct gc_heap *heap, uint32_t block) {
+    scan_range(heap, block, gci_block_address(&heap->arena, block), GCI_BLOCK_BYTES);
+}
+
+/* A run of dirty pages, in one or more adjacent closed blocks. */
+static void visit_dirty(void *context, uintptr_t start, size_t bytes) {
+    struct gc_heap *heap = context;
+    struct gci_arena *arena = &heap->arena;
+    heap->dirty_now += bytes >> arena->page_shift;
+    while (bytes > 0) {
+        uint32_t block = gci_block_of(gci_address_granule(arena, start));
+        size_t piece = gci_block_address(arena, block) + GCI_BLOCK_BYTES - start;
+        if (piece > bytes) piece = bytes;
+        scan_range(heap, block, start, piece);
+        arena->blocks[block].dirty_pages += (uint8_t)(piece >> arena->page_shift);
+        start += piece;
+        bytes -= piece;
+    }
+}
+
+/* After a run of closed blocks was collected: opens those that are dirty time after time, where the faults cost more
+ * than searching the whole block does. */
+static void open_hot(struct gc_heap *heap, uint32_t first, uint32_t end) {
+    struct gci_arena *arena = &heap->arena;
+    unsigned most = 1u << (GCI_BLOCK_SHIFT - arena->page_shift) >> 1;
+    for (uint32_t b = first; b < end; b++) {
+        struct gci_block *block = &arena->blocks[b];
+        if (block->dirty_pages == 0) {
+            block->hot = 0;
+            continue;
+        }
+        bool hot = block->dirty_pages > most;
+        block->dirty_pages = 0;
+        block->hot = hot ? block->hot + 1 : 0;
+        if (block->hot >= HOT_AFTER) gci_block_open(heap, b, 1);
+    }
+}
+
+static uint32_t scan_closed(struct gc_heap *heap, uint32_t first) {
+    struct gci_arena *arena = &heap->arena;
+    uint32_t end = first + 1;
+    while (end < arena->frontier && gci_tag_scanned(arena->tags[end]) &&
+           arena->tags[end] & GCI_TAG_CLOSED)
+        end++;
+    uint64_t before = heap->dirty_now;
+    gci_barrier_collect(heap->barrier, gci_block_address(arena, first),
+        (size_t)(end - first) << GCI_BLOCK_SHIFT, visit_dirty, heap);
+    if (heap->dirty_now != before) open_hot(heap, first, end);
+    return end;
+}
+
+static void scan_open(struct gc_heap *heap, uint32_t block) {
+    uint64_t before = heap->marker.marked_objects;
+    scan_block(heap, block);
+    struct gci_block *b = &heap->arena.blocks[block];
+    if (heap->marker.marked_objects != before)
+        b->passed_over = 0;
+    else if (b->passed_over < UINT8_MAX)
+        b->passed_over++;
+}
+
+void gci_remember_scan(struct gc_heap *heap) {
+    struct gci_arena *arena = &heap->arena;
+    uint32_t b = 0;
+    while (b < arena->frontier) {
+        uint8_t tag = arena->tags[b];
+        if (!gci_tag_scanned(tag)) {
+            b++;
+        } else if (tag & GCI_TAG_CLOSED) {
+            b = scan_closed(heap, b);
+        } else {
+            scan_open(heap, b++);
+        }
+    }
+    heap->dirty_pages += heap->dirty_now;
+}
+
+void gci_remember_all_marked(struct gc_heap *heap) {
+    for (uint32_t b = 0; b < heap->arena.frontier; b++)
+        if (gci_tag_scanned(heap->arena.tags[b])) scan_block(heap, b);
+}
+
+void gci_remember_close(struct gc_heap *heap) {
+    struct gci_arena *arena = &heap->arena;
+    for (uint32_t b = 0; b < arena->frontier; b++) {
+        if (!(arena->tags[b] & GCI_TAG_CLOSING)) continue;
+        uint32_t end = b;
+        while (end < arena->frontier && arena->tags[end] & GCI_TAG_CLOSING) end++;
+        bool closed = gci_barrier_protect(heap->barrier, gci_block_address(arena, b),
+                          (size_t)(end - b) << GCI_BLOCK_SHIFT) == 0;
+        for (; b < end; b++) {
+            arena->tags[b] &= (uint8_t)~GCI_TAG_CLOSING;
+            if (closed) arena->tags[b] |= GCI_TAG_CLOSED;
+            arena->blocks[b].hot = 0;
+        }
+    }
+}

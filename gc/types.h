@@ -1,0 +1,300 @@
+/* All structures of the heap, and the words for them.
+ *
+ *   arena     the one reserved address range that all objects live in
+ *   block     64 KiB of the arena, at a multiple of 64 KiB; its tag byte says what it is used for
+ *   granule   16 bytes; described by one side byte in a table beside the arena
+ *   hole      a run of granules in a bump block that no live object covers
+ *   cell      one of the equal parts of a block of a size class (objects of 1 to 8 KiB)
+ *   page run  pages of a large space, free or one large object (beyond 8 KiB)
+ *   young     allocated since the last collection: started, unmarked, in a block tagged YOUNG
+ *   old       marked
+ *   dead      started, unmarked, in a block tagged UNSWEPT
+ *   claimed   (of a block) swept, tagged YOUNG, and ready to be allocated into
+ *   open      (of a block with old objects that hold pointers) not protected: a minor collection scans it whole
+ *   closed    protected: a minor collection scans its dirty pages
+ *
+ * Conservation: every block below the frontier is either in use (tag not FREE), in the pool, or in a free run of
+ * blocks; used_blocks + free_blocks == frontier. */
+#ifndef CAIRN_GC_TYPES_H
+#define CAIRN_GC_TYPES_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "cairn/gc.h"
+#include "runtime/arch/arch.h"
+#include "runtime/barrier.h"
+#include "runtime/roots.h"
+
+#define GCI_GRANULE_SHIFT 4u
+#define GCI_BLOCK_SHIFT 16u
+#define GCI_BLOCK_BYTES ((size_t)1 << GCI_BLOCK_SHIFT)
+#define GCI_BLOCK_GRANULES (1u << (GCI_BLOCK_SHIFT - GCI_GRANULE_SHIFT))
+#define GCI_MASK_WORDS (GCI_BLOCK_GRANULES / 64u)
+#define GCI_NONE UINT32_MAX /* no block, no page, no run */
+
+_Static_assert(GC_GRANULE == 1u << GCI_GRANULE_SHIFT, "granule size and shift");
+
+/* ---- Three things that must not be mixed ------------------------------------------------------ */
+
+/* An object, by the offset of its first granule in the arena, in granules. */
+typedef struct {
+    size_t granule;
+} gci_object;
+
+/* A word that may be a reference: the offset into the arena it would mean.  Only offsets below the arena's
+ * frontier are made into one. */
+typedef struct {
+    uintptr_t offset;
+} gci_ambiguous;
+
+/* A run of words to be searched. */
+typedef struct {
+    const uintptr_t *start;
+    const uintptr_t *end;
+} gci_words;
+
+/* ---- Side bytes and tags (docs/memory.md has the table of who writes which bit when) ---------- */
+
+#define GCI_SIDE_START GC_SIDE_START
+#define GCI_SIDE_END GC_SIDE_END
+#define GCI_SIDE_MARK 0x04u   /* in a START byte: live at the last collection that looked */
+#define GCI_SIDE_PINNED 0x08u /* in a START byte */
+
+#define GCI_POISON 0xfb /* what is freed is filled with it, under CAIRN_POISON */
+
+enum gci_use { GCI_USE_FREE, GCI_USE_BUMP, GCI_USE_CELLS, GCI_USE_LARGE };
+
+#define GCI_TAG_USE 0x03u     /* enum gci_use */
+#define GCI_TAG_LEAF 0x08u    /* its objects hold no pointers */
+#define GCI_TAG_YOUNG 0x10u   /* may hold young objects */
+#define GCI_TAG_UNSWEPT 0x20u /* unmarked objects are dead, their side bytes not cleared yet */
+#define GCI_TAG_CLOSED 0x40u  /* protected */
+#define GCI_TAG_CLOSING 0x80u /* to be protected at the end of this collection */
+
+/* A block that is not FREE and not LEAF holds words to scan. */
+enum gci_kind { GCI_AMBIGUOUS, GCI_LEAF, GCI_KINDS };
+
+/* ---- Free runs --------------------------------------------------------------------------------- */
+
+/* A node of the treap of free runs, at the run's first unit.  LENGTH has GCI_RUN_EDGE set in the first and last
+ * unit of each free run and nowhere else, so that neighbours find it. */
+struct gci_run_node {
+    uint32_t left, right;
+    uint32_t length;
+    uint32_t longest; /* longest run in this subtree */
+};
+
+#define GCI_RUN_EDGE 0x80000000u
+
+/* Free runs of units (blocks, or pages), placed by a fit.  gc/runs.c. */
+struct gci_runs {
+    struct gci_run_node *nodes; /* indexed by unit */
+    uint32_t root;
+    enum gc_fit fit;
+    uint64_t free_units;
+};
+
+/* ---- Tables beside the arena ------------------------------------------------------------------- */
+
+/* A reserved table, usable up to COMMITTED bytes. */
+struct gci_table {
+    uint8_t *base;
+    size_t reserved, committed;
+};
+
+/* What a block's tag leaves out.  Written by the allocator and the collector. */
+struct gci_block {
+    uint32_t next, prev;  /* on a list of blocks with room */
+    uint8_t list;         /* which list: index into gc_heap.lists, or GCI_NO_LIST */
+    uint8_t size_class;   /* of a CELLS block */
+    uint8_t passed_over;  /* while open: scans in a row that found no young object */
+    uint8_t hot;          /* while closed: collections in a row that found most of it dirty */
+    uint8_t hot_epoch;    /* the last of these, modulo 256 */
+    uint8_t dirty_pages;  /* in the running collection */
+    uint8_t resident;     /* memory may be behind it: not returned to the system */
+    uint8_t zeroed;       /* reads as zero: fresh from the system */
+};
+
+_Static_assert(sizeof(struct gci_block) == 16, "four to a cache line");
+
+/* A page of a large space.  Entries of body pages are never cleared: one is believed only if its head is an object
+ * long enough to cover it (gci_large_find). */
+struct gci_page {
+    uint32_t head;  /* first page of the object that this page belongs to */
+    uint32_t pages; /* first page only: length in pages; 0: not an object */
+    uint32_t next;  /* first page only: next on the young or the old list */
+};
+
+enum gci_table_name {
+    GCI_TABLE_SIDE,
+    GCI_TABLE_TAGS,
+    GCI_TABLE_LIVE,
+    GCI_TABLE_BLOCKS,
+    GCI_TABLE_BLOCK_RUNS,
+    GCI_TABLE_PAGES,
+    GCI_TABLE_AMBIGUOUS_RUNS, /* free pages of the large space of each kind */
+    GCI_TABLE_LEAF_RUNS,
+    GCI_TABLE_POOL,
+    GCI_TABLES
+};
+
+struct gci_arena {
+    uintptr_t base;
+    size_t reserved;    /* bytes */
+    size_t committed;   /* bytes from base */
+    uint32_t frontier;  /* blocks ever used; all below are described by the tables */
+    unsigned page_shift;
+    uint8_t *side;      /* indexed by granule of the arena */
+    uint8_t *tags;      /* indexed by block, as are the next three */
+    uint16_t *live;     /* marked granules in a BUMP or CELLS block */
+    struct gci_block *blocks;
+    struct gci_runs block_runs;
+    struct gci_page *pages; /* indexed by page of the arena */
+    uint32_t *pool;     /* free blocks, warmest last */
+    uint32_t pool_count;
+    uint32_t used_blocks, free_blocks;
+    uint32_t resident_blocks; /* used, or free and not returned to the system */
+    uint32_t block_limit;     /* resident_blocks stays at or below */
+    bool huge_pages;
+    struct gci_table tables[GCI_TABLES];
+};
+
+/* ---- Size classes ------------------------------------------------------------------------------ */
+
+#define GCI_CLASSES 20u
+#define GCI_CELL_MAX 8192u
+
+/* Lists of claimable blocks: bump blocks by how full they are, cell blocks by class; each for both kinds. */
+#define GCI_DENSITIES 8u
+#define GCI_LISTS (GCI_KINDS * (GCI_DENSITIES + GCI_CLASSES))
+#define GCI_NO_LIST 0xffu
+#define GCI_POOL_LIST 0xfeu /* a free block in the pool */
+
+_Static_assert(GCI_LISTS < GCI_POOL_LIST, "list numbers fit a byte");
+
+/* ---- Threads ------------------------------------------------------------------------------------ */
+
+#define GCI_FREED_RUNS 64u
+
+/* Bump allocation of one kind by one thread.  The buffer that inline code uses is a zeroed part of HOLE. */
+struct gci_bump {
+    struct gc_buffer *buffer; /* in the thread's gc_buffers */
+    uintptr_t hole_end;       /* [buffer->limit, hole_end) belongs to the hole and is not zeroed yet */
+    uint32_t block;           /* being allocated into, or GCI_NONE */
+    uint32_t next_granule;    /* of the block: where to look for its next hole */
+    bool zeroed;              /* the hole reads as zero */
+    bool recycled;            /* the block had live objects when it was claimed */
+    struct gc_buffer overflow; /* in a block of its own, for objects too big for the present hole; unzeroed */
+    uint64_t occupied[GCI_MASK_WORDS]; /* granules of the block that were live when it was claimed */
+    uint32_t freed_count;
+    struct gc_buffer freed[GCI_FREED_RUNS]; /* holes made by gc_free */
+};
+
+/* Allocation of cells of one class and kind. */
+struct gci_cells {
+    uint32_t block;
+    uint32_t next; /* first cell that may be free */
+};
+
+struct gci_thread {
+    struct gc_heap *heap;
+    const uintptr_t *stack_base;
+    const uintptr_t *scan_from; /* the frame of the library's entry; set by every entry that may collect */
+    uintptr_t held;             /* a root: what the library itself must keep across a collection */
+    struct gci_bump bump[GCI_KINDS];
+    struct gci_cells cells[GCI_KINDS][GCI_CLASSES];
+};
+
+/* ---- Marking ------------------------------------------------------------------------------------ */
+
+struct gci_mark_segment; /* gc/mark_stack.c */
+
+/* A stack of word runs, outside the heap. */
+struct gci_mark_stack {
+    gci_words *top, *base, *limit; /* in the segment in use */
+    struct gci_mark_segment *segment, *spare;
+    size_t bytes, bytes_limit;
+    bool overflowed; /* something marked was not pushed: the heap must be searched for it */
+};
+
+struct gci_marker {
+    struct gc_heap *heap;
+    struct gci_mark_stack stack;
+    uint64_t marked_granules; /* by this collection */
+    uint64_t marked_objects;
+    bool past_end_in_heap;
+};
+
+/* ---- Large objects ------------------------------------------------------------------------------ */
+
+/* One for each kind, so that leaf pages are never protected. */
+struct gci_large {
+    struct gci_runs runs; /* units: pages of the arena */
+    enum gci_kind kind;
+    uint32_t young, old; /* heads of lists of first pages */
+    uint64_t used_pages;
+};
+
+/* ---- Pauses, policy, the heap -------------------------------------------------------------------- */
+
+/* A histogram with 16 buckets an octave of nanoseconds: values to within 7 %. */
+#define GCI_HISTOGRAM_BUCKETS (16u * 44u)
+
+struct gci_histogram {
+    uint64_t count, total, max;
+    uint32_t buckets[GCI_HISTOGRAM_BUCKETS];
+};
+
+/* What decides when to collect what.  gc/policy.c. */
+struct gci_policy {
+    size_t nursery;           /* bytes to allocate until the next collection */
+    uint64_t full_threshold;  /* live bytes that call for a full collection */
+    uint64_t live_after_full;
+    int64_t external, external_after_full;
+    uint64_t last_end_ns;     /* when the last collection ended */
+    uint64_t last_full_ns;    /* pause of the last full collection; 0: none yet */
+    uint64_t recent_fixed_ns; /* moving averages over minor collections */
+    uint64_t recent_pause_ns;
+    uint64_t recent_mutator_ns;
+    bool full_next;
+    uint32_t surplus_least;   /* fewest free blocks beyond need in this window of collections */
+    uint32_t surplus_age;
+};
+
+struct gci_root_range {
+    const void *start;
+    size_t bytes;
+};
+
+struct gc_heap {
+    gc_options options;
+    struct gci_arena arena;
+    struct gci_barrier *barrier;
+    struct gci_large large[GCI_KINDS];
+    uint32_t lists[GCI_LISTS];
+    struct gci_thread *threads; /* one, until threads come */
+    struct gci_static_roots static_roots;
+    struct gci_root_range *ranges;
+    size_t range_count, range_capacity;
+    struct gci_marker marker;
+    struct gci_policy policy;
+    size_t limit; /* bytes; SIZE_MAX: none */
+    unsigned disabled;
+    bool collecting;
+    gc_oom_handler oom_handler;
+    void *oom_data;
+    uint32_t stress_countdown;
+    uint8_t class_of[GCI_CELL_MAX / GC_GRANULE + 1]; /* size class by granules; written at opening */
+
+    uint64_t allocated_since; /* bytes handed to buffers and objects since the last collection */
+    uint64_t allocated_total, allocated_large;
+    uint64_t live_bytes;
+    uint64_t promoted_bytes, dirty_pages, released_bytes;
+    uint64_t dirty_now; /* pages, in the running collection */
+    uint64_t open_blocks, closed_blocks;
+    struct gci_histogram minor_pauses, full_pauses;
+};
+
+#endif

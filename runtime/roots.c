@@ -1,0 +1,254 @@
+/* Static data, thread-local variables and the stack's base: see roots.h and docs/roots.md.  Owns the list of the loaded
+ * objects' writable segments, cut down to what can hold the program's references; the list is replaced as a whole,
+ * under the loader's lock, so whoever reads it sees one state of the loader.  Every range that leaves this file is
+ * word aligned and was readable a moment before.  Called by the collector at the start of a collection and when a
+ * thread attaches; only gci_stack_base() may call malloc. */
+#define _GNU_SOURCE
+#include "runtime/roots.h"
+
+#include <elf.h>
+#include <errno.h>
+#include <link.h>
+#include <pthread.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "cairn/gc.h"
+#include "runtime/globals.h"
+#include "runtime/vm.h"
+
+#ifndef MADV_POPULATE_READ
+#define MADV_POPULATE_READ 22 /* Linux 5.14 */
+#endif
+
+#define WORD sizeof(uintptr_t)
+
+struct gci_segment {
+    uintptr_t start, end;
+};
+
+static uintptr_t round_down(uintptr_t address, size_t unit) {
+    return address & ~(uintptr_t)(unit - 1);
+}
+
+static uintptr_t round_up(uintptr_t address, size_t unit) {
+    return round_down(address + (unit - 1), unit);
+}
+
+/* ---- Cutting holes into a range ------------------------------------------------------------- */
+
+#define MAX_HOLES 8
+
+/* What is left out of a range, sorted by address. */
+struct holes {
+    size_t count;
+    struct gci_segment at[MAX_HOLES];
+};
+
+/* A word that lies partly in a hole is in it.  A hole too many is no hole: scanning too much is safe. */
+static void add_hole(struct holes *holes, uintptr_t start, uintptr_t end) {
+    start = round_down(start, WORD);
+    end = round_up(end, WORD);
+    if (start >= end || holes->count == MAX_HOLES) return;
+    size_t i = holes->count++;
+    for (; i > 0 && holes->at[i - 1].start > start; i--) holes->at[i] = holes->at[i - 1];
+    holes->at[i] = (struct gci_segment){start, end};
+}
+
+typedef bool range_function(void *context, uintptr_t start, uintptr_t end);
+
+/* Calls EACH with what the holes leave of [start, end), in whole words, until it returns false. */
+static bool cut(uintptr_t start, uintptr_t end, const struct holes *holes, range_function *each,
+    void *context) {
+    start = round_up(start, WORD);
+    end = round_down(end, WORD);
+    for (size_t i = 0; i < holes->count && start < end; i++) {
+        const struct gci_segment *hole = &holes->at[i];
+        if (hole->end <= start || hole->start >= end) continue;
+        if (hole->start > start && !each(context, start, hole->start)) return false;
+        start = hole->end;
+    }
+    return start >= end || each(context, start, end);
+}
+
+/* ---- The list of segments ------------------------------------------------------------------- */
+
+/* What a walk over the loaded objects needs to build a list beside the one in force. */
+struct reading {
+    const struct gci_static_roots *old;
+    struct gci_static_roots fresh;
+    bool unchanged, out_of_memory;
+};
+
+static bool append(void *context, uintptr_t start, uintptr_t end) {
+    struct reading *reading = context;
+    struct gci_static_roots *fresh = &reading->fresh;
+    if (fresh->count == fresh->capacity) {
+        size_t page = gci_page_size();
+        size_t old_bytes = round_up(fresh->capacity * sizeof *fresh->segments, page);
+        size_t bytes = old_bytes ? 2 * old_bytes : page;
+        struct gci_segment *larger = gci_vm_map(bytes);
+        if (!larger) {
+            reading->out_of_memory = true;
+            return false;
+        }
+        if (old_bytes) {
+            memcpy(larger, fresh->segments, fresh->count * sizeof *larger);
+            gci_vm_unmap(fresh->segments, old_bytes);
+        }
+        fresh->segments = larger;
+        fresh->capacity = bytes / sizeof *larger;
+    }
+    fresh->segments[fresh->count++] = (struct gci_segment){start, end};
+    return true;
+}
+
+/* Returns nonzero to end the walk: at the first object if the loader has done nothing since the last reading. */
+static int read_object(struct dl_phdr_info *object, size_t size, void *context) {
+    struct reading *reading = context;
+    bool counts = size >= offsetof(struct dl_phdr_info, dlpi_subs) + sizeof object->dlpi_subs;
+    if (counts && reading->old->capacity && object->dlpi_adds == reading->old->adds &&
+        object->dlpi_subs == reading->old->subs) {
+        reading->unchanged = true;
+        return 1;
+    }
+    reading->fresh.adds = counts ? object->dlpi_adds : 0;
+    reading->fresh.subs = counts ? object->dlpi_subs : 0;
+
+    struct holes holes = {.count = 0};
+    add_hole(&holes, (uintptr_t)__start_cairn_data, (uintptr_t)__stop_cairn_data);
+    for (size_t i = 0; i < object->dlpi_phnum; i++) {
+        const ElfW(Phdr) *header = &object->dlpi_phdr[i];
+        if (header->p_type != PT_GNU_RELRO) continue;
+        uintptr_t start = object->dlpi_addr + header->p_vaddr;
+        add_hole(&holes, start, start + header->p_memsz);
+    }
+    for (size_t i = 0; i < object->dlpi_phnum; i++) {
+        const ElfW(Phdr) *header = &object->dlpi_phdr[i];
+        if (header->p_type != PT_LOAD || !(header->p_flags & PF_W)) continue;
+        uintptr_t start = object->dlpi_addr + header->p_vaddr;
+        if (!cut(start, start + header->p_memsz, &holes, append, reading)) return 1;
+    }
+    return 0;
+}
+
+int gci_static_roots_refresh(struct gci_static_roots *roots) {
+    struct reading reading = {.old = roots};
+    dl_iterate_phdr(read_object, &reading);
+    if (reading.unchanged) return 0;
+    if (reading.out_of_memory) {
+        gci_static_roots_clear(&reading.fresh);
+        return ENOMEM;
+    }
+    gci_static_roots_clear(roots);
+    *roots = reading.fresh;
+    return 0;
+}
+
+void gci_static_roots_clear(struct gci_static_roots *roots) {
+    size_t bytes = round_up(roots->capacity * sizeof *roots->segments, gci_page_size());
+    if (bytes) gci_vm_unmap(roots->segments, bytes);
+    *roots = (struct gci_static_roots){.segments = NULL};
+}
+
+/* ---- Only what can be read (docs/roots.md, rule 7) ------------------------------------------ */
+
+/* The kernel has no MADV_POPULATE_READ.  Written by whoever finds that out, at any time; only ever set. */
+static GCI_GLOBAL bool no_populate;
+
+/* The kernel copies the signal set from the page before it rejects the first argument, so that nothing is changed
+ * and EFAULT says that the page can't be read. */
+static bool page_is_readable(uintptr_t page) {
+    return syscall(SYS_rt_sigprocmask, ~0, page, NULL, 8) == 0 || errno != EFAULT;
+}
+
+static bool pages_are_readable(uintptr_t start, uintptr_t end, size_t page) {
+    start = round_down(start, page);
+    end = round_up(end, page);
+    if (no_populate) return false;
+    if (madvise((void *)start, end - start, MADV_POPULATE_READ) == 0) return true;
+    /* Refused altogether, or only for these pages: ask for one that is there. */
+    uintptr_t known = round_down((uintptr_t)&no_populate, page);
+    if (madvise((void *)known, page, MADV_POPULATE_READ) != 0) no_populate = true;
+    return false;
+}
+
+/* Visits the readable parts of the range: in one call for the range if all of it is, else asking page by page. */
+static void visit_readable(uintptr_t start, uintptr_t end, enum gci_root_kind kind,
+    gci_root_visitor *visit, void *context) {
+    size_t page = gci_page_size();
+    if (pages_are_readable(start, end, page)) {
+        visit(context, kind, (const uintptr_t *)start, (const uintptr_t *)end);
+        return;
+    }
+    uintptr_t run = start; /* [run, at) is readable */
+    for (uintptr_t at = start; at < end;) {
+        uintptr_t next = round_down(at, page) + page;
+        if (!page_is_readable(round_down(at, page))) {
+            if (run < at) visit(context, kind, (const uintptr_t *)run, (const uintptr_t *)at);
+            run = next;
+        }
+        at = next;
+    }
+    if (run < end) visit(context, kind, (const uintptr_t *)run, (const uintptr_t *)end);
+}
+
+void gci_static_roots_visit(
+    const struct gci_static_roots *roots, gci_root_visitor *visit, void *context) {
+    int saved_errno = errno;
+    for (size_t i = 0; i < roots->count; i++) {
+        const struct gci_segment *segment = &roots->segments[i];
+        visit_readable(segment->start, segment->end, GCI_ROOT_STATIC, visit, context);
+    }
+    errno = saved_errno;
+}
+
+/* ---- Thread-local variables ----------------------------------------------------------------- */
+
+struct tls_visit {
+    gci_root_visitor *visit;
+    void *context;
+};
+
+static bool visit_tls_range(void *context, uintptr_t start, uintptr_t end) {
+    struct tls_visit *visit = context;
+    visit->visit(visit->context, GCI_ROOT_TLS, (const uintptr_t *)start, (const uintptr_t *)end);
+    return true;
+}
+
+static int visit_tls_of_object(struct dl_phdr_info *object, size_t size, void *context) {
+    if (size < offsetof(struct dl_phdr_info, dlpi_tls_data) + sizeof object->dlpi_tls_data)
+        return 1;
+    /* NULL also for an object whose variables this thread hasn't touched: it has none yet. */
+    if (!object->dlpi_tls_data) return 0;
+    struct holes holes = {.count = 0};
+    add_hole(&holes, (uintptr_t)&gc_buffers, (uintptr_t)(&gc_buffers + 1));
+    for (size_t i = 0; i < object->dlpi_phnum; i++) {
+        const ElfW(Phdr) *header = &object->dlpi_phdr[i];
+        if (header->p_type != PT_TLS) continue;
+        uintptr_t start = (uintptr_t)object->dlpi_tls_data;
+        cut(start, start + header->p_memsz, &holes, visit_tls_range, context);
+    }
+    return 0;
+}
+
+void gci_tls_roots_visit(gci_root_visitor *visit, void *context) {
+    struct tls_visit tls = {visit, context};
+    dl_iterate_phdr(visit_tls_of_object, &tls);
+}
+
+/* ---- The stack ------------------------------------------------------------------------------ */
+
+const uintptr_t *gci_stack_base(void) {
+    pthread_attr_t attributes;
+    if (pthread_getattr_np(pthread_self(), &attributes) != 0) return NULL;
+    void *lowest = NULL;
+    size_t bytes = 0;
+    int error = pthread_attr_getstack(&attributes, &lowest, &bytes);
+    pthread_attr_destroy(&attributes);
+    if (error || !lowest) return NULL;
+    return (const uintptr_t *)round_down((uintptr_t)lowest + bytes, WORD);
+}

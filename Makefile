@@ -81,10 +81,13 @@ $(STATIC_LIB): $(OBJ) $(B)/sources
 	ar rcs $@ $(OBJ)
 
 # A sanitizer's functions come from the program, so that only the plain library can be checked for
-# undefined symbols.
+# undefined symbols.  The bounds of the library's own section of data (__start_*, __stop_*) are made
+# by the linker, which exports them unless a version script says otherwise.
 $(SHARED_LIB): $(OBJ) $(B)/sources
 	@mkdir -p $(@D)
+	@echo '{ local: __start_*; __stop_*; };' >$(@D)/local.map
 	$(CC) -shared -Wl,-soname,libcairn.so.$(SOVERSION) $(if $(SANITIZE),,-Wl,-z,defs) -Wl,-z,now \
+	    -Wl,--version-script=$(@D)/local.map \
 	    $(COMMON) $(CFLAGS) $(LDFLAGS) $(OBJ) $(LDLIBS) -o $@
 
 $(B)/lib/libcairn.so.$(SOVERSION): $(SHARED_LIB)

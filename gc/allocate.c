@@ -196,15 +196,14 @@ static uintptr_t free_cell(struct gc_heap *heap, struct gci_cells *cells, uint32
     return 0;
 }
 
-/* Makes BLOCK, claimed, the one in use.  The one before goes on the list: it may have room still. */
+/* Makes BLOCK, claimed, the one in use.  The one before goes on the list if it may have room still. */
 static void use_cell_block(struct gc_heap *heap, struct gci_cells *cells, uint32_t block) {
     struct gci_arena *arena = &heap->arena;
+    unsigned size_class = arena->blocks[block].size_class;
     if (cells->block == block) return;
     if (arena->blocks[block].list != GCI_NO_LIST) gci_list_remove(heap, block);
-    if (cells->block != GCI_NONE && cells->next * cell_bytes[arena->blocks[block].size_class] <
-                                        GCI_BLOCK_BYTES)
-        gci_list_push(heap,
-            gci_list_of_cells(gci_tag_kind(arena->tags[block]), arena->blocks[block].size_class),
+    if (cells->block != GCI_NONE && cells->next < GCI_BLOCK_BYTES / cell_bytes[size_class])
+        gci_list_push(heap, gci_list_of_cells(gci_tag_kind(arena->tags[block]), size_class),
             cells->block);
     cells->block = block;
     cells->next = 0;

@@ -1,7 +1,8 @@
-/* The write barrier's front: opens a barrier with the backend that was asked for or the best that works, and hands
- * every call on to it.  Owns struct gci_barrier and its page of fork words.  Called by gc/ (runtime/barrier.h).
- * Invariants: a backend is used only after it has proved, on a few pages of its own, that exactly the pages
- * written are reported (docs/barrier.md, rule 2); the kind in force is never AUTO. */
+/* The write barrier's front: opens a barrier with the backend that was asked for or the best
+ * that works, and hands every call on to it.  Owns struct gci_barrier and its page of fork
+ * words.  Called by gc/ (runtime/barrier.h). Invariants: a backend is used only after it has
+ * proved, on a few pages of its own, that exactly the pages written are reported
+ * (docs/barrier.md, rule 2); the kind in force is never AUTO. */
 #define _GNU_SOURCE
 #include "runtime/barrier_backend.h"
 
@@ -79,7 +80,8 @@ static bool kernel_writes(void *p) {
     return wrote;
 }
 
-/* Protects the trial's pages, some of them never touched, writes to some and expects exactly these, twice. */
+/* Protects the trial's pages, some of them never touched, writes to some and expects exactly
+ * these, twice. */
 static const char *run_trial(struct gci_barrier *trial) {
     size_t page = (size_t)1 << trial->page_shift;
     struct trial_dirt dirt = {trial->start, page, 0};
@@ -108,8 +110,8 @@ static const char *run_trial(struct gci_barrier *trial) {
     return NULL;
 }
 
-/* Opens BACKEND for a moment over some pages of our own and sees whether it keeps its promises.  Returns 0 or
- * an errno value, with barrier->refused_by set. */
+/* Opens BACKEND for a moment over some pages of our own and sees whether it keeps its promises.
+ * Returns 0 or an errno value, with barrier->refused_by set. */
 static int probe(struct gci_barrier *barrier, const struct gci_backend *backend) {
     struct gci_barrier trial = {
         .backend = backend,

@@ -1,9 +1,10 @@
-/* What the barrier's own files share: the structure behind runtime/barrier.h and the table of functions that each
- * backend supplies.  Included by runtime/barrier*.c and by the tests of the barrier, by nobody else.
+/* What the barrier's own files share: the structure behind runtime/barrier.h and the table of
+ * functions that each backend supplies.  Included by runtime/barrier*.c and by the tests of the
+ * barrier, by nobody else.
  *
- * A backend gets ranges that runtime/barrier.h promises: page aligned, inside the arena, committed, the world
- * stopped (prepare excepted).  It supplies the guarantees stated there and owns the part of the structure that
- * bears its name.  Rules: docs/barrier.md. */
+ * A backend gets ranges that runtime/barrier.h promises: page aligned, inside the arena,
+ * committed, the world stopped (prepare excepted).  It supplies the guarantees stated there and
+ * owns the part of the structure that bears its name.  Rules: docs/barrier.md. */
 #ifndef CAIRN_RUNTIME_BARRIER_BACKEND_H
 #define CAIRN_RUNTIME_BARRIER_BACKEND_H
 
@@ -75,18 +76,19 @@ static inline void gci_barrier_count(uint64_t *counter, uint64_t n) {
     __atomic_fetch_add(counter, n, __ATOMIC_RELAXED);
 }
 
-/* The first page in [page, end) whose byte has the bits WANTED among the bits of MASK (SAME) or has others
- * (!SAME); END if none.  Eight pages at a time. */
+/* The first page in [page, end) whose byte has the bits WANTED among the bits of MASK (SAME) or
+ * has others (!SAME); END if none.  Eight pages at a time. */
 size_t gci_pages_find(
     const uint8_t *pages, size_t page, size_t end, uint8_t mask, uint8_t wanted, bool same);
 
-/* Arms [first, end) of the mprotect tables with one system call.  What was not armed and clean before gets the WRITTEN
- * bit, and nothing loses it.  Returns 0 or an errno value: then no page of it is protected, or those that may be are
- * known as PROTECTED and open at their first fault; all are WRITTEN, if the tables reach that far at all
- * (mprotect.known). */
+/* Arms [first, end) of the mprotect tables with one system call.  What was not armed and clean
+ * before gets the WRITTEN bit, and nothing loses it.  Returns 0 or an errno value: then no page
+ * of it is protected, or those that may be are known as PROTECTED and open at their first fault;
+ * all are WRITTEN, if the tables reach that far at all (mprotect.known). */
 int gci_mprotect_arm(struct gci_barrier *barrier, size_t first, size_t end);
 
-/* Visits the runs of REPORTED pages in [first, end) and clears these bits, a run's before it is visited. */
+/* Visits the runs of REPORTED pages in [first, end) and clears these bits, a run's before it is
+ * visited. */
 void gci_mprotect_visit_reported(
     struct gci_barrier *barrier, size_t first, size_t end, gci_dirty_visitor *visit, void *context);
 

@@ -1,7 +1,8 @@
-/* Both page-protection backends at once, compared page by page: a test of the barriers and of the kernel, not for
- * production.  Owns the REPORTED bits of the mprotect tables.  Invariants: a page is armed in both or in neither;
- * what either found is reported to the collector.  Called through gci_backend_cross by barrier.c.  What counts as a
- * disagreement is docs/barrier.md, rule 10. */
+/* Both page-protection backends at once, compared page by page: a test of the barriers and of
+ * the kernel, not for production.  Owns the REPORTED bits of the mprotect tables.  Invariants: a
+ * page is armed in both or in neither; what either found is reported to the collector.  Called
+ * through gci_backend_cross by barrier.c.  What counts as a disagreement is docs/barrier.md,
+ * rule 10. */
 #include "runtime/barrier_backend.h"
 
 #include "runtime/log.h"
@@ -55,15 +56,16 @@ static void disagree(struct gci_barrier *barrier, size_t page, const char *misse
         (void *)(barrier->start + (page << barrier->page_shift)), missed_by);
 }
 
-/* Counts a disagreement about PAGE, if there is one.  A page that was not armed is WRITTEN by now. */
+/* Counts a disagreement about PAGE, if there is one.  A page that was not armed is WRITTEN by
+ * now. */
 static void compare(struct gci_barrier *barrier, size_t page, uint8_t state) {
     bool reported = (state & GCI_PAGE_REPORTED) != 0;
     if (reported && (state & GCI_PAGE_WRITTEN) == 0) disagree(barrier, page, "mprotect");
     if (!reported && (state & GCI_PAGE_FAULTED) != 0) disagree(barrier, page, "userfaultfd");
 }
 
-/* All pages are compared before the first is visited, so that what the visitor itself writes belongs to the next
- * collection in both backends. */
+/* All pages are compared before the first is visited, so that what the visitor itself writes
+ * belongs to the next collection in both backends. */
 static void cross_collect(struct gci_barrier *barrier, uintptr_t start, size_t bytes,
     gci_dirty_visitor *visit, void *context) {
     size_t first = (start - barrier->start) >> barrier->page_shift;

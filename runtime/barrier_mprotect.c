@@ -1,12 +1,13 @@
-/* The barrier on mprotect and SIGSEGV: armed pages are read-only, and the signal handler opens what is written to.
- * Owns barrier->mprotect (a byte for each page), the process's SIGSEGV handler while a barrier is open, and the list of
- * the barriers it serves.  Called through gci_backend_mprotect by barrier.c and barrier_cross.c, and by the kernel.
+/* The barrier on mprotect and SIGSEGV: armed pages are read-only, and the signal handler opens what
+ * is written to. Owns barrier->mprotect (a byte for each page), the process's SIGSEGV handler while
+ * a barrier is open, and the list of the barriers it serves.  Called through gci_backend_mprotect
+ * by barrier.c and barrier_cross.c, and by the kernel.
  *
- * Invariants: a page that is read-only has its PROTECTED bit set (the reverse may fail to hold, and costs nothing);
- * `runs` is the number of maximal runs of PROTECTED pages, so that the barrier costs at most 2 * runs mappings;
- * an armed page that isn't PROTECTED, or is WRITTEN, is dirty.  While the program runs, bits change under the lock
- * and with all signals blocked, so no thread is ever stopped between the two halves of a change
- * (docs/barrier.md, rules 4 to 7). */
+ * Invariants: a page that is read-only has its PROTECTED bit set (the reverse may fail to hold,
+ * and costs nothing); `runs` is the number of maximal runs of PROTECTED pages, so that the
+ * barrier costs at most 2 * runs mappings; an armed page that isn't PROTECTED, or is WRITTEN, is
+ * dirty.  While the program runs, bits change under the lock and with all signals blocked, so no
+ * thread is ever stopped between the two halves of a change (docs/barrier.md, rules 4 to 7). */
 #define _GNU_SOURCE
 #include "runtime/barrier_backend.h"
 
@@ -34,8 +35,9 @@ size_t gci_pages_find(
             uint64_t eight, different;
             memcpy(&eight, pages + page, sizeof eight);
             different = (eight & mask * every) ^ wanted * every;
-            /* Is none of the eight bytes of interest?  Then skip them: all equal when looking for another; none
-             * equal, that is no zero byte in `different`, when looking for an equal one. */
+            /* Is none of the eight bytes of interest?  Then skip them: all equal when looking
+             * for another; none equal, that is no zero byte in `different`, when looking for an
+             * equal one. */
             if (same ? ((different - every) & ~different & every << 7) != 0 : different != 0) break;
             page += sizeof eight;
         }
@@ -100,8 +102,9 @@ static uint64_t epoch;
 
 /* ---- Opening pages -------------------------------------------------------------------------- */
 
-/* Opens [first, end), a part of one run, with the bits that tell the collector about it.  The order matters to
- * a child forked in between: what is open may be marked PROTECTED, never the reverse. */
+/* Opens [first, end), a part of one run, with the bits that tell the collector about it.  The
+ * order matters to a child forked in between: what is open may be marked PROTECTED, never the
+ * reverse. */
 static bool open_part(struct gci_barrier *barrier, size_t first, size_t end, size_t runs) {
     struct gci_mprotect *m = &barrier->mprotect;
     if (!set_access(barrier, first, end, PROT_READ | PROT_WRITE)) return false;
@@ -124,9 +127,10 @@ static void open_everything(struct gci_barrier *barrier) {
     }
 }
 
-/* Opens [first, end), all of it PROTECTED; more of its run when mappings are scarce or mprotect fails; everything
- * when even that fails.  The steps: the pages alone, as long as a quarter of the budget is left; then aligned windows
- * of 64 KiB, 1 MiB and 16 MiB, as far as they are in the run; then the run. */
+/* Opens [first, end), all of it PROTECTED; more of its run when mappings are scarce or mprotect
+ * fails; everything when even that fails.  The steps: the pages alone, as long as a quarter of
+ * the budget is left; then aligned windows of 64 KiB, 1 MiB and 16 MiB, as far as they are in
+ * the run; then the run. */
 static void open_pages(struct gci_barrier *barrier, size_t first, size_t end) {
     static const size_t windows[] = {1, 64 << 10, 1 << 20, 16 << 20, SIZE_MAX};
     enum { STEPS = sizeof windows / sizeof windows[0] };
@@ -174,7 +178,8 @@ static void open_range(struct gci_barrier *barrier, size_t first, size_t end) {
 
 /* ---- The lock ------------------------------------------------------------------------------- */
 
-/* A futex, because a signal handler may not use pthread's mutexes.  Whoever holds it has all signals blocked. */
+/* A futex, because a signal handler may not use pthread's mutexes.  Whoever holds it has all
+ * signals blocked. */
 static void lock(uint32_t *word) {
     uint32_t free = 0;
     if (__atomic_compare_exchange_n(word, &free, 1, false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED)) {
@@ -225,9 +230,9 @@ static void touch(uintptr_t p) {
     }
 }
 
-/* Opens the page a thread wants to write to.  A page found open was opened by another thread after this one
- * faulted: the write is tried again, once; a second fault there in the same epoch isn't the barrier's doing (code run from
- * a data page, say). */
+/* Opens the page a thread wants to write to.  A page found open was opened by another thread
+ * after this one faulted: the write is tried again, once; a second fault there in the same epoch
+ * isn't the barrier's doing (code run from a data page, say). */
 static bool serve(struct gci_barrier *barrier, uintptr_t address) {
     struct gci_mprotect *m = &barrier->mprotect;
     size_t page = (address - barrier->start) >> barrier->page_shift;
@@ -259,8 +264,9 @@ static bool serve_any(const siginfo_t *info, const void *context) {
     return false;
 }
 
-/* Gives the signal to whoever had it before, as if we weren't there.  With no handler, the default is restored
- * and the fault comes again, so that the core dump shows the program and not us. */
+/* Gives the signal to whoever had it before, as if we weren't there.  With no handler, the
+ * default is restored and the fault comes again, so that the core dump shows the program and not
+ * us. */
 static void pass_on(int number, siginfo_t *info, void *context) {
     struct sigaction to = previous;
     bool sent = info->si_code <= 0; /* by kill(2) and the like: it won't come again */
@@ -351,8 +357,9 @@ static size_t mapping_budget(void) {
     size_t all = read_number("/proc/sys/vm/max_map_count", 65530);
     size_t used = count_mappings();
     for (int i = 0; i < SERVED_MAX; i++) {
-        if (served[i] != NULL)
-            used += 2 * (served[i]->mprotect.max_runs - served[i]->mprotect.runs);
+        if (served[i] == NULL) continue;
+        const struct gci_mprotect *other = &served[i]->mprotect;
+        if (other->runs < other->max_runs) used += 2 * (other->max_runs - other->runs);
     }
     return used < all ? (all - used) / 2 : 0;
 }
@@ -408,8 +415,9 @@ static void mprotect_close(struct gci_barrier *barrier) {
 
 /* ---- Arming --------------------------------------------------------------------------------- */
 
-/* After a failed mprotect, which may have got half-way: opens the range again.  If that fails too, it is
- * unknown which pages are read-only: they all count as PROTECTED, and a fault will tell. */
+/* After a failed mprotect, which may have got half-way: opens the range again.  If that fails
+ * too, it is unknown which pages are read-only: they all count as PROTECTED, and a fault will
+ * tell. */
 static void disarm_failed(struct gci_barrier *barrier, size_t first, size_t end) {
     struct gci_mprotect *m = &barrier->mprotect;
     bool open = set_access(barrier, first, end, PROT_READ | PROT_WRITE);
@@ -502,8 +510,8 @@ void gci_mprotect_visit_reported(struct gci_barrier *barrier, size_t first, size
     }
 }
 
-/* The visitor's own writes come after all bits have been taken over: they belong to the next collection, as they do
- * with userfaultfd. */
+/* The visitor's own writes come after all bits have been taken over: they belong to the next
+ * collection, as they do with userfaultfd. */
 static void mprotect_collect(struct gci_barrier *barrier, uintptr_t start, size_t bytes,
     gci_dirty_visitor *visit, void *context) {
     struct gci_mprotect *m = &barrier->mprotect;
@@ -525,7 +533,8 @@ static void mprotect_collect(struct gci_barrier *barrier, uintptr_t start, size_
 
 /* ---- Preparing ------------------------------------------------------------------------------ */
 
-/* While the program runs.  Looks first without the lock: a page's PROTECTED bit goes after it has become writable. */
+/* While the program runs.  Looks first without the lock: a page's PROTECTED bit goes after it
+ * has become writable. */
 static void mprotect_prepare(struct gci_barrier *barrier, uintptr_t start, size_t bytes) {
     struct gci_mprotect *m = &barrier->mprotect;
     size_t first = page_of(barrier, start), end = page_of(barrier, start + bytes);

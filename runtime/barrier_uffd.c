@@ -1,7 +1,8 @@
-/* The barrier on asynchronous userfaultfd: the kernel itself clears a page's write protection at its first write, and
- * PAGEMAP_SCAN reports and protects such pages again in one call.  Owns barrier->uffd.  Invariants: the whole arena is
- * registered from opening to closing; a page whose state can't be read counts as written; no call here
- * touches this process's parent after fork.  Called through gci_backend_uffd by barrier.c and barrier_cross.c.
+/* The barrier on asynchronous userfaultfd: the kernel itself clears a page's write protection at
+ * its first write, and PAGEMAP_SCAN reports and protects such pages again in one call.  Owns
+ * barrier->uffd.  Invariants: the whole arena is registered from opening to closing; a page whose
+ * state can't be read counts as written; no call here touches this process's parent after fork.
+ * Called through gci_backend_uffd by barrier.c and barrier_cross.c.
  *
  * The interface is that of Linux 6.7, defined here because the headers of older systems lack it. */
 #define _GNU_SOURCE
@@ -50,7 +51,8 @@ _Static_assert(sizeof(struct gci_region) == 24, "a region has 3 words");
 /* 96 KiB.  When it is full the scan goes on with another call. */
 enum { REGIONS = 4096 };
 
-/* A child after fork holds descriptors that act on its parent's memory (docs/barrier.md, rule 9). */
+/* A child after fork holds descriptors that act on its parent's memory (docs/barrier.md, rule
+ * 9). */
 static bool in_child(const struct gci_barrier *barrier) {
     return barrier->fork_words->here == 0;
 }
@@ -161,9 +163,10 @@ static void add_region(struct pending_run *run, uintptr_t start, uintptr_t end) 
     run->end = end;
 }
 
-/* One call for each full vector.  What a failed call had already protected is unknown, so all from its start on
- * counts as written.  SCAN_CHECKS_ASYNC makes it fail rather than lie about a range that isn't registered, for
- * instance because the program closed all its descriptors (rule 8). */
+/* One call for each full vector.  What a failed call had already protected is unknown, so all
+ * from its start on counts as written.  SCAN_CHECKS_ASYNC makes it fail rather than lie about a
+ * range that isn't registered, for instance because the program closed all its descriptors (rule
+ * 8). */
 static void uffd_collect(struct gci_barrier *barrier, uintptr_t start, size_t bytes,
     gci_dirty_visitor *visit, void *context) {
     struct gci_region *found = barrier->uffd.found;
@@ -177,7 +180,7 @@ static void uffd_collect(struct gci_barrier *barrier, uintptr_t start, size_t by
             .end = end,
             .regions = (uintptr_t)found,
             .regions_length = REGIONS,
-            .category_mask = CATEGORY_WRITTEN,
+            .category_any = CATEGORY_WRITTEN, /* not category_mask: rule 3 */
             .category_returned = CATEGORY_WRITTEN,
         };
         int regions = in_child(barrier) ? -1 : ioctl(barrier->uffd.pagemap, SCAN, &request);

@@ -1,7 +1,8 @@
-/* Messages on stderr: see log.h.  Owns nothing.  A message is formatted into a buffer on the stack and handed to the
- * kernel in one write(2); one that is too long is cut and ends in "...".  errno is what it was before.  Called from
- * everywhere, also while the world is stopped, so nothing here may take a lock or call malloc: vsnprintf
- * does neither as long as the formats have no floating point, no huge field widths and no positional arguments. */
+/* Messages on stderr: see log.h.  Owns nothing.  A message is formatted into a buffer on the stack
+ * and handed to the kernel in one write(2); one that is too long is cut and ends in "...".  errno
+ * is what it was before.  Called from everywhere, also while the world is stopped, so nothing here
+ * may take a lock or call malloc: vsnprintf does neither as long as the formats have no floating
+ * point, no huge field widths and no positional arguments. */
 #include "runtime/log.h"
 
 #include <errno.h>

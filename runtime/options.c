@@ -1,6 +1,7 @@
-/* Options: see options.h.  Owns the table below, from which the defaults, the checks, the environment
- * variables and the messages all come: a new option is a field in gc.h, a line here and a section in docs/options.md.
- * Has no other state.  Called by gc_init() and by programs through gc_options_init(). */
+/* Options: see options.h.  Owns the table below, from which the defaults, the checks, the
+ * environment variables and the messages all come: a new option is a field in gc.h, a line here and
+ * a section in docs/options.md. Has no other state.  Called by gc_init() and by programs through
+ * gc_options_init(). */
 #define _GNU_SOURCE
 #include "runtime/options.h"
 
@@ -120,8 +121,8 @@ void gci_options_default(gc_options *options) {
         store(options, &options_table[i], options_table[i].initial);
 }
 
-/* A program that was compiled for another version gets as many fields as it has room for, and ABI and SIZE as its
- * own header gave them: gc_init() is where it hears that it doesn't fit. */
+/* A program that was compiled for another version gets as many fields as it has room for, and ABI
+ * and SIZE as its own header gave them: gc_init() is where it hears that it doesn't fit. */
 void gc_options_init_abi(gc_options *options, uint32_t abi, uint32_t size) {
     gc_options defaults;
     gci_options_default(&defaults);
@@ -212,8 +213,8 @@ static void override_from_environment(gc_options *options) {
 
 #define NAME_MAX_BYTES 48 /* longer names are compared by their first bytes */
 
-/* How many single letters must be inserted, deleted or replaced to turn A into B (Levenshtein), with one row of the
- * matrix. */
+/* How many single letters must be inserted, deleted or replaced to turn A into B (Levenshtein),
+ * with one row of the matrix. */
 static unsigned edit_distance(const char *a, size_t a_length, const char *b, size_t b_length) {
     unsigned row[NAME_MAX_BYTES + 1];
     for (size_t j = 0; j <= b_length; j++) row[j] = (unsigned)j;

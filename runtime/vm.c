@@ -1,7 +1,8 @@
-/* Virtual memory, clocks and memory limits: the system calls behind runtime/vm.h, each with its failure
- * answered.  Owns nothing but the cached page size.  Called by gc/ for the arena and the side tables, and by the
- * barrier for its own memory.  Invariants: no malloc and no stdio anywhere here, files are read through buffers on
- * the stack; a reserved range is one mapping until its caller commits parts of it. */
+/* Virtual memory, clocks and memory limits: the system calls behind runtime/vm.h, each with its
+ * failure answered.  Owns nothing but the cached page size.  Called by gc/ for the arena and the
+ * side tables, and by the barrier for its own memory.  Invariants: no malloc and no stdio
+ * anywhere here, files are read through buffers on the stack; a reserved range is one mapping
+ * until its caller commits parts of it. */
 #include "runtime/vm.h"
 
 #include <errno.h>
@@ -41,8 +42,9 @@ static bool trim(char *mapped, size_t total, char *start, size_t bytes) {
     return true;
 }
 
-/* What is committed later stays out of core dumps with the rest.  To put it back in by MADV_DODUMP would make
- * every committed run a mapping with flags of its own, at the cost of a second system call for each commit. */
+/* What is committed later stays out of core dumps with the rest.  To put it back in by
+ * MADV_DODUMP would make every committed run a mapping with flags of its own, at the cost of a
+ * second system call for each commit. */
 void *gci_vm_reserve(size_t bytes, size_t alignment) {
     size_t page = gci_page_size();
     if (bytes == 0 || (alignment & (alignment - 1)) != 0) return NULL;
@@ -78,8 +80,8 @@ void *gci_vm_map(size_t bytes) {
     return bytes == 0 ? NULL : map(bytes, PROT_READ | PROT_WRITE, 0);
 }
 
-/* munmap of a whole mapping can't fail for want of mappings; should it fail all the same, the address
- * space is lost and its memory, at least, is given back. */
+/* munmap of a whole mapping can't fail for want of mappings; should it fail all the same, the
+ * address space is lost and its memory, at least, is given back. */
 void gci_vm_unmap(void *start, size_t bytes) {
     if (munmap(start, bytes) != 0) (void)madvise(start, bytes, MADV_DONTNEED);
 }
@@ -149,8 +151,8 @@ static char *lines_next(struct lines *in) {
     }
 }
 
-/* The number in a cgroup's limit file.  "max", no such file and v1's "unlimited" (the largest multiple of the page
- * size) are all SIZE_MAX. */
+/* The number in a cgroup's limit file.  "max", no such file and v1's "unlimited" (the largest
+ * multiple of the page size) are all SIZE_MAX. */
 static size_t read_limit(const char *path) {
     char text[32];
     int fd = open_quietly(path);
@@ -235,8 +237,8 @@ static size_t limit_upwards(const char *mount, const char *below, const char *fi
     }
 }
 
-/* What is left of PATH, a cgroup, below ROOT, the cgroup that a mount shows at its top.  A path that isn't
- * below it (another cgroup namespace) counts as the top. */
+/* What is left of PATH, a cgroup, below ROOT, the cgroup that a mount shows at its top.  A path
+ * that isn't below it (another cgroup namespace) counts as the top. */
 static const char *below_root(const char *path, const char *root) {
     if (strncmp(path, "/..", 3) == 0) return "";
     if (strcmp(root, "/") == 0) return path;
@@ -269,7 +271,8 @@ static void unescape(char *path) {
     *to = '\0';
 }
 
-/* The limit by one line of mountinfo: "id parent device root mount options [tags] - type source options". */
+/* The limit by one line of mountinfo: "id parent device root mount options [tags] - type source
+ * options". */
 static size_t mount_limit(char *line, const struct membership *in) {
     char *cursor = line;
     for (int i = 0; i < 3; i++) next_word(&cursor);

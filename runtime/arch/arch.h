@@ -1,13 +1,17 @@
-/* What differs between processors.  One header for each, and a portable one; gc/ and runtime/ include
- * only this file.
+/* What differs between processors.  One header for each, and a portable one; gc/ and runtime/
+ * include only this file.
  *
  * Each supplies:
- *   GCI_ENTRY(name, target)  at file scope: defines the public function NAME, which saves the registers that a
- *       callee must preserve in a struct gci_frame on the stack and calls TARGET with NAME's (up to three) integer
- *       arguments in place and the frame's address as the fourth.  Scanning from the frame to the stack's base
- *       then sees the caller's registers and frames, and nothing of the library's own.  TARGET is declared
- *       before, with pointers and integers (or void for the result) as its types; a semicolon follows.
- *   struct gci_side_masks, gci_side_masks64(side)  one bit of each kind for 64 consecutive side bytes.
+ *
+ *   GCI_ENTRY(name, target)  at file scope: defines the public function NAME, which saves the
+ *       registers that a callee must preserve in a struct gci_frame on the stack and calls TARGET
+ *       with NAME's (up to three) integer arguments in place and the frame's address as the fourth.
+ *       Scanning from the frame to the stack's base then sees the caller's registers and frames,
+ *       and nothing of the library's own.  TARGET is declared before, with pointers and integers
+ *       (or void for the result) as its types; a semicolon follows.
+ *
+ *   struct gci_side_masks, gci_side_masks64(side)  one bit of each kind for 64 consecutive side
+ *       bytes.
  */
 #ifndef CAIRN_RUNTIME_ARCH_ARCH_H
 #define CAIRN_RUNTIME_ARCH_ARCH_H

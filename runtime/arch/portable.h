@@ -1,8 +1,8 @@
-/* Any processor that gcc or clang knows.  Slower than a file of the processor's own, and the stack is scanned from
- * the library's entry function, whose frame holds the caller's registers. */
+/* Any processor that gcc or clang knows.  Slower than a file of the processor's own, and the stack
+ * is scanned from the library's entry function, whose frame holds the caller's registers. */
 
-/* Callers may not know which registers the body leaves alone (gcc's -fipa-ra), or they would keep references in
- * registers that it doesn't save. */
+/* Callers may not know which registers the body leaves alone (gcc's -fipa-ra), or they would keep
+ * references in registers that it doesn't save. */
 #if defined(__clang__)
 #define GCI_OPAQUE __attribute__((noinline))
 #else
@@ -11,8 +11,9 @@
 
 typedef uintptr_t gci_entry_target(uintptr_t, uintptr_t, uintptr_t, struct gci_frame *);
 
-/* Its own frame lies wholly below its caller's, wherever in that one the compiler saves registers, so the address
- * of this frame is where to scan from.  The empty assembly keeps the call from becoming a jump. */
+/* Its own frame lies wholly below its caller's, wherever in that one the compiler saves registers,
+ * so the address of this frame is where to scan from.  The empty assembly keeps the call from
+ * becoming a jump. */
 static GCI_OPAQUE __attribute__((unused)) uintptr_t gci_call_below(
     gci_entry_target *target, uintptr_t a, uintptr_t b, uintptr_t c) {
     uintptr_t result = target(a, b, c, __builtin_frame_address(0));
@@ -23,9 +24,10 @@ static GCI_OPAQUE __attribute__((unused)) uintptr_t gci_call_below(
 #define GCI_STRING(text)          #text
 #define GCI_EXPANDED_STRING(text) GCI_STRING(text)
 
-/* The function has a name of its own in C, as gc.h declares NAME with other types, and NAME for the linker.  Arguments
- * and results are passed as whole registers, whatever their types: true of the calling conventions of the
- * processors that gcc and clang know, except where pointers come back in a register of their own (m68k). */
+/* The function has a name of its own in C, as gc.h declares NAME with other types, and NAME for the
+ * linker.  Arguments and results are passed as whole registers, whatever their types: true of the
+ * calling conventions of the processors that gcc and clang know, except where pointers come back in
+ * a register of their own (m68k). */
 #define GCI_ENTRY(name, target)                                                                    \
     __attribute__((visibility("default"))) uintptr_t gci_entry_##name(uintptr_t, uintptr_t,        \
         uintptr_t) __asm__(GCI_EXPANDED_STRING(__USER_LABEL_PREFIX__) #name);                      \
@@ -38,7 +40,8 @@ static GCI_OPAQUE __attribute__((unused)) uintptr_t gci_call_below(
     }                                                                                              \
     _Static_assert(1, "")
 
-/* 8 side bytes' bit BIT gathered into the low 8 bits: the multiplication moves bit 8i to bit 56 + i. */
+/* 8 side bytes' bit BIT gathered into the low 8 bits: the multiplication moves bit 8i to bit 56 +
+ * i. */
 static inline uint64_t gci_gather8(uint64_t bytes, unsigned bit) {
     return ((bytes >> bit & 0x0101010101010101u) * 0x0102040810204080u) >> 56;
 }

@@ -1,9 +1,9 @@
 /* x86-64, System V ABI. */
 #include <emmintrin.h>
 
-/* rbx, rbp and r12-r15 are all that a caller may keep in registers across a call; vector registers are the
- * caller's to save.  The frame pointer chain stays intact and the CFI lets unwinders through.  The
- * declaration keeps a compiler that sees no call of TARGET from dropping it. */
+/* rbx, rbp and r12-r15 are all that a caller may keep in registers across a call; vector registers
+ * are the caller's to save.  The frame pointer chain stays intact and the CFI lets unwinders
+ * through.  The declaration keeps a compiler that sees no call of TARGET from dropping it. */
 #define GCI_ENTRY(name, target)                                                                    \
     extern __typeof__(target) target __attribute__((used));                                        \
     __asm__(".pushsection .text\n"                                                                 \

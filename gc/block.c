@@ -67,19 +67,19 @@ static inline uint64_t add(uint64_t a, uint64_t b, uint64_t *carry) {
  *   ends - starts                  has ones from each object's start to just before its end;
  *   marked starts + that           carries through the marked ones, so that only their end bits appear;
  *   2 * marked ends - marked starts  has ones from start to end of the marked.
- * INSIDE: a marked object from before the range covers granule 0.  EDGES, if not NULL, receives all starts
- * and ends. */
+ * ENTERING: what is known of an object from before the range that covers granule 0: START and perhaps MARK, or 0 if there
+ * is none.  EDGES, if not NULL, receives all starts and ends. */
 static void cover_marked(
-    const uint8_t *side, unsigned words, bool inside, uint64_t *cover, uint64_t *edges) {
+    const uint8_t *side, unsigned words, uint8_t entering, uint64_t *cover, uint64_t *edges) {
     uint64_t borrow = 0, carry = 0, cover_borrow = 0, shifted = 0;
     for (unsigned i = 0; i < words; i++) {
         struct gci_side_masks m = gci_side_masks64(side + 64 * i);
         if (edges != NULL) edges[i] = m.start | m.end;
-        uint64_t marked = m.start & m.mark;
-        if (i == 0 && inside) {
-            m.start |= 1;
-            marked |= 1;
+        if (i == 0) {
+            m.start |= (entering & GCI_SIDE_START) != 0;
+            m.mark |= (entering & GCI_SIDE_MARK) != 0;
         }
+        uint64_t marked = m.start & m.mark;
         uint64_t bodies = subtract(m.end, m.start, &borrow);
         uint64_t ends = add(marked, bodies, &carry) & m.end;
         cover[i] = subtract(ends << 1 | shifted, marked, &cover_borrow);
@@ -90,11 +90,11 @@ static void cover_marked(
 void gci_marked_cover(
     const struct gci_arena *arena, size_t granule, unsigned words, uint64_t *cover) {
     gci_object object;
-    bool inside = granule % GCI_BLOCK_GRANULES != 0 &&
-                  !(arena->side[granule] & GCI_SIDE_START) &&
-                  gci_block_find(arena, granule, &object) &&
-                  arena->side[object.granule] & GCI_SIDE_MARK;
-    cover_marked(arena->side + granule, words, inside, cover, NULL);
+    bool entering = granule % GCI_BLOCK_GRANULES != 0 &&
+                    !(arena->side[granule] & GCI_SIDE_START) &&
+                    gci_block_find(arena, granule, &object);
+    cover_marked(
+        arena->side + granule, words, entering ? arena->side[object.granule] : 0, cover, NULL);
 }
 
 static void poison_uncovered(struct gci_arena *arena, uint32_t block, const uint64_t *cover) {
@@ -108,7 +108,7 @@ void gci_block_sweep(
     uint64_t own_cover[GCI_MASK_WORDS], edges[GCI_MASK_WORDS];
     if (cover == NULL) cover = own_cover;
     uint8_t *side = arena->side + gci_block_granule(block);
-    cover_marked(side, GCI_MASK_WORDS, false, cover, edges);
+    cover_marked(side, GCI_MASK_WORDS, 0, cover, edges);
     for (unsigned i = 0; i < GCI_MASK_WORDS; i++) {
         if (cover[i] == 0) {
             memset(side + 64 * i, 0, 64);

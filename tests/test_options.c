@@ -1,0 +1,327 @@
+/* Options: defaults, and every value of every field and variable that is accepted or refused. */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "cairn/gc.h"
+#include "capture.h"
+#include "runtime/options.h"
+
+/* The variables of the run itself would get in the way. */
+static int without_variables(void **state) {
+    (void)state;
+    for (;;) {
+        char **entry = environ;
+        while (*entry && (strncmp(*entry, "CAIRN_", 6) || !strncmp(*entry, "CAIRN_TEST_", 11)))
+            entry++;
+        if (!*entry) return 0;
+        char name[256];
+        snprintf(name, sizeof name, "%.*s", (int)strcspn(*entry, "="), *entry);
+        unsetenv(name);
+    }
+}
+
+static int resolve(const gc_options *user, gc_options *out, const char **messages) {
+    begin_capture();
+    int error = gci_options_resolve(user, out);
+    *messages = end_capture();
+    return error;
+}
+
+static void the_defaults_are_those_of_the_manual(void **state) {
+    (void)state;
+    gc_options options, resolved;
+    memset(&options, 0xee, sizeof options);
+    gc_options_init(&options);
+    assert_int_equal(options.abi, GC_ABI);
+    assert_int_equal(options.size, sizeof options);
+    assert_int_equal(options.heap_limit, 0);
+    assert_int_equal(options.heap_reserve, (size_t)1 << 40);
+    assert_int_equal(options.nursery, 0);
+    assert_int_equal(options.mark_stack_limit, 0);
+    assert_int_equal(options.growth_percent, 75);
+    assert_int_equal(options.barrier, GC_BARRIER_AUTO);
+    assert_int_equal(options.large_fit, GC_FIT_FIRST);
+    assert_int_equal(options.stress, 0);
+    assert_int_equal(options.release_after, 8);
+    assert_int_equal(options.prepares_writes, 0);
+    assert_int_equal(options.one_past_end_in_heap, 0);
+    assert_int_equal(options.cgroup_limit, 1);
+    assert_int_equal(options.huge_pages, 1);
+    assert_int_equal(options.log, 0);
+    assert_int_equal(options.verify, 0);
+    assert_int_equal(options.poison, 0);
+
+    const char *messages;
+    assert_int_equal(resolve(NULL, &resolved, &messages), 0);
+    assert_string_equal(messages, "");
+    assert_memory_equal(&resolved, &options, sizeof options);
+    assert_int_equal(resolve(&options, &resolved, &messages), 0);
+    assert_string_equal(messages, "");
+    assert_memory_equal(&resolved, &options, sizeof options);
+}
+
+static void a_smaller_structure_is_not_written_beyond_its_end(void **state) {
+    (void)state;
+    gc_options room[2];
+    for (uint32_t size = 0; size <= sizeof room; size++) {
+        memset(room, 0xee, sizeof room);
+        gc_options_init_abi(room, 7, size);
+        for (size_t i = size; i < sizeof room; i++)
+            assert_int_equal(((unsigned char *)room)[i], 0xee);
+        if (size >= 8) {
+            assert_int_equal(room[0].abi, 7);
+            assert_int_equal(room[0].size, size);
+        }
+    }
+}
+
+static void another_version_s_options_are_refused(void **state) {
+    (void)state;
+    gc_options options, resolved;
+    const char *messages;
+    gc_options_init_abi(&options, GC_ABI + 1, sizeof options);
+    assert_int_equal(resolve(&options, &resolved, &messages), EINVAL);
+    assert_non_null(strstr(messages, "compiled for another version"));
+    assert_int_equal(lines(messages), 1);
+    gc_options_init_abi(&options, GC_ABI, sizeof options - 8);
+    assert_int_equal(resolve(&options, &resolved, &messages), EINVAL);
+    assert_non_null(strstr(messages, "compiled for another version"));
+    memset(&options, 0, sizeof options);
+    assert_int_equal(resolve(&options, &resolved, &messages), EINVAL);
+    assert_non_null(strstr(messages, "gc_options_init()"));
+}
+
+#define KIB ((uint64_t)1 << 10)
+#define MIB ((uint64_t)1 << 20)
+#define GIB ((uint64_t)1 << 30)
+#define TIB ((uint64_t)1 << 40)
+
+#define FIELD(name) #name, offsetof(gc_options, name), sizeof((gc_options){0}.name)
+
+static const struct {
+    const char *name;
+    size_t offset, bytes;
+    uint64_t good[4]; /* 0 may be among them, first */
+    uint64_t bad[4];  /* up to the first 0, unless zero_is_bad */
+    bool zero_is_bad;
+    const char *variable;
+    const char *good_text[5];
+    uint64_t good_values[5];
+    const char *bad_text[6];
+} fields[] = {
+    {FIELD(heap_limit), {0, MIB, GIB, SIZE_MAX}, {1, MIB - 1}, false, "CAIRN_HEAP_LIMIT",
+        {"0", "1M", "1048576", "3G", "2T"}, {0, MIB, MIB, 3 * GIB, 2 * TIB},
+        {"", "1", "1023K", "-1", "1Q", "99999999999T"}},
+    {FIELD(heap_reserve), {16 * MIB, TIB, 64 * TIB, GIB}, {16 * MIB - 1, 64 * TIB + 1}, true,
+        "CAIRN_HEAP_RESERVE", {"16M", "64T"}, {16 * MIB, 64 * TIB}, {"0", "15M", "65T", "many"}},
+    {FIELD(nursery), {0, 64 * KIB, 64 * GIB, MIB}, {1, 64 * KIB - 1, 64 * GIB + 1}, false,
+        "CAIRN_NURSERY", {"0", "64K", "64G"}, {0, 64 * KIB, 64 * GIB},
+        {"63K", "65G", "64KB", "64 K", "64k", "0x100000"}},
+    {FIELD(mark_stack_limit), {0, 4 * KIB, MIB, SIZE_MAX}, {1, 4 * KIB - 1}, false,
+        "CAIRN_MARK_STACK_LIMIT", {"0", "4K", "1M"}, {0, 4 * KIB, MIB},
+        {"1", "3K", " 4K", "18446744073709551616", "16777216T"}},
+    {FIELD(growth_percent), {10, 75, 1000, 11}, {9, 1001, UINT32_MAX}, true, "CAIRN_GROWTH_PERCENT",
+        {"10", "1000"}, {10, 1000}, {"9", "1001", "75%", "1K", "4294967306"}},
+    {FIELD(barrier), {0, 1, 2, GC_BARRIER_CROSS}, {GC_BARRIER_CROSS + 1, UINT32_MAX}, false,
+        "CAIRN_BARRIER", {"auto", "uffd", "mprotect", "none", "cross"}, {0, 1, 2, 3, 4},
+        {"", "0", "Auto", "uffd ", "soft"}},
+    {FIELD(large_fit), {0, 1, 2, GC_FIT_WORST}, {GC_FIT_WORST + 1}, false, "CAIRN_LARGE_FIT",
+        {"first", "best", "worst"}, {0, 1, 2}, {"next", "FIRST", "1"}},
+    {FIELD(stress), {0, 1, 1000, UINT32_MAX}, {0}, false, "CAIRN_STRESS", {"0", "1", "4294967295"},
+        {0, 1, UINT32_MAX}, {"4294967296", "-1", "yes", "1K"}},
+    {FIELD(release_after), {1, 8, 1000000, 2}, {1000001, UINT32_MAX}, true, "CAIRN_RELEASE_AFTER",
+        {"1", "1000000"}, {1, 1000000}, {"0", "1000001", "1M"}},
+#define SWITCH(name, variable)                                                                     \
+    {                                                                                              \
+        FIELD(name), {0, 1, 1, 1}, {2, 255}, false, variable, {"0", "1"}, {0, 1}, {                \
+            "2", "yes", "", "256", "on"                                                            \
+        }                                                                                          \
+    }
+    SWITCH(prepares_writes, "CAIRN_PREPARES_WRITES"),
+    SWITCH(one_past_end_in_heap, "CAIRN_ONE_PAST_END_IN_HEAP"),
+    SWITCH(cgroup_limit, "CAIRN_CGROUP_LIMIT"),
+    SWITCH(huge_pages, "CAIRN_HUGE_PAGES"),
+    SWITCH(log, "CAIRN_LOG"),
+    SWITCH(verify, "CAIRN_VERIFY"),
+    SWITCH(poison, "CAIRN_POISON"),
+};
+
+#define FIELDS (sizeof fields / sizeof *fields)
+
+/* Little endian, as all that the tests run on. */
+static void set_field(gc_options *options, size_t i, uint64_t value) {
+    memcpy((char *)options + fields[i].offset, &value, fields[i].bytes);
+}
+
+static uint64_t get_field(const gc_options *options, size_t i) {
+    uint64_t value = 0;
+    memcpy(&value, (const char *)options + fields[i].offset, fields[i].bytes);
+    return value;
+}
+
+static void the_table_of_this_test_has_every_field(void **state) {
+    (void)state;
+    size_t bytes = 2 * sizeof(uint32_t);
+    for (size_t i = 0; i < FIELDS; i++) bytes += fields[i].bytes;
+    assert_true(bytes <= sizeof(gc_options) && bytes + sizeof(size_t) > sizeof(gc_options));
+}
+
+static void a_field_takes_the_values_that_it_may_have(void **state) {
+    (void)state;
+    for (size_t i = 0; i < FIELDS; i++) {
+        for (size_t j = 0; j < 4; j++) {
+            gc_options options, resolved;
+            const char *messages;
+            gc_options_init(&options);
+            set_field(&options, i, fields[i].good[j]);
+            assert_int_equal(resolve(&options, &resolved, &messages), 0);
+            assert_string_equal(messages, "");
+            assert_int_equal(get_field(&resolved, i), fields[i].good[j]);
+        }
+    }
+}
+
+static void a_wrong_field_is_refused_and_named(void **state) {
+    (void)state;
+    for (size_t i = 0; i < FIELDS; i++) {
+        for (size_t j = 0; j < 4; j++) {
+            if (fields[i].bad[j] == 0 && (j == 0 || !fields[i].zero_is_bad)) break;
+            gc_options options, resolved;
+            const char *messages;
+            char value[32];
+            gc_options_init(&options);
+            set_field(&options, i, fields[i].bad[j]);
+            assert_int_equal(resolve(&options, &resolved, &messages), EINVAL);
+            assert_int_equal(lines(messages), 1);
+            assert_non_null(strstr(messages, fields[i].name));
+            assert_non_null(strstr(messages, "accepted: "));
+            snprintf(value, sizeof value, " %llu;", (unsigned long long)fields[i].bad[j]);
+            assert_non_null(strstr(messages, value));
+        }
+    }
+}
+
+static void a_variable_wins_over_its_field(void **state) {
+    (void)state;
+    for (size_t i = 0; i < FIELDS; i++) {
+        for (size_t j = 0; j < 5 && fields[i].good_text[j]; j++) {
+            gc_options options, resolved;
+            const char *messages;
+            gc_options_init(&options);
+            setenv(fields[i].variable, fields[i].good_text[j], 1);
+            assert_int_equal(resolve(&options, &resolved, &messages), 0);
+            unsetenv(fields[i].variable);
+            assert_string_equal(messages, "");
+            assert_int_equal(get_field(&resolved, i), fields[i].good_values[j]);
+            set_field(&resolved, i, get_field(&options, i));
+            assert_memory_equal(&resolved, &options, sizeof options);
+        }
+    }
+}
+
+static void a_wrong_variable_is_named_and_ignored(void **state) {
+    (void)state;
+    for (size_t i = 0; i < FIELDS; i++) {
+        for (size_t j = 0; j < 6 && fields[i].bad_text[j]; j++) {
+            gc_options options, resolved;
+            const char *messages;
+            char text[128];
+            gc_options_init(&options);
+            setenv(fields[i].variable, fields[i].bad_text[j], 1);
+            assert_int_equal(resolve(&options, &resolved, &messages), 0);
+            unsetenv(fields[i].variable);
+            assert_int_equal(lines(messages), 1);
+            snprintf(text, sizeof text, "%s=%s;", fields[i].variable, fields[i].bad_text[j]);
+            assert_non_null(strstr(messages, text));
+            assert_non_null(strstr(messages, "accepted: "));
+            assert_memory_equal(&resolved, &options, sizeof options);
+        }
+    }
+}
+
+static void a_wrong_field_is_refused_although_its_variable_is_right(void **state) {
+    (void)state;
+    gc_options options, resolved;
+    const char *messages;
+    gc_options_init(&options);
+    options.growth_percent = 0;
+    setenv("CAIRN_GROWTH_PERCENT", "100", 1);
+    assert_int_equal(resolve(&options, &resolved, &messages), EINVAL);
+    unsetenv("CAIRN_GROWTH_PERCENT");
+}
+
+static void an_unknown_variable_is_told_the_nearest(void **state) {
+    (void)state;
+    static const struct {
+        const char *name, *nearest;
+    } cases[] = {{"CAIRN_NURSREY", "CAIRN_NURSERY"}, {"CAIRN_VERIFI", "CAIRN_VERIFY"},
+        {"CAIRN_HEAPLIMIT", "CAIRN_HEAP_LIMIT"}, {"CAIRN_LOGS", "CAIRN_LOG"},
+        {"CAIRN_BARRIER_KIND", "CAIRN_BARRIER"}};
+    gc_options resolved;
+    const char *messages;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        setenv(cases[i].name, "1", 1);
+        assert_int_equal(resolve(NULL, &resolved, &messages), 0);
+        unsetenv(cases[i].name);
+        assert_int_equal(lines(messages), 1);
+        char text[128];
+        snprintf(text, sizeof text, "unknown variable %s ", cases[i].name);
+        assert_non_null(strstr(messages, text));
+        snprintf(text, sizeof text, "did you mean %s?", cases[i].nearest);
+        assert_non_null(strstr(messages, text));
+    }
+    char endless[4096] = "CAIRN_";
+    memset(endless + 6, 'X', sizeof endless - 7);
+    setenv(endless, "1", 1);
+    assert_int_equal(resolve(NULL, &resolved, &messages), 0);
+    unsetenv(endless);
+    assert_int_equal(lines(messages), 1);
+}
+
+static void test_and_bench_variables_are_nobody_s_mistake(void **state) {
+    (void)state;
+    gc_options resolved;
+    const char *messages;
+    setenv("CAIRN_TEST_NURSERY", "1", 1);
+    setenv("CAIRN_BENCH_RUNS", "1", 1);
+    assert_int_equal(resolve(NULL, &resolved, &messages), 0);
+    unsetenv("CAIRN_TEST_NURSERY");
+    unsetenv("CAIRN_BENCH_RUNS");
+    assert_string_equal(messages, "");
+}
+
+static void barriers_have_names(void **state) {
+    (void)state;
+    assert_string_equal(gci_barrier_name(GC_BARRIER_AUTO), "auto");
+    assert_string_equal(gci_barrier_name(GC_BARRIER_CROSS), "cross");
+    assert_string_equal(gci_barrier_name((enum gc_barrier)77), "?");
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(the_defaults_are_those_of_the_manual),
+        cmocka_unit_test(a_smaller_structure_is_not_written_beyond_its_end),
+        cmocka_unit_test(another_version_s_options_are_refused),
+        cmocka_unit_test(the_table_of_this_test_has_every_field),
+        cmocka_unit_test(a_field_takes_the_values_that_it_may_have),
+        cmocka_unit_test(a_wrong_field_is_refused_and_named),
+        cmocka_unit_test(a_variable_wins_over_its_field),
+        cmocka_unit_test(a_wrong_variable_is_named_and_ignored),
+        cmocka_unit_test(a_wrong_field_is_refused_although_its_variable_is_right),
+        cmocka_unit_test(an_unknown_variable_is_told_the_nearest),
+        cmocka_unit_test(test_and_bench_variables_are_nobody_s_mistake),
+        cmocka_unit_test(barriers_have_names),
+    };
+    return cmocka_run_group_tests_name("options", tests, without_variables, NULL);
+}

@@ -83,16 +83,17 @@ static void settle_small(struct gc_heap *heap, uint32_t b) {
 /* Should the open block B, which holds old objects with pointers, be protected from now on? */
 static bool should_close(const struct gc_heap *heap, uint32_t b) {
     const struct gci_arena *arena = &heap->arena;
-    if (gci_barrier_kind(heap->barrier) == GC_BARRIER_NONE) return false;
     if (arena->blocks[b].passed_over >= PASSED_OVER_MAX) return true;
     return gci_tag_use(arena->tags[b]) == GCI_USE_LARGE ||
            arena->live[b] >= GCI_BLOCK_GRANULES / 8 * DENSE_EIGHTHS;
 }
 
 /* Sorts all blocks by what marking found, and counts what is live. */
-static void settle_blocks(struct gc_heap *heap) {
+static void settle_blocks(struct gc_heap *heap, enum gc_collection kind) {
     struct gci_arena *arena = &heap->arena;
     uint64_t granules = 0, open = 0, closed = 0;
+    bool protects = gci_barrier_kind(heap->barrier) != GC_BARRIER_NONE &&
+                    gci_policy_protects(heap, kind);
     gci_large_sweep(heap);
     for (uint32_t b = 0; b < arena->frontier; b++) {
         uint8_t tag = arena->tags[b];
@@ -106,7 +107,8 @@ static void settle_blocks(struct gc_heap *heap) {
         }
         granules += arena->live[b];
         if (!gci_tag_scanned(tag)) continue;
-        if (!(tag & GCI_TAG_CLOSED) && should_close(heap, b)) arena->tags[b] |= GCI_TAG_CLOSING;
+        if (protects && !(tag & GCI_TAG_CLOSED) && should_close(heap, b))
+            arena->tags[b] |= GCI_TAG_CLOSING;
         if (arena->tags[b] & (GCI_TAG_CLOSED | GCI_TAG_CLOSING))
             closed++;
         else
@@ -120,48 +122,48 @@ static void settle_blocks(struct gc_heap *heap) {
 
 /* ---- The script --------------------------------------------------------------------------------- */
 
-static void log_collection(struct gc_heap *heap, enum gc_collection kind, const char *reason,
-    const struct gci_phase_times *times, uint64_t before) {
-    uint64_t pause = (times->end - times->start) / 1000;
+static void log_collection(
+    const struct gc_heap *heap, const struct gci_cycle *cycle, uint64_t before) {
     gci_log("%s: %s; pause %lu us (roots %lu, mark %lu, settle %lu); %lu KB, %lu KB live after; "
             "%lu dirty pages, %lu blocks open, %lu closed; marked %lu objects, %lu KB; "
-            "nursery %lu KB",
-        kind == GC_FULL ? "full" : "minor", reason, pause,
-        (times->roots_done - times->start) / 1000, (times->marked - times->roots_done) / 1000,
-        (times->end - times->marked) / 1000, before / 1024, heap->live_bytes / 1024,
-        heap->dirty_now, heap->open_blocks, heap->closed_blocks, heap->marker.marked_objects,
-        heap->marker.marked_granules * GC_GRANULE / 1024, heap->policy.nursery / 1024);
+            "nursery %lu KB, %s",
+        cycle->kind == GC_FULL ? "full" : "minor", cycle->reason,
+        (cycle->end_ns - cycle->start_ns) / 1000, (cycle->roots_ns - cycle->start_ns) / 1000,
+        (cycle->marked_ns - cycle->roots_ns) / 1000, (cycle->end_ns - cycle->marked_ns) / 1000,
+        before / 1024, heap->live_bytes / 1024, heap->dirty_now, heap->open_blocks,
+        heap->closed_blocks, heap->marker.marked_objects,
+        heap->marker.marked_granules * GC_GRANULE / 1024, heap->policy.nursery / 1024,
+        heap->policy.generational ? "generational" : "full only");
 }
 
 bool gci_collect(struct gc_heap *heap, enum gc_collection kind, const char *reason) {
     if (heap->disabled > 0 || heap->collecting) return false;
+    struct gci_cycle cycle = {kind, reason, gci_clock_ns(), 0, 0, 0, heap->allocated_since};
+    if (gci_static_roots_refresh(&heap->static_roots) != 0) return false;
     heap->collecting = true;
-    struct gci_phase_times times = {.start = gci_clock_ns()};
     uint64_t before = heap->live_bytes + heap->allocated_since;
     heap->marker.marked_granules = heap->marker.marked_objects = 0;
     heap->dirty_now = 0;
-    gci_static_roots_refresh(&heap->static_roots);
     gci_retire_buffers(heap->threads);
 
     if (kind == GC_FULL) make_all_young(heap);
     if (kind == GC_MINOR) gci_remember_scan(heap);
     gci_visit_roots(heap, visit_root, &heap->marker);
-    times.roots_done = gci_clock_ns();
+    cycle.roots_ns = gci_clock_ns();
     gci_mark_drain(&heap->marker);
-    times.marked = gci_clock_ns();
+    cycle.marked_ns = gci_clock_ns();
     if (heap->options.verify) gci_verify_marks(heap);
-    settle_blocks(heap);
+    settle_blocks(heap, kind);
     gci_remember_close(heap);
+    cycle.end_ns = gci_clock_ns();
 
-    heap->promoted_bytes += kind == GC_MINOR ? heap->marker.marked_granules * GC_GRANULE : 0;
+    if (kind == GC_MINOR) heap->promoted_bytes += heap->marker.marked_granules * GC_GRANULE;
     heap->allocated_total += heap->allocated_since;
     heap->allocated_since = 0;
-    times.end = gci_clock_ns();
-    gci_policy_update(heap, kind, &times);
-    times.end = gci_clock_ns();
-    gci_histogram_add(
-        kind == GC_FULL ? &heap->full_pauses : &heap->minor_pauses, times.end - times.start);
-    if (heap->options.log) log_collection(heap, kind, reason, &times, before);
+    gci_policy_update(heap, &cycle);
+    gci_histogram_add(kind == GC_FULL ? &heap->full_pauses : &heap->minor_pauses,
+        gci_clock_ns() - cycle.start_ns);
+    if (heap->options.log) log_collection(heap, &cycle, before);
     if (heap->options.verify && gci_verify_heap(heap) > 0)
         gci_fatal("the heap is broken after a %s collection", kind == GC_FULL ? "full" : "minor");
     heap->collecting = false;

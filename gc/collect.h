@@ -13,16 +13,22 @@ void gci_collect_if_due(struct gc_heap *heap);
 /* For CAIRN_STRESS: minor collections, and every eighth time a full one. */
 void gci_collect_stress(struct gc_heap *heap);
 
-/* Policy (gc/policy.c, docs/policy.md). */
-struct gci_phase_times {
-    uint64_t start, roots_done, marked, end; /* ns */
+/* What one collection did and took. */
+struct gci_cycle {
+    enum gc_collection kind;
+    const char *reason;
+    uint64_t start_ns, roots_ns, marked_ns, end_ns; /* points in time */
+    uint64_t allocated;                             /* bytes, since the collection before */
 };
+
+/* Policy (gc/policy.c, docs/policy.md). */
 void gci_policy_init(struct gc_heap *heap);
 /* Which kind of collection is due, and why; false if none. */
-bool gci_policy_due(struct gc_heap *heap, enum gc_collection *kind, const char **reason);
+bool gci_policy_due(const struct gc_heap *heap, enum gc_collection *kind, const char **reason);
+/* After marking: will the next collection be a minor one, so that blocks should be protected? */
+bool gci_policy_protects(const struct gc_heap *heap, enum gc_collection kind);
 /* After a collection: sizes the nursery, sets the threshold for the next full collection, returns memory to the
  * system. */
-void gci_policy_update(
-    struct gc_heap *heap, enum gc_collection kind, const struct gci_phase_times *times);
+void gci_policy_update(struct gc_heap *heap, const struct gci_cycle *cycle);
 
 #endif

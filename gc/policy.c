@@ -4,81 +4,156 @@
 #include "gc/collect.h"
 #include "runtime/vm.h"
 
-#define NURSERY_FIRST ((size_t)8 << 20)
-#define NURSERY_MIN ((size_t)4 << 20)
-#define NURSERY_MAX ((size_t)64 << 20)    /* for small heaps; large ones may have half of what lives */
-#define GROWTH_MIN ((uint64_t)32 << 20)   /* the old space may always grow by this much */
-#define FIXED_SHARE 12u  /* the nursery grows while fixed costs are more than 1/12 of the time between */
-#define FIXED_LITTLE 60u /* and shrinks below 1/60 */
-#define RELEASE_PART 4u  /* of the surplus, a quarter goes back to the system at a time */
+#define MB ((size_t)1 << 20)
+#define NURSERY_FIRST (4 * MB)
+#define NURSERY_MIN (2 * MB)
+#define NURSERY_MAX (32 * MB)  /* for small heaps; large ones may have a quarter of what lives */
+#define GROWTH_MIN (16 * MB)   /* the old space may always grow by this much */
+#define FIXED_SHARE 12u        /* the nursery grows while fixed costs are over 1/12 of the time between */
+#define FIXED_LITTLE 60u       /* and shrinks when they are under 1/60 */
+#define FAULT_NS 1000.0        /* a first write to a protected page, and protecting it again: measured */
+#define TRIAL 3u               /* minor collections before the generational mode is judged */
+#define PATIENCE_FIRST 8u      /* full collections before it is tried again; doubles with each failure */
+#define PATIENCE_MAX 256u
+#define RELEASE_PART 4u        /* of the surplus, a quarter goes back to the system at a time */
 
 static size_t nursery_max(const struct gc_heap *heap) {
-    size_t half = heap->live_bytes / 2;
-    size_t most = half > NURSERY_MAX ? half : NURSERY_MAX;
+    size_t quarter = heap->live_bytes / 4;
+    size_t most = quarter > NURSERY_MAX ? quarter : NURSERY_MAX;
     if (heap->limit != SIZE_MAX && most > heap->limit / 8) most = heap->limit / 8;
     return most < GCI_BLOCK_BYTES ? GCI_BLOCK_BYTES : most;
 }
 
+/* Rule 1. */
 static void set_full_threshold(struct gc_heap *heap) {
     struct gci_policy *policy = &heap->policy;
-    uint64_t growth = policy->live_after_full / 100 * heap->options.growth_percent;
+    uint64_t live = policy->live_after_full;
+    uint64_t growth = live / 100 * heap->options.growth_percent;
     if (growth < GROWTH_MIN) growth = GROWTH_MIN;
-    policy->full_threshold = policy->live_after_full + growth;
-    if (heap->limit != SIZE_MAX && policy->full_threshold > heap->limit / 4 * 3)
-        policy->full_threshold = policy->live_after_full + (heap->limit - policy->live_after_full) / 2;
+    if (heap->limit != SIZE_MAX) {
+        uint64_t room = heap->limit > live ? heap->limit - live : 0;
+        if (growth > room / 2) growth = room / 2;
+    }
+    policy->full_threshold = live + growth;
 }
 
 void gci_policy_init(struct gc_heap *heap) {
     struct gci_policy *policy = &heap->policy;
-    *policy = (struct gci_policy){.nursery = NURSERY_FIRST, .last_end_ns = gci_clock_ns()};
-    if (heap->options.nursery > 0) policy->nursery = heap->options.nursery;
-    else if (policy->nursery > nursery_max(heap)) policy->nursery = nursery_max(heap);
+    *policy = (struct gci_policy){.nursery = NURSERY_FIRST,
+        .last_end_ns = gci_clock_ns(),
+        .mark_ns_per_byte = 0.5,
+        .generational = true,
+        .next_patience = PATIENCE_FIRST};
+    if (heap->options.nursery > 0)
+        policy->nursery = heap->options.nursery;
+    else if (policy->nursery > nursery_max(heap))
+        policy->nursery = nursery_max(heap);
     set_full_threshold(heap);
 }
 
-bool gci_policy_due(struct gc_heap *heap, enum gc_collection *kind, const char **reason) {
-    struct gci_policy *policy = &heap->policy;
-    int64_t external = policy->external - policy->external_after_full;
-    uint64_t external_growth = external > 0 ? (uint64_t)external : 0;
-    if (heap->live_bytes + external_growth > policy->full_threshold) {
+static uint64_t external_growth(const struct gci_policy *policy) {
+    int64_t growth = policy->external - policy->external_after_full;
+    return growth > 0 ? (uint64_t)growth : 0;
+}
+
+bool gci_policy_due(const struct gc_heap *heap, enum gc_collection *kind, const char **reason) {
+    const struct gci_policy *policy = &heap->policy;
+    uint64_t external = external_growth(policy);
+    uint64_t young = policy->generational ? 0 : heap->allocated_since;
+    if (heap->live_bytes + young + external > policy->full_threshold) {
         *kind = GC_FULL;
-        *reason = external_growth > heap->live_bytes ? "memory outside the heap grew"
-                                                     : "the old space grew";
+        *reason = external > 0 ? "memory outside the heap grew" : "the heap grew";
         return true;
     }
-    if (heap->allocated_since < policy->nursery) return false;
-    *kind = policy->full_next ? GC_FULL : GC_MINOR;
-    *reason = policy->full_next ? "minor collections cost as much" : "the nursery is full";
+    if (!policy->generational || heap->allocated_since < policy->nursery) return false;
+    *kind = GC_MINOR;
+    *reason = "the nursery is full";
     return true;
 }
 
-static void average(uint64_t *recent, uint64_t value) { *recent = (*recent * 3 + value) / 4; }
+bool gci_policy_protects(const struct gc_heap *heap, enum gc_collection kind) {
+    const struct gci_policy *policy = &heap->policy;
+    return policy->generational || (kind == GC_FULL && policy->patience <= 1);
+}
 
-/* Rule: the cost that a minor collection has whatever survives is paid per nursery, so the nursery grows until that is
- * a small share of the time between collections. */
-static void size_nursery(struct gc_heap *heap, const struct gci_phase_times *times) {
+static double average(double recent, double value) { return (recent * 3 + value) / 4; }
+
+static uint64_t least(const uint64_t *values, unsigned count) {
+    uint64_t result = values[0];
+    for (unsigned i = 1; i < count; i++)
+        if (values[i] < result) result = values[i];
+    return result;
+}
+
+/* Rule 2.  The least of four, since a preempted collection looks expensive. */
+static void size_nursery(struct gc_heap *heap) {
     struct gci_policy *policy = &heap->policy;
-    average(&policy->recent_fixed_ns, times->end - times->start - (times->marked - times->roots_done));
-    average(&policy->recent_mutator_ns, times->start - policy->last_end_ns);
-    average(&policy->recent_pause_ns, times->end - times->start);
     if (heap->options.nursery > 0) return;
     size_t most = nursery_max(heap);
-    if (policy->recent_fixed_ns > policy->recent_mutator_ns / FIXED_SHARE)
+    uint64_t fixed = least(policy->fixed_ns, 4);
+    if (fixed > policy->mutator_ns / FIXED_SHARE)
         policy->nursery += policy->nursery / 2;
-    else if (policy->recent_fixed_ns < policy->recent_mutator_ns / FIXED_LITTLE &&
-             policy->nursery > NURSERY_MIN)
+    else if (fixed < policy->mutator_ns / FIXED_LITTLE && policy->nursery > NURSERY_MIN)
         policy->nursery -= policy->nursery / 8;
     if (policy->nursery > most) policy->nursery = most;
 }
 
-/* Rule: what was not needed in the last release_after collections goes back, a part at a time. */
+/* Rule 3: are minor collections worth it?  Per byte allocated, collecting everything costs FULL / GROWTH; minor
+ * collections cost MINOR, and what survives them, SURVIVAL, brings the next full collection closer. */
+static bool generations_pay(const struct gc_heap *heap) {
+    const struct gci_policy *policy = &heap->policy;
+    double full = policy->mark_ns_per_byte * (double)heap->live_bytes;
+    double growth = (double)(policy->full_threshold - policy->live_after_full);
+    return policy->minor_ns_per_byte + policy->survival * full / growth < full / growth;
+}
+
+static void learn_from_minor(struct gc_heap *heap, const struct gci_cycle *cycle) {
+    struct gci_policy *policy = &heap->policy;
+    uint64_t mark_ns = cycle->marked_ns - cycle->roots_ns, ns = cycle->end_ns - cycle->start_ns;
+    double allocated = (double)cycle->allocated + 1;
+    double marked = (double)(heap->marker.marked_granules * GC_GRANULE);
+    bool first = policy->trial == 0;
+    double cost = ((double)ns + FAULT_NS * (double)heap->dirty_now) / allocated;
+    policy->minor_ns_per_byte = first ? cost : average(policy->minor_ns_per_byte, cost);
+    double survival = marked / allocated < 1 ? marked / allocated : 1;
+    policy->survival = first ? survival : average(policy->survival, survival);
+    policy->fixed_ns[policy->trial % 4] = ns - mark_ns;
+    uint64_t mutator_ns = cycle->start_ns - policy->last_end_ns;
+    policy->mutator_ns = first ? mutator_ns : (policy->mutator_ns * 3 + mutator_ns) / 4;
+    policy->trial++;
+    size_nursery(heap);
+    if (policy->trial < TRIAL || heap->live_bytes < GROWTH_MIN || generations_pay(heap)) return;
+    policy->generational = false;
+    policy->patience = policy->next_patience;
+    if (policy->next_patience < PATIENCE_MAX) policy->next_patience *= 2;
+}
+
+static void learn_from_full(struct gc_heap *heap, const struct gci_cycle *cycle) {
+    struct gci_policy *policy = &heap->policy;
+    double marked = (double)(heap->marker.marked_granules * GC_GRANULE) + 1;
+    double cost = (double)(cycle->end_ns - cycle->start_ns) / marked;
+    if (heap->live_bytes > MB) policy->mark_ns_per_byte = average(policy->mark_ns_per_byte, cost);
+    policy->live_after_full = heap->live_bytes;
+    policy->external_after_full = policy->external;
+    set_full_threshold(heap);
+    if (policy->generational || --policy->patience > 0) return;
+    policy->generational = true;
+    policy->trial = 0;
+}
+
+/* Rule 4: what was not needed in the last release_after collections goes back, a part at a time. */
 static void release_surplus(struct gc_heap *heap) {
     struct gci_policy *policy = &heap->policy;
     struct gci_arena *arena = &heap->arena;
+    uint64_t due = policy->full_threshold > heap->live_bytes
+                       ? policy->full_threshold - heap->live_bytes
+                       : 0;
+    if (policy->generational && due > policy->nursery) due = policy->nursery;
     uint32_t resident_free = arena->resident_blocks - arena->used_blocks;
-    uint32_t keep = (uint32_t)(policy->nursery >> GCI_BLOCK_SHIFT) + arena->used_blocks / 8 + 16;
+    uint32_t keep = (uint32_t)(due >> GCI_BLOCK_SHIFT) + arena->used_blocks / 8 + 16;
     uint32_t surplus = resident_free > keep ? resident_free - keep : 0;
-    if (surplus < policy->surplus_least || policy->surplus_age == 0) policy->surplus_least = surplus;
+    if (surplus < policy->surplus_least || policy->surplus_age == 0)
+        policy->surplus_least = surplus;
     if (surplus == 0) {
         policy->surplus_age = 0;
         return;
@@ -89,22 +164,11 @@ static void release_surplus(struct gc_heap *heap) {
     heap->released_bytes += (uint64_t)gci_arena_release(arena, part) << GCI_BLOCK_SHIFT;
 }
 
-void gci_policy_update(
-    struct gc_heap *heap, enum gc_collection kind, const struct gci_phase_times *times) {
-    struct gci_policy *policy = &heap->policy;
-    if (kind == GC_FULL) {
-        policy->live_after_full = heap->live_bytes;
-        policy->external_after_full = policy->external;
-        policy->full_next = false;
-        policy->last_full_ns = times->end - times->start;
-        set_full_threshold(heap);
-    } else {
-        size_nursery(heap, times);
-        policy->full_next = policy->last_full_ns > 0 &&
-                            policy->recent_pause_ns > policy->last_full_ns &&
-                            heap->live_bytes > policy->live_after_full +
-                                                   policy->live_after_full / 8 + policy->nursery;
-    }
+void gci_policy_update(struct gc_heap *heap, const struct gci_cycle *cycle) {
+    if (cycle->kind == GC_FULL)
+        learn_from_full(heap, cycle);
+    else
+        learn_from_minor(heap, cycle);
     release_surplus(heap);
-    policy->last_end_ns = gci_clock_ns();
+    heap->policy.last_end_ns = gci_clock_ns();
 }

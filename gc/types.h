@@ -247,19 +247,23 @@ struct gci_histogram {
     uint32_t buckets[GCI_HISTOGRAM_BUCKETS];
 };
 
-/* What decides when to collect what.  gc/policy.c. */
+/* What decides when to collect what.  Written by gc/policy.c only, but for EXTERNAL (docs/policy.md). */
 struct gci_policy {
-    size_t nursery;           /* bytes to allocate until the next collection */
-    uint64_t full_threshold;  /* live bytes that call for a full collection */
+    size_t nursery;          /* bytes to allocate between two minor collections */
+    uint64_t full_threshold; /* bytes live or young that call for a full collection */
     uint64_t live_after_full;
-    int64_t external, external_after_full;
-    uint64_t last_end_ns;     /* when the last collection ended */
-    uint64_t last_full_ns;    /* pause of the last full collection; 0: none yet */
-    uint64_t recent_fixed_ns; /* moving averages over minor collections */
-    uint64_t recent_pause_ns;
-    uint64_t recent_mutator_ns;
-    bool full_next;
-    uint32_t surplus_least;   /* fewest free blocks beyond need in this window of collections */
+    int64_t external, external_after_full; /* memory outside the heap */
+    uint64_t last_end_ns;    /* when the last collection ended */
+    double mark_ns_per_byte; /* of objects marked; moving averages, of full and of minor collections */
+    double minor_ns_per_byte; /* cost of minor collections and faults, per byte allocated */
+    double survival;         /* of bytes allocated, in minor collections */
+    uint64_t fixed_ns[4];    /* of recent minor collections: what they cost whatever survives */
+    uint64_t mutator_ns;     /* moving average of the time between minor collections */
+    bool generational;       /* else all collections are full, and nothing is protected */
+    uint32_t trial;          /* generational: minor collections since that began */
+    uint32_t patience;       /* not generational: full collections until the next trial */
+    uint32_t next_patience;
+    uint32_t surplus_least;  /* fewest free blocks beyond need in this window of collections */
     uint32_t surplus_age;
 };
 

@@ -223,6 +223,15 @@ static uint32_t reach(struct model *m) {
     return count;
 }
 
+/* Is the unreachable object N still there, rather than another one at its address? */
+static bool is_there(const struct node *n) {
+    const unsigned char *p = reveal(n->hidden);
+    if (gc_size(p) < n->size) return false;
+    for (size_t at = 0; at < n->size && at < 8; at++)
+        if (p[at] != byte_of(n, at)) return false;
+    return true;
+}
+
 /* Checks all that is reachable, and forgets the rest.  After a full collection: counts what is left of it. */
 static void take_stock(struct model *m, bool collected) {
     uint32_t live = reach(m);
@@ -233,7 +242,7 @@ static void take_stock(struct model *m, bool collected) {
         if (!n->used || n->reached) continue;
         if (collected) {
             m->garbage++;
-            m->retained += gc_size(reveal(n->hidden)) != 0;
+            m->retained += is_there(n);
         }
         forget_node(m, i);
     }
@@ -284,14 +293,20 @@ static void *allocate_node(struct model *m, struct node *n) {
     return gc_strdup(text);
 }
 
+/* Drops roots until a quarter of the nodes is free. */
+static void make_room(struct model *m) {
+    for (unsigned i = below(m, ROOTS); m->free_count < m->capacity / 4; i = (i + 1) % ROOTS) {
+        for (unsigned j = 0; j < ROOTS; j += 4)
+            set_edge(m, (struct place){NONE, (i + j) % ROOTS}, NONE, 0);
+        take_stock(m, false);
+    }
+}
+
 static uint32_t new_node(struct model *m) {
     static const uint8_t shapes[16] = {AMBIGUOUS, AMBIGUOUS, AMBIGUOUS, AMBIGUOUS, AMBIGUOUS,
         AMBIGUOUS, AMBIGUOUS, AMBIGUOUS, AMBIGUOUS, AMBIGUOUS, ALIGNED, LEAF, LEAF, LEAF, LEAF,
         STRING};
-    if (m->free_count == 0) {
-        for (unsigned i = 0; i < ROOTS; i += 2) set_edge(m, (struct place){NONE, i}, NONE, 0);
-        take_stock(m, false);
-    }
+    if (m->free_count == 0) make_room(m);
     uint32_t node = m->free_nodes[--m->free_count];
     struct node *n = &m->nodes[node];
     *n = (struct node){.id = ++m->next_id, .used = true, .size = random_size(m)};

@@ -243,9 +243,9 @@ struct gc_thread_buffers {
 extern GC_API __thread struct gc_thread_buffers gc_buffers
     __attribute__((__tls_model__("initial-exec")));
 
-GC_API void *gc_alloc_slow(size_t size) __attribute__((__malloc__, __alloc_size__(1), __cold__));
+GC_API void *gc_alloc_slow(size_t size) __attribute__((__malloc__, __alloc_size__(1)));
 GC_API void *gc_alloc_leaf_slow(size_t size)
-    __attribute__((__malloc__, __alloc_size__(1), __cold__));
+    __attribute__((__malloc__, __alloc_size__(1)));
 
 #define GC_INLINE extern inline __attribute__((__gnu_inline__, __always_inline__))
 

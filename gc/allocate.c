@@ -13,8 +13,9 @@
 #include "gc/large.h"
 #include "runtime/log.h"
 
-#define ZERO_AHEAD 4096u    /* bytes of a hole zeroed at a time: 1.5 % of a first-level cache's lines */
-#define OVERFLOW_MIN 256u   /* bytes; smaller objects skip to the next hole that fits */
+#define ZERO_AHEAD                                                                                 \
+    4096u /* bytes of a hole zeroed at a time: 1.5 % of a first-level cache's lines */
+#define OVERFLOW_MIN   256u /* bytes; smaller objects skip to the next hole that fits */
 #define EASY_DENSITIES 5u   /* recycle blocks at most 5/8 full before taking fresh ones */
 
 /* Cell sizes: a 64 KiB block in n equal parts, n chosen so that neither rounding up to the next class nor the
@@ -22,7 +23,9 @@
 static const uint16_t cell_bytes[GCI_CLASSES] = {1120, 1248, 1424, 1552, 1680, 1808, 2048, 2336,
     2608, 2976, 3264, 3632, 4096, 4672, 5040, 5456, 5952, 6544, 7280, 8192};
 
-uint32_t gci_cell_bytes(unsigned size_class) { return cell_bytes[size_class]; }
+uint32_t gci_cell_bytes(unsigned size_class) {
+    return cell_bytes[size_class];
+}
 
 void gci_allocate_init(struct gc_heap *heap) {
     unsigned size_class = 0;
@@ -203,8 +206,8 @@ static void use_cell_block(struct gc_heap *heap, struct gci_cells *cells, uint32
     if (cells->block == block) return;
     if (arena->blocks[block].list != GCI_NO_LIST) gci_list_remove(heap, block);
     if (cells->block != GCI_NONE && cells->next < GCI_BLOCK_BYTES / cell_bytes[size_class])
-        gci_list_push(heap, gci_list_of_cells(gci_tag_kind(arena->tags[block]), size_class),
-            cells->block);
+        gci_list_push(
+            heap, gci_list_of_cells(gci_tag_kind(arena->tags[block]), size_class), cells->block);
     cells->block = block;
     cells->next = 0;
 }
@@ -249,14 +252,12 @@ static void *try_allocate(
     struct gci_thread *thread, enum gci_kind kind, size_t bytes, size_t alignment) {
     if (bytes <= GC_SMALL_MAX && alignment <= GC_SMALL_MAX)
         return allocate_small(thread, kind, bytes, alignment);
-    if (bytes <= GCI_CELL_MAX && alignment <= GC_GRANULE)
-        return allocate_cell(thread, kind, bytes);
+    if (bytes <= GCI_CELL_MAX && alignment <= GC_GRANULE) return allocate_cell(thread, kind, bytes);
     gci_collect_if_due(thread->heap);
     return gci_large_allocate(thread->heap, kind, bytes, alignment);
 }
 
-void *gci_allocate(
-    struct gci_thread *thread, enum gci_kind kind, size_t size, size_t alignment) {
+void *gci_allocate(struct gci_thread *thread, enum gci_kind kind, size_t size, size_t alignment) {
     struct gc_heap *heap = thread->heap;
     if (size > PTRDIFF_MAX - GCI_BLOCK_BYTES) {
         errno = ENOMEM;
@@ -333,8 +334,7 @@ bool gci_resize(struct gci_thread *thread, gci_object object, size_t bytes) {
     struct gci_bump *bump = &thread->bump[gci_tag_kind(tag)];
     size_t more = ((bytes + GC_GRANULE - 1) & ~(size_t)(GC_GRANULE - 1)) - old;
     if (bytes > GC_SMALL_MAX || !is_last(bump, (uintptr_t)start + old) ||
-        bump->hole_end - bump->buffer->cursor < more ||
-        arena->side[object.granule] & GCI_SIDE_MARK)
+        bump->hole_end - bump->buffer->cursor < more || arena->side[object.granule] & GCI_SIDE_MARK)
         return false;
     zero_hole(heap, bump, bump->buffer->cursor + more);
     uint8_t *side = arena->side + object.granule;

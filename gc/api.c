@@ -55,7 +55,9 @@ static int open_heap(const gc_options *options) {
     return 0;
 }
 
-int gc_init(const gc_options *options) { return open_heap(options); }
+int gc_init(const gc_options *options) {
+    return open_heap(options);
+}
 
 /* The calling thread, its stack to be searched from FRAME.  Opens the heap if need be; NULL if that fails. */
 static struct gci_thread *enter(const struct gci_frame *frame) {
@@ -85,7 +87,9 @@ static struct gc_heap *need_heap(void) {
     return default_heap;
 }
 
-const char *gc_version(void) { return "cairn 0.1.0"; }
+const char *gc_version(void) {
+    return "cairn 0.1.0";
+}
 
 /* ---- Allocating ----------------------------------------------------------------------------- */
 
@@ -94,8 +98,7 @@ void *gci_entry_alloc_leaf(size_t size, size_t b, size_t c, const struct gci_fra
 void *gci_entry_aligned(size_t alignment, size_t size, size_t c, const struct gci_frame *frame);
 void *gci_entry_realloc(void *p, size_t size, size_t c, const struct gci_frame *frame);
 char *gci_entry_strdup(const char *s, size_t b, size_t c, const struct gci_frame *frame);
-int gci_entry_collect(
-    enum gc_collection kind, size_t b, size_t c, const struct gci_frame *frame);
+int gci_entry_collect(enum gc_collection kind, size_t b, size_t c, const struct gci_frame *frame);
 int gci_entry_explain(const void *p, size_t b, size_t c, const struct gci_frame *frame);
 
 GCI_ENTRY(gc_alloc_slow, gci_entry_alloc);
@@ -225,8 +228,7 @@ void *gc_base(const void *p) {
 
 /* ---- Collecting ----------------------------------------------------------------------------- */
 
-int gci_entry_collect(
-    enum gc_collection kind, size_t b, size_t c, const struct gci_frame *frame) {
+int gci_entry_collect(enum gc_collection kind, size_t b, size_t c, const struct gci_frame *frame) {
     (void)b, (void)c;
     if (kind != GC_MINOR && kind != GC_FULL) return EINVAL;
     struct gci_thread *thread = enter(frame);
@@ -234,7 +236,9 @@ int gci_entry_collect(
     return gci_collect(thread->heap, kind, "the program asked") ? 0 : EBUSY;
 }
 
-void gc_disable(void) { need_heap()->disabled++; }
+void gc_disable(void) {
+    need_heap()->disabled++;
+}
 
 void gc_enable(void) {
     struct gc_heap *heap = need_heap();
@@ -266,9 +270,13 @@ static int set_pin(const void *p, bool pinned) {
     return 0;
 }
 
-int gc_pin(const void *p) { return set_pin(p, true); }
+int gc_pin(const void *p) {
+    return set_pin(p, true);
+}
 
-int gc_unpin(const void *p) { return set_pin(p, false); }
+int gc_unpin(const void *p) {
+    return set_pin(p, false);
+}
 
 void gc_prepare_write(void *p, size_t n) {
     struct gc_heap *heap = the_heap();

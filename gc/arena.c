@@ -12,29 +12,42 @@
 
 #define MIN_RESERVE ((size_t)16 << 20)
 #define COMMIT_STEP ((size_t)4 << 20)
-#define HUGE_PAGE ((size_t)2 << 20)
-#define POOL_MAX 1024u       /* blocks; more go to the runs, where they join */
-#define TABLE_SLACK 64u      /* bytes past the last entry: side bytes are read 64 at a time */
+#define HUGE_PAGE   ((size_t)2 << 20)
+#define HUGE_PART                                                                                  \
+    ((size_t)64 << 20)    /* of the arena: beyond, faults of huge pages cost more than they save */
+#define POOL_MAX    1024u /* blocks; more go to the runs, where they join */
+#define TABLE_SLACK 64u   /* bytes past the last entry: side bytes are read 64 at a time */
 
 /* The size of one table for an arena of BYTES. */
 static size_t table_bytes(enum gci_table_name name, size_t bytes, unsigned page_shift) {
     size_t blocks = bytes >> GCI_BLOCK_SHIFT, pages = bytes >> page_shift;
     switch (name) {
-    case GCI_TABLE_SIDE: return bytes / GC_GRANULE + TABLE_SLACK;
-    case GCI_TABLE_TAGS: return blocks + TABLE_SLACK;
-    case GCI_TABLE_LIVE: return blocks * sizeof(uint16_t);
-    case GCI_TABLE_BLOCKS: return blocks * sizeof(struct gci_block);
-    case GCI_TABLE_BLOCK_RUNS: return (blocks + 1) * sizeof(struct gci_run_node);
-    case GCI_TABLE_PAGES: return pages * sizeof(struct gci_page);
+    case GCI_TABLE_SIDE:
+        return bytes / GC_GRANULE + TABLE_SLACK;
+    case GCI_TABLE_TAGS:
+        return blocks + TABLE_SLACK;
+    case GCI_TABLE_LIVE:
+        return blocks * sizeof(uint16_t);
+    case GCI_TABLE_BLOCKS:
+        return blocks * sizeof(struct gci_block);
+    case GCI_TABLE_BLOCK_RUNS:
+        return (blocks + 1) * sizeof(struct gci_run_node);
+    case GCI_TABLE_PAGES:
+        return pages * sizeof(struct gci_page);
     case GCI_TABLE_AMBIGUOUS_RUNS:
-    case GCI_TABLE_LEAF_RUNS: return (pages + 1) * sizeof(struct gci_run_node);
-    case GCI_TABLE_POOL: return blocks * sizeof(uint32_t);
-    case GCI_TABLES: break;
+    case GCI_TABLE_LEAF_RUNS:
+        return (pages + 1) * sizeof(struct gci_run_node);
+    case GCI_TABLE_POOL:
+        return blocks * sizeof(uint32_t);
+    case GCI_TABLES:
+        break;
     }
     return 0;
 }
 
-static size_t round_up(size_t value, size_t unit) { return (value + unit - 1) / unit * unit; }
+static size_t round_up(size_t value, size_t unit) {
+    return (value + unit - 1) / unit * unit;
+}
 
 static void unreserve(struct gci_arena *arena) {
     for (unsigned i = 0; i < GCI_TABLES; i++)
@@ -110,7 +123,8 @@ static int commit_to(struct gci_arena *arena, size_t bytes) {
     uint8_t *start = (uint8_t *)arena->base + arena->committed;
     int error = gci_vm_commit(start, bytes - arena->committed);
     if (error != 0) return error;
-    if (arena->huge_pages) gci_vm_advise_huge(start, bytes - arena->committed, true);
+    if (arena->huge_pages && arena->committed < HUGE_PART)
+        gci_vm_advise_huge(start, (bytes < HUGE_PART ? bytes : HUGE_PART) - arena->committed, true);
     arena->committed = bytes;
     return 0;
 }
@@ -239,8 +253,8 @@ uint32_t gci_arena_release(struct gci_arena *arena, uint32_t count) {
                arena->blocks[first - 1].resident)
             first--;
         if (first == end) continue;
-        if (gci_vm_discard((void *)gci_block_address(arena, first),
-                (size_t)(end - first) << GCI_BLOCK_SHIFT) == 0) {
+        if (gci_vm_discard((void *)gci_block_address(arena, first), (size_t)(end - first)
+                                                                        << GCI_BLOCK_SHIFT) == 0) {
             for (uint32_t b = first; b < end; b++) {
                 arena->blocks[b].resident = false;
                 arena->blocks[b].zeroed = true;
@@ -262,8 +276,8 @@ size_t gci_check_arena(const struct gci_arena *arena) {
     }
     size_t broken = gci_check_runs(&arena->block_runs);
     if (used != arena->used_blocks || arena->used_blocks + arena->free_blocks != arena->frontier) {
-        gci_log("arena: %u blocks in use, counted %u of %u", used, arena->used_blocks,
-            arena->frontier);
+        gci_log(
+            "arena: %u blocks in use, counted %u of %u", used, arena->used_blocks, arena->frontier);
         broken++;
     }
     if (resident != arena->resident_blocks) {

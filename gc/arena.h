@@ -49,7 +49,9 @@ static inline size_t gci_arena_used_bytes(const struct gci_arena *arena) {
     return (size_t)arena->frontier << GCI_BLOCK_SHIFT;
 }
 
-static inline enum gci_use gci_tag_use(uint8_t tag) { return (enum gci_use)(tag & GCI_TAG_USE); }
+static inline enum gci_use gci_tag_use(uint8_t tag) {
+    return (enum gci_use)(tag & GCI_TAG_USE);
+}
 
 /* Does the block hold words that may refer to the heap? */
 static inline bool gci_tag_scanned(uint8_t tag) {

@@ -35,10 +35,13 @@ bool gci_find(const struct gc_heap *heap, uintptr_t address, gci_object *object)
     size_t granule = gci_address_granule(arena, address);
     uint8_t tag = arena->tags[gci_block_of(granule)];
     switch (gci_tag_use(tag)) {
-    case GCI_USE_FREE: return false;
-    case GCI_USE_LARGE: return gci_large_find(arena, address - arena->base, object);
+    case GCI_USE_FREE:
+        return false;
+    case GCI_USE_LARGE:
+        return gci_large_find(arena, address - arena->base, object);
     case GCI_USE_BUMP:
-    case GCI_USE_CELLS: break;
+    case GCI_USE_CELLS:
+        break;
     }
     if (!gci_block_find(arena, granule, object)) return false;
     return !(tag & GCI_TAG_UNSWEPT) || arena->side[object->granule] & GCI_SIDE_MARK;
@@ -90,8 +93,7 @@ static void cover_marked(
 void gci_marked_cover(
     const struct gci_arena *arena, size_t granule, unsigned words, uint64_t *cover) {
     gci_object object;
-    bool entering = granule % GCI_BLOCK_GRANULES != 0 &&
-                    !(arena->side[granule] & GCI_SIDE_START) &&
+    bool entering = granule % GCI_BLOCK_GRANULES != 0 && !(arena->side[granule] & GCI_SIDE_START) &&
                     gci_block_find(arena, granule, &object);
     cover_marked(
         arena->side + granule, words, entering ? arena->side[object.granule] : 0, cover, NULL);
@@ -128,8 +130,8 @@ void gci_block_unmark(struct gci_arena *arena, uint32_t block) {
 }
 
 void gci_block_open(struct gc_heap *heap, uint32_t first, uint32_t length) {
-    gci_barrier_unprotect(heap->barrier, gci_block_address(&heap->arena, first),
-        (size_t)length << GCI_BLOCK_SHIFT);
+    gci_barrier_unprotect(
+        heap->barrier, gci_block_address(&heap->arena, first), (size_t)length << GCI_BLOCK_SHIFT);
     for (uint32_t b = first; b < first + length; b++) {
         heap->arena.tags[b] &= (uint8_t)~GCI_TAG_CLOSED;
         heap->arena.blocks[b].passed_over = 0;
@@ -154,8 +156,7 @@ uint32_t gci_block_new(struct gc_heap *heap, enum gci_use use, enum gci_kind kin
     if (arena->tags[block] & GCI_TAG_CLOSED) gci_block_open(heap, block, 1);
     memset(arena->side + gci_block_granule(block), 0, GCI_BLOCK_GRANULES);
     arena->live[block] = 0;
-    arena->tags[block] =
-        (uint8_t)(use | GCI_TAG_YOUNG | (kind == GCI_LEAF ? GCI_TAG_LEAF : 0));
+    arena->tags[block] = (uint8_t)(use | GCI_TAG_YOUNG | (kind == GCI_LEAF ? GCI_TAG_LEAF : 0));
     return block;
 }
 

@@ -15,8 +15,9 @@
 #include "runtime/vm.h"
 
 #define PASSED_OVER_MAX 2u /* scans without a young object until an open block is closed */
-#define DENSE_EIGHTHS 6u   /* blocks at least this full are closed at once: little of them will be refilled */
-#define LISTED_EIGHTHS 7u  /* fuller blocks are not worth recycling */
+#define DENSE_EIGHTHS                                                                              \
+    6u /* blocks at least this full are closed at once: little of them will be refilled */
+#define LISTED_EIGHTHS 7u /* fuller blocks are not worth recycling */
 
 /* ---- Roots ------------------------------------------------------------------------------------ */
 
@@ -92,8 +93,8 @@ static bool should_close(const struct gc_heap *heap, uint32_t b) {
 static void settle_blocks(struct gc_heap *heap, enum gc_collection kind) {
     struct gci_arena *arena = &heap->arena;
     uint64_t granules = 0, open = 0, closed = 0;
-    bool protects = gci_barrier_kind(heap->barrier) != GC_BARRIER_NONE &&
-                    gci_policy_protects(heap, kind);
+    bool protects =
+        gci_barrier_kind(heap->barrier) != GC_BARRIER_NONE && gci_policy_protects(heap, kind);
     gci_large_sweep(heap);
     for (uint32_t b = 0; b < arena->frontier; b++) {
         uint8_t tag = arena->tags[b];

@@ -46,7 +46,8 @@ static bool make_room(struct search *s) {
     bigger.capacity = s->capacity == 0 ? 1u << 14 : s->capacity * 2;
     bigger.steps = NULL;
     bigger.slots = NULL;
-    if (bigger.capacity < 1u << 31) bigger.steps = gci_vm_map(bigger.capacity * (size_t)sizeof *s->steps);
+    if (bigger.capacity < 1u << 31)
+        bigger.steps = gci_vm_map(bigger.capacity * (size_t)sizeof *s->steps);
     if (bigger.steps != NULL)
         bigger.slots = gci_vm_map(2 * (size_t)bigger.capacity * sizeof *s->slots);
     if (bigger.slots == NULL) {
@@ -91,10 +92,18 @@ static void visit_root(
 static void print_root(const struct step *step) {
     char place[256] = "";
     switch (step->root) {
-    case GCI_ROOT_STACK: gci_describe_stack(step->word, place, sizeof place); break;
-    case GCI_ROOT_STATIC: gci_describe_static(step->word, place, sizeof place); break;
-    case GCI_ROOT_TLS: strcpy(place, "thread-local variable"); break;
-    case GCI_ROOT_RANGE: strcpy(place, "range given to gc_add_root"); break;
+    case GCI_ROOT_STACK:
+        gci_describe_stack(step->word, place, sizeof place);
+        break;
+    case GCI_ROOT_STATIC:
+        gci_describe_static(step->word, place, sizeof place);
+        break;
+    case GCI_ROOT_TLS:
+        strcpy(place, "thread-local variable");
+        break;
+    case GCI_ROOT_RANGE:
+        strcpy(place, "range given to gc_add_root");
+        break;
     }
     gci_print("  root: %s, at %p\n", place, (const void *)step->word);
 }
@@ -122,8 +131,8 @@ static void print_path(const struct search *s, uint32_t at) {
         gci_print("  -> %p, %zu bytes%s", (void *)start, gci_object_bytes(s->heap, step->object),
             tag & GCI_TAG_LEAF ? ", leaf" : "");
         if (step->from != GCI_NONE)
-            gci_print(", by its word at +%zu",
-                (size_t)((uintptr_t)s->steps[step->from].word - start));
+            gci_print(
+                ", by its word at +%zu", (size_t)((uintptr_t)s->steps[step->from].word - start));
         gci_print("\n");
     }
 }

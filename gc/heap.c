@@ -59,9 +59,8 @@ struct gc_heap *gci_heap_open(const gc_options *options, struct gc_buffer *ambig
     gci_retire_buffers(thread);
     heap->threads = thread;
     if (options->log)
-        gci_log("heap of at most %zu MB in %zu GB of address space, barrier %s",
-            heap->limit >> 20, heap->arena.reserved >> 30,
-            gci_barrier_name(gci_barrier_kind(heap->barrier)));
+        gci_log("heap of at most %zu MB in %zu GB of address space, barrier %s", heap->limit >> 20,
+            heap->arena.reserved >> 30, gci_barrier_name(gci_barrier_kind(heap->barrier)));
     *error = 0;
     return heap;
 

@@ -103,8 +103,7 @@ static void settle(struct gc_heap *heap, uint32_t head, uint32_t first, uint32_t
     for (uint32_t page = first; page < end; page++) arena->pages[page].head = head;
 }
 
-void *gci_large_allocate(
-    struct gc_heap *heap, enum gci_kind kind, size_t bytes, size_t alignment) {
+void *gci_large_allocate(struct gc_heap *heap, enum gci_kind kind, size_t bytes, size_t alignment) {
     struct gci_arena *arena = &heap->arena;
     struct gci_large *space = &heap->large[kind];
     size_t page_bytes = (size_t)1 << arena->page_shift;
@@ -128,8 +127,7 @@ void *gci_large_allocate(
 bool gci_large_resize(struct gc_heap *heap, gci_object object, size_t bytes) {
     struct gci_arena *arena = &heap->arena;
     uint32_t head = gci_large_page(arena, object), old = arena->pages[head].pages;
-    struct gci_large *space =
-        &heap->large[gci_tag_kind(arena->tags[gci_block_of(object.granule)])];
+    struct gci_large *space = &heap->large[gci_tag_kind(arena->tags[gci_block_of(object.granule)])];
     size_t page_bytes = (size_t)1 << arena->page_shift;
     if (bytes > arena->reserved) return false;
     uint32_t pages = (uint32_t)((bytes + page_bytes - 1) >> arena->page_shift);
@@ -162,8 +160,7 @@ static void free_pages(struct gc_heap *heap, struct gci_large *space, uint32_t h
 void gci_large_free(struct gc_heap *heap, gci_object object) {
     struct gci_arena *arena = &heap->arena;
     uint32_t head = gci_large_page(arena, object);
-    struct gci_large *space =
-        &heap->large[gci_tag_kind(arena->tags[gci_block_of(object.granule)])];
+    struct gci_large *space = &heap->large[gci_tag_kind(arena->tags[gci_block_of(object.granule)])];
     bool old = arena->side[object.granule] & GCI_SIDE_MARK;
     uint32_t *link = old ? &space->old : &space->young;
     while (*link != head) link = &arena->pages[*link].next;
@@ -237,8 +234,7 @@ size_t gci_check_large(const struct gc_heap *heap) {
         broken += check_list(heap, space, space->old, GCI_SIDE_START | GCI_SIDE_MARK, &used);
         broken += gci_check_runs(&space->runs);
         if (used != space->used_pages) {
-            gci_log("large space %u: %lu pages listed, %lu counted", kind, used,
-                space->used_pages);
+            gci_log("large space %u: %lu pages listed, %lu counted", kind, used, space->used_pages);
             broken++;
         }
         pages += used + space->runs.free_units;

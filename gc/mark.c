@@ -13,8 +13,8 @@
 #include "gc/remember.h"
 #include "runtime/log.h"
 
-#define PREFETCH_QUEUE 8u /* a power of two */
-#define PIECE_WORDS 2048  /* longer runs are searched piece by piece */
+#define PREFETCH_QUEUE 16u  /* a power of two */
+#define PIECE_WORDS    2048 /* longer runs are searched piece by piece */
 
 /* What the inner loop needs, in registers: stores to side bytes may alias anything in memory. */
 struct view {
@@ -39,7 +39,7 @@ static inline bool push(struct gci_mark_stack *stack, gci_words words) {
 }
 
 /* Marks the unmarked object at GRANULE and pushes it unless it is a leaf. */
-static inline void mark_object(
+static inline __attribute__((always_inline)) void mark_object(
     struct gci_marker *marker, struct view v, size_t granule, uint8_t tag) {
     uint8_t side = v.side[granule];
     size_t granules;
@@ -63,15 +63,16 @@ static __attribute__((noinline)) void mark_interior(
     struct gci_marker *marker, gci_ambiguous word, uint8_t tag) {
     struct view v = view_of(marker);
     gci_object object;
-    bool found = gci_tag_use(tag) == GCI_USE_LARGE
-                     ? gci_large_find(&marker->heap->arena, word.offset, &object)
-                     : gci_block_find(
-                           &marker->heap->arena, word.offset >> GCI_GRANULE_SHIFT, &object);
+    bool found =
+        gci_tag_use(tag) == GCI_USE_LARGE
+            ? gci_large_find(&marker->heap->arena, word.offset, &object)
+            : gci_block_find(&marker->heap->arena, word.offset >> GCI_GRANULE_SHIFT, &object);
     if (!found || v.side[object.granule] & GCI_SIDE_MARK) return;
     mark_object(marker, v, object.granule, tag);
 }
 
-static inline void mark_ambiguous(struct gci_marker *marker, struct view v, gci_ambiguous word) {
+static inline __attribute__((always_inline)) void mark_ambiguous(
+    struct gci_marker *marker, struct view v, gci_ambiguous word) {
     uint8_t tag = v.tags[word.offset >> GCI_BLOCK_SHIFT];
     if (!(tag & GCI_TAG_YOUNG)) return;
     size_t granule = word.offset >> GCI_GRANULE_SHIFT;
@@ -102,48 +103,52 @@ __attribute__((no_sanitize("address"))) void gci_mark_root_words(
 }
 
 void gci_mark_heap_words(struct gci_marker *marker, gci_words words) {
-    gci_words rest = {words.start + PIECE_WORDS, words.end};
-    /* If there is no room for the rest it is searched now. */
-    if (words.end - words.start > PIECE_WORDS && push(&marker->stack, rest))
-        words.end = rest.start;
     if (marker->past_end_in_heap)
         mark_words(marker, words, true);
     else
         mark_words(marker, words, false);
 }
 
-static bool pop(struct gci_mark_stack *stack, gci_words *words) {
-    if (stack->top == stack->base && !gci_mark_stack_shrink(stack)) return false;
+static inline bool pop(struct gci_mark_stack *stack, gci_words *words) {
+    if (stack->top == stack->base && (stack->segment == NULL || !gci_mark_stack_shrink(stack)))
+        return false;
     *words = *--stack->top;
     return true;
 }
 
-static void drain_stack(struct gci_marker *marker) {
-    gci_words queue[PREFETCH_QUEUE] = {{0, 0}};
+/* The queue is a ring of WAITING runs that ends before AT. */
+static inline __attribute__((always_inline)) void drain_stack(
+    struct gci_marker *marker, bool past_end) {
+    gci_words queue[PREFETCH_QUEUE];
     unsigned at = 0, waiting = 0;
     for (;;) {
-        gci_words next = {NULL, NULL}, ready = queue[at];
-        if (pop(&marker->stack, &next)) {
-            __builtin_prefetch(next.start);
+        while (waiting < PREFETCH_QUEUE && pop(&marker->stack, &queue[at % PREFETCH_QUEUE])) {
+            __builtin_prefetch(queue[at++ % PREFETCH_QUEUE].start);
             waiting++;
-        } else if (waiting == 0) {
-            return;
         }
-        queue[at] = next;
-        at = (at + 1) % PREFETCH_QUEUE;
-        if (ready.start != NULL) {
-            waiting--;
-            gci_mark_heap_words(marker, ready);
-        }
+        if (waiting == 0) return;
+        gci_words ready = queue[(at - waiting--) % PREFETCH_QUEUE];
+        /* A long run is searched in pieces; if there is no room for the rest, at once. */
+        gci_words rest = {ready.start + PIECE_WORDS, ready.end};
+        if (ready.end - ready.start > PIECE_WORDS && push(&marker->stack, rest))
+            ready.end = rest.start;
+        mark_words(marker, ready, past_end);
     }
 }
 
+static void drain(struct gci_marker *marker) {
+    if (marker->past_end_in_heap)
+        drain_stack(marker, true);
+    else
+        drain_stack(marker, false);
+}
+
 void gci_mark_drain(struct gci_marker *marker) {
-    drain_stack(marker);
+    drain(marker);
     while (marker->stack.overflowed) {
         marker->stack.overflowed = false;
         gci_remember_all_marked(marker->heap);
-        drain_stack(marker);
+        drain(marker);
     }
 }
 

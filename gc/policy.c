@@ -4,18 +4,21 @@
 #include "gc/collect.h"
 #include "runtime/vm.h"
 
-#define MB ((size_t)1 << 20)
-#define NURSERY_FIRST (4 * MB)
-#define NURSERY_MIN (2 * MB)
-#define NURSERY_MAX (32 * MB)  /* for small heaps; large ones may have a quarter of what lives */
-#define GROWTH_MIN (16 * MB)   /* the old space may always grow by this much */
-#define FIXED_SHARE 12u        /* the nursery grows while fixed costs are over 1/12 of the time between */
-#define FIXED_LITTLE 60u       /* and shrinks when they are under 1/60 */
-#define FAULT_NS 1000.0        /* a first write to a protected page, and protecting it again: measured */
-#define TRIAL 3u               /* minor collections before the generational mode is judged */
-#define PATIENCE_FIRST 8u      /* full collections before it is tried again; doubles with each failure */
-#define PATIENCE_MAX 256u
-#define RELEASE_PART 4u        /* of the surplus, a quarter goes back to the system at a time */
+#define MB              ((size_t)1 << 20)
+#define NURSERY_FIRST   (4 * MB)
+#define NURSERY_MIN     (2 * MB)
+#define NURSERY_MAX     (32 * MB) /* for small heaps; large ones may have a quarter of what lives */
+#define GROWTH_MIN      (16 * MB) /* the old space may always grow by this much */
+#define FIXED_SHARE     12u /* the nursery grows while fixed costs are over 1/12 of the time between */
+#define FIXED_LITTLE    60u /* and shrinks when they are under 1/60 */
+#define FAULT_NS        1000.0 /* a first write to a protected page, and protecting it again: measured */
+#define TRIAL           3u  /* minor collections before the generational mode is judged */
+#define CLEARLY         1.5 /* but one is enough if it is this much too expensive */
+#define PATIENCE_FIRST  2u  /* full collections before it is tried again */
+#define PATIENCE_FACTOR 3u  /* more with each failure */
+#define PATIENCE_MAX    162u
+#define TRUSTED         32u /* minor collections after which earlier failures are forgotten */
+#define RELEASE_PART    4u  /* of the surplus, a quarter goes back to the system at a time */
 
 static size_t nursery_max(const struct gc_heap *heap) {
     size_t quarter = heap->live_bytes / 4;
@@ -76,7 +79,9 @@ bool gci_policy_protects(const struct gc_heap *heap, enum gc_collection kind) {
     return policy->generational || (kind == GC_FULL && policy->patience <= 1);
 }
 
-static double average(double recent, double value) { return (recent * 3 + value) / 4; }
+static double average(double recent, double value) {
+    return (recent * 3 + value) / 4;
+}
 
 static uint64_t least(const uint64_t *values, unsigned count) {
     uint64_t result = values[0];
@@ -100,11 +105,12 @@ static void size_nursery(struct gc_heap *heap) {
 
 /* Rule 3: are minor collections worth it?  Per byte allocated, collecting everything costs FULL / GROWTH; minor
  * collections cost MINOR, and what survives them, SURVIVAL, brings the next full collection closer. */
-static bool generations_pay(const struct gc_heap *heap) {
+static bool generations_pay(const struct gc_heap *heap, double tolerance) {
     const struct gci_policy *policy = &heap->policy;
     double full = policy->mark_ns_per_byte * (double)heap->live_bytes;
     double growth = (double)(policy->full_threshold - policy->live_after_full);
-    return policy->minor_ns_per_byte + policy->survival * full / growth < full / growth;
+    double minor = policy->minor_ns_per_byte + policy->survival * full / growth;
+    return minor < tolerance * full / growth;
 }
 
 static void learn_from_minor(struct gc_heap *heap, const struct gci_cycle *cycle) {
@@ -120,12 +126,13 @@ static void learn_from_minor(struct gc_heap *heap, const struct gci_cycle *cycle
     policy->fixed_ns[policy->trial % 4] = ns - mark_ns;
     uint64_t mutator_ns = cycle->start_ns - policy->last_end_ns;
     policy->mutator_ns = first ? mutator_ns : (policy->mutator_ns * 3 + mutator_ns) / 4;
-    policy->trial++;
+    if (++policy->trial == TRUSTED) policy->next_patience = PATIENCE_FIRST;
     size_nursery(heap);
-    if (policy->trial < TRIAL || heap->live_bytes < GROWTH_MIN || generations_pay(heap)) return;
+    double tolerance = policy->trial < TRIAL ? CLEARLY : 1;
+    if (heap->live_bytes < GROWTH_MIN || generations_pay(heap, tolerance)) return;
     policy->generational = false;
     policy->patience = policy->next_patience;
-    if (policy->next_patience < PATIENCE_MAX) policy->next_patience *= 2;
+    if (policy->next_patience < PATIENCE_MAX) policy->next_patience *= PATIENCE_FACTOR;
 }
 
 static void learn_from_full(struct gc_heap *heap, const struct gci_cycle *cycle) {
@@ -145,9 +152,8 @@ static void learn_from_full(struct gc_heap *heap, const struct gci_cycle *cycle)
 static void release_surplus(struct gc_heap *heap) {
     struct gci_policy *policy = &heap->policy;
     struct gci_arena *arena = &heap->arena;
-    uint64_t due = policy->full_threshold > heap->live_bytes
-                       ? policy->full_threshold - heap->live_bytes
-                       : 0;
+    uint64_t due =
+        policy->full_threshold > heap->live_bytes ? policy->full_threshold - heap->live_bytes : 0;
     if (policy->generational && due > policy->nursery) due = policy->nursery;
     uint32_t resident_free = arena->resident_blocks - arena->used_blocks;
     uint32_t keep = (uint32_t)(due >> GCI_BLOCK_SHIFT) + arena->used_blocks / 8 + 16;

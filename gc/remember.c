@@ -49,8 +49,8 @@ static void scan_large(struct gc_heap *heap, uintptr_t start, size_t bytes) {
             stop = gci_granule_address(arena, object.granule) + gci_large_bytes(arena, object);
             if (stop > end) stop = end;
             if (arena->side[object.granule] & GCI_SIDE_MARK)
-                gci_mark_heap_words(&heap->marker,
-                    (gci_words){(const uintptr_t *)start, (const uintptr_t *)stop});
+                gci_mark_heap_words(
+                    &heap->marker, (gci_words){(const uintptr_t *)start, (const uintptr_t *)stop});
         }
         start = stop;
     }
@@ -61,8 +61,8 @@ static void scan_range(struct gc_heap *heap, uint32_t block, uintptr_t start, si
     if (gci_tag_use(heap->arena.tags[block]) == GCI_USE_LARGE)
         scan_large(heap, start, bytes);
     else if (heap->arena.live[block] > 0)
-        scan_small(heap, gci_address_granule(&heap->arena, start),
-            (unsigned)(bytes / (64 * GC_GRANULE)));
+        scan_small(
+            heap, gci_address_granule(&heap->arena, start), (unsigned)(bytes / (64 * GC_GRANULE)));
 }
 
 static void scan_block(struct gc_heap *heap, uint32_t block) {

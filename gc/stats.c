@@ -3,12 +3,13 @@
 #include "gc/stats.h"
 
 #define SUB_SHIFT 4u
-#define SUBS (1u << SUB_SHIFT)
+#define SUBS      (1u << SUB_SHIFT)
 
 static unsigned bucket_of(uint64_t ns) {
     if (ns < SUBS) return (unsigned)ns;
     unsigned octave = 63u - (unsigned)__builtin_clzll(ns);
-    unsigned bucket = (octave - SUB_SHIFT + 1) * SUBS + (unsigned)(ns >> (octave - SUB_SHIFT)) % SUBS;
+    unsigned bucket =
+        (octave - SUB_SHIFT + 1) * SUBS + (unsigned)(ns >> (octave - SUB_SHIFT)) % SUBS;
     return bucket < GCI_HISTOGRAM_BUCKETS ? bucket : GCI_HISTOGRAM_BUCKETS - 1;
 }
 

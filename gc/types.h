@@ -27,12 +27,12 @@
 #include "runtime/barrier.h"
 #include "runtime/roots.h"
 
-#define GCI_GRANULE_SHIFT 4u
-#define GCI_BLOCK_SHIFT 16u
-#define GCI_BLOCK_BYTES ((size_t)1 << GCI_BLOCK_SHIFT)
+#define GCI_GRANULE_SHIFT  4u
+#define GCI_BLOCK_SHIFT    16u
+#define GCI_BLOCK_BYTES    ((size_t)1 << GCI_BLOCK_SHIFT)
 #define GCI_BLOCK_GRANULES (1u << (GCI_BLOCK_SHIFT - GCI_GRANULE_SHIFT))
-#define GCI_MASK_WORDS (GCI_BLOCK_GRANULES / 64u)
-#define GCI_NONE UINT32_MAX /* no block, no page, no run */
+#define GCI_MASK_WORDS     (GCI_BLOCK_GRANULES / 64u)
+#define GCI_NONE           UINT32_MAX /* no block, no page, no run */
 
 _Static_assert(GC_GRANULE == 1u << GCI_GRANULE_SHIFT, "granule size and shift");
 
@@ -57,20 +57,20 @@ typedef struct {
 
 /* ---- Side bytes and tags (docs/memory.md has the table of who writes which bit when) ---------- */
 
-#define GCI_SIDE_START GC_SIDE_START
-#define GCI_SIDE_END GC_SIDE_END
-#define GCI_SIDE_MARK 0x04u   /* in a START byte: live at the last collection that looked */
+#define GCI_SIDE_START  GC_SIDE_START
+#define GCI_SIDE_END    GC_SIDE_END
+#define GCI_SIDE_MARK   0x04u /* in a START byte: live at the last collection that looked */
 #define GCI_SIDE_PINNED 0x08u /* in a START byte */
 
 #define GCI_POISON 0xfb /* what is freed is filled with it, under CAIRN_POISON */
 
 enum gci_use { GCI_USE_FREE, GCI_USE_BUMP, GCI_USE_CELLS, GCI_USE_LARGE };
 
-#define GCI_TAG_USE 0x03u     /* enum gci_use */
-#define GCI_TAG_LEAF 0x08u    /* its objects hold no pointers */
-#define GCI_TAG_YOUNG 0x10u   /* may hold young objects */
+#define GCI_TAG_USE     0x03u /* enum gci_use */
+#define GCI_TAG_LEAF    0x08u /* its objects hold no pointers */
+#define GCI_TAG_YOUNG   0x10u /* may hold young objects */
 #define GCI_TAG_UNSWEPT 0x20u /* unmarked objects are dead, their side bytes not cleared yet */
-#define GCI_TAG_CLOSED 0x40u  /* protected */
+#define GCI_TAG_CLOSED  0x40u /* protected */
 #define GCI_TAG_CLOSING 0x80u /* to be protected at the end of this collection */
 
 /* A block that is not FREE and not LEAF holds words to scan. */
@@ -106,15 +106,15 @@ struct gci_table {
 
 /* What a block's tag leaves out.  Written by the allocator and the collector. */
 struct gci_block {
-    uint32_t next, prev;  /* on a list of blocks with room */
-    uint8_t list;         /* which list: index into gc_heap.lists, or GCI_NO_LIST */
-    uint8_t size_class;   /* of a CELLS block */
-    uint8_t passed_over;  /* while open: scans in a row that found no young object */
-    uint8_t hot;          /* while closed: collections in a row that found most of it dirty */
-    uint8_t hot_epoch;    /* the last of these, modulo 256 */
-    uint8_t dirty_pages;  /* in the running collection */
-    uint8_t resident;     /* memory may be behind it: not returned to the system */
-    uint8_t zeroed;       /* reads as zero: fresh from the system */
+    uint32_t next, prev; /* on a list of blocks with room */
+    uint8_t list;        /* which list: index into gc_heap.lists, or GCI_NO_LIST */
+    uint8_t size_class;  /* of a CELLS block */
+    uint8_t passed_over; /* while open: scans in a row that found no young object */
+    uint8_t hot;         /* while closed: collections in a row that found most of it dirty */
+    uint8_t hot_epoch;   /* the last of these, modulo 256 */
+    uint8_t dirty_pages; /* in the running collection */
+    uint8_t resident;    /* memory may be behind it: not returned to the system */
+    uint8_t zeroed;      /* reads as zero: fresh from the system */
 };
 
 _Static_assert(sizeof(struct gci_block) == 16, "four to a cache line");
@@ -142,17 +142,17 @@ enum gci_table_name {
 
 struct gci_arena {
     uintptr_t base;
-    size_t reserved;    /* bytes */
-    size_t committed;   /* bytes from base */
-    uint32_t frontier;  /* blocks ever used; all below are described by the tables */
+    size_t reserved;   /* bytes */
+    size_t committed;  /* bytes from base */
+    uint32_t frontier; /* blocks ever used; all below are described by the tables */
     unsigned page_shift;
-    uint8_t *side;      /* indexed by granule of the arena */
-    uint8_t *tags;      /* indexed by block, as are the next three */
-    uint16_t *live;     /* marked granules in a BUMP or CELLS block */
+    uint8_t *side;  /* indexed by granule of the arena */
+    uint8_t *tags;  /* indexed by block, as are the next three */
+    uint16_t *live; /* marked granules in a BUMP or CELLS block */
     struct gci_block *blocks;
     struct gci_runs block_runs;
     struct gci_page *pages; /* indexed by page of the arena */
-    uint32_t *pool;     /* free blocks, warmest last */
+    uint32_t *pool;         /* free blocks, warmest last */
     uint32_t pool_count;
     uint32_t used_blocks, free_blocks;
     uint32_t resident_blocks; /* used, or free and not returned to the system */
@@ -163,13 +163,13 @@ struct gci_arena {
 
 /* ---- Size classes ------------------------------------------------------------------------------ */
 
-#define GCI_CLASSES 20u
+#define GCI_CLASSES  20u
 #define GCI_CELL_MAX 8192u
 
 /* Lists of claimable blocks: bump blocks by how full they are, cell blocks by class; each for both kinds. */
 #define GCI_DENSITIES 8u
-#define GCI_LISTS (GCI_KINDS * (GCI_DENSITIES + GCI_CLASSES))
-#define GCI_NO_LIST 0xffu
+#define GCI_LISTS     (GCI_KINDS * (GCI_DENSITIES + GCI_CLASSES))
+#define GCI_NO_LIST   0xffu
 #define GCI_POOL_LIST 0xfeu /* a free block in the pool */
 
 _Static_assert(GCI_LISTS < GCI_POOL_LIST, "list numbers fit a byte");
@@ -181,13 +181,15 @@ _Static_assert(GCI_LISTS < GCI_POOL_LIST, "list numbers fit a byte");
 /* Bump allocation of one kind by one thread.  The buffer that inline code uses is a zeroed part of HOLE. */
 struct gci_bump {
     struct gc_buffer *buffer; /* in the thread's gc_buffers */
-    uintptr_t hole_end;       /* [buffer->limit, hole_end) belongs to the hole and is not zeroed yet */
-    uint32_t block;           /* being allocated into, or GCI_NONE */
-    uint32_t next_granule;    /* of the block: where to look for its next hole */
-    bool zeroed;              /* the hole reads as zero */
-    bool recycled;            /* the block had live objects when it was claimed */
-    struct gc_buffer overflow; /* in a block of its own, for objects too big for the present hole; unzeroed */
-    uint64_t occupied[GCI_MASK_WORDS]; /* granules of the block that were live when it was claimed */
+    uintptr_t hole_end;    /* [buffer->limit, hole_end) belongs to the hole and is not zeroed yet */
+    uint32_t block;        /* being allocated into, or GCI_NONE */
+    uint32_t next_granule; /* of the block: where to look for its next hole */
+    bool zeroed;           /* the hole reads as zero */
+    bool recycled;         /* the block had live objects when it was claimed */
+    struct gc_buffer
+        overflow; /* in a block of its own, for objects too big for the present hole; unzeroed */
+    uint64_t
+        occupied[GCI_MASK_WORDS]; /* granules of the block that were live when it was claimed */
     uint32_t freed_count;
     struct gc_buffer freed[GCI_FREED_RUNS]; /* holes made by gc_free */
 };
@@ -201,8 +203,9 @@ struct gci_cells {
 struct gci_thread {
     struct gc_heap *heap;
     const uintptr_t *stack_base;
-    const uintptr_t *scan_from; /* the frame of the library's entry; set by every entry that may collect */
-    uintptr_t held;             /* a root: what the library itself must keep across a collection */
+    const uintptr_t
+        *scan_from; /* the frame of the library's entry; set by every entry that may collect */
+    uintptr_t held; /* a root: what the library itself must keep across a collection */
     struct gci_bump bump[GCI_KINDS];
     struct gci_cells cells[GCI_KINDS][GCI_CLASSES];
 };
@@ -253,17 +256,18 @@ struct gci_policy {
     uint64_t full_threshold; /* bytes live or young that call for a full collection */
     uint64_t live_after_full;
     int64_t external, external_after_full; /* memory outside the heap */
-    uint64_t last_end_ns;    /* when the last collection ended */
-    double mark_ns_per_byte; /* of objects marked; moving averages, of full and of minor collections */
+    uint64_t last_end_ns;                  /* when the last collection ended */
+    double
+        mark_ns_per_byte; /* of objects marked; moving averages, of full and of minor collections */
     double minor_ns_per_byte; /* cost of minor collections and faults, per byte allocated */
-    double survival;         /* of bytes allocated, in minor collections */
-    uint64_t fixed_ns[4];    /* of recent minor collections: what they cost whatever survives */
-    uint64_t mutator_ns;     /* moving average of the time between minor collections */
-    bool generational;       /* else all collections are full, and nothing is protected */
-    uint32_t trial;          /* generational: minor collections since that began */
-    uint32_t patience;       /* not generational: full collections until the next trial */
+    double survival;          /* of bytes allocated, in minor collections */
+    uint64_t fixed_ns[4];     /* of recent minor collections: what they cost whatever survives */
+    uint64_t mutator_ns;      /* moving average of the time between minor collections */
+    bool generational;        /* else all collections are full, and nothing is protected */
+    uint32_t trial;           /* generational: minor collections since that began */
+    uint32_t patience;        /* not generational: full collections until the next trial */
     uint32_t next_patience;
-    uint32_t surplus_least;  /* fewest free blocks beyond need in this window of collections */
+    uint32_t surplus_least; /* fewest free blocks beyond need in this window of collections */
     uint32_t surplus_age;
 };
 
@@ -290,7 +294,8 @@ struct gc_heap {
     gc_oom_handler oom_handler;
     void *oom_data;
     uint32_t stress_countdown;
-    uint8_t class_of[GCI_CELL_MAX / GC_GRANULE + 1]; /* size class by granules; written at opening */
+    uint8_t
+        class_of[GCI_CELL_MAX / GC_GRANULE + 1]; /* size class by granules; written at opening */
 
     uint64_t allocated_since; /* bytes handed to buffers and objects since the last collection */
     uint64_t allocated_total, allocated_large;

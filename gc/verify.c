@@ -10,8 +10,8 @@
 
 #define REPORTS 20u
 
-static void report(size_t *broken, const struct gc_heap *heap, uint32_t block, size_t granule,
-    const char *what) {
+static void report(
+    size_t *broken, const struct gc_heap *heap, uint32_t block, size_t granule, const char *what) {
     if ((*broken)++ >= REPORTS) return;
     gci_log("verify: %p (block %u, tag %#x, side byte %#x, live %u): %s",
         (void *)gci_granule_address(&heap->arena, granule), block, heap->arena.tags[block],
@@ -92,8 +92,7 @@ static void check_lists(const struct gc_heap *heap, size_t *broken) {
     }
 }
 
-static void check_buffer(
-    const struct gc_heap *heap, const struct gci_bump *bump, size_t *broken) {
+static void check_buffer(const struct gc_heap *heap, const struct gci_bump *bump, size_t *broken) {
     if (bump->buffer->limit == 0) return;
     for (uintptr_t p = bump->buffer->cursor; p < bump->buffer->limit; p += GC_GRANULE) {
         size_t granule = gci_address_granule(&heap->arena, p);
@@ -128,8 +127,8 @@ size_t gci_verify_heap(struct gc_heap *heap) {
 /* ---- Marks ---------------------------------------------------------------------------------------- */
 
 /* Checks that no word of [START, END), a marked object, means an unmarked young one. */
-static void check_words(const struct gc_heap *heap, const uintptr_t *start, const uintptr_t *end,
-    size_t *broken) {
+static void check_words(
+    const struct gc_heap *heap, const uintptr_t *start, const uintptr_t *end, size_t *broken) {
     const struct gci_arena *arena = &heap->arena;
     for (const uintptr_t *w = start; w < end; w++) {
         gci_object object;

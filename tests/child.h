@@ -7,6 +7,7 @@
 
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <cmocka.h>
@@ -17,7 +18,8 @@ typedef void child_function(void);
 
 struct child_test {
     child_function *function;
-    const char *aborts_saying;                /* NULL: it must return */
+    const char *says;                         /* what the output must contain, or NULL */
+    bool aborts;                              /* it must die of SIGABRT, else return */
     const char *environment[CHILD_VARIABLES]; /* "NAME=value" */
 };
 
@@ -34,24 +36,20 @@ void child_run(
 /* A cmocka test: *STATE is a struct child_test. */
 void child_test(void **state);
 
-#define CHILD_TEST(function, ...)                                                                  \
-    {                                                                                              \
-#function, child_test, NULL, NULL, &(struct child_test) {                                  \
-            function, NULL, {                                                                      \
-                __VA_ARGS__                                                                        \
-            }                                                                                      \
-        }                                                                                          \
-    }
+/* One line of main()'s table: the function, and "NAME=value" strings. */
+#define CHILD_TEST(function, ...) CHILD_ENTRY(function, NULL, false, __VA_ARGS__)
 
-/* It must print TEXT and die of SIGABRT. */
-#define CHILD_ABORT(function, text, ...)                                                           \
-    {                                                                                              \
-#function, child_test, NULL, NULL, &(struct child_test) {                                  \
-            function, text, {                                                                      \
-                __VA_ARGS__                                                                        \
-            }                                                                                      \
-        }                                                                                          \
-    }
+/* It must print TEXT besides. */
+#define CHILD_SAYS(function, text, ...) CHILD_ENTRY(function, text, false, __VA_ARGS__)
+
+/* It must print TEXT and abort. */
+#define CHILD_ABORT(function, text, ...) CHILD_ENTRY(function, text, true, __VA_ARGS__)
+
+/* clang-format off */
+#define CHILD_ENTRY(function, text, aborts, ...)                                                   \
+    {#function, child_test, NULL, NULL,                                                            \
+        &(struct child_test){function, text, aborts, {__VA_ARGS__}}}
+/* clang-format on */
 
 /* Ends the child as failed. */
 void child_fail(const char *file, int line, const char *format, ...)

@@ -50,17 +50,17 @@ enum gc_fit { GC_FIT_FIRST, GC_FIT_BEST, GC_FIT_WORST };
  * variable, named in docs/options.md, which wins over the field, so that one who runs a program can
  * tune it without its source. */
 typedef struct gc_options {
-    uint32_t abi;            /* GC_ABI; set by gc_options_init() */
-    uint32_t size;           /* sizeof(gc_options); set by gc_options_init() */
-    size_t heap_limit;       /* bytes the heap may hold; 0: no limit but the cgroup's */
-    size_t heap_reserve;     /* bytes of address space to reserve; less is taken if refused */
-    size_t nursery;          /* bytes allocated between minor collections; 0: by cost */
-    size_t mark_stack_limit; /* bytes the mark stack may grow to; 0: no limit */
-    uint32_t growth_percent; /* old space may grow by this much between full collections */
-    uint32_t barrier;        /* enum gc_barrier */
-    uint32_t large_fit;      /* enum gc_fit */
-    uint32_t stress;         /* n > 0: collect at every nth allocation */
-    uint32_t release_after;  /* collections a free page waits before the OS gets it back */
+    uint32_t abi;                 /* GC_ABI; set by gc_options_init() */
+    uint32_t size;                /* sizeof(gc_options); set by gc_options_init() */
+    size_t heap_limit;            /* bytes the heap may hold; 0: no limit but the cgroup's */
+    size_t heap_reserve;          /* bytes of address space to reserve; less is taken if refused */
+    size_t nursery;               /* bytes allocated between minor collections; 0: by cost */
+    size_t mark_stack_limit;      /* bytes the mark stack may grow to; 0: no limit */
+    uint32_t growth_percent;      /* old space may grow by this much between full collections */
+    uint32_t barrier;             /* enum gc_barrier */
+    uint32_t large_fit;           /* enum gc_fit */
+    uint32_t stress;              /* n > 0: collect at every nth allocation */
+    uint32_t release_after;       /* collections a free page waits before the OS gets it back */
     uint8_t prepares_writes;      /* calls gc_prepare_write(): AUTO may take MPROTECT */
     uint8_t one_past_end_in_heap; /* heap words also hold the object that ends where they point */
     uint8_t cgroup_limit;         /* respect the cgroup's memory limit */
@@ -244,8 +244,7 @@ extern GC_API __thread struct gc_thread_buffers gc_buffers
     __attribute__((__tls_model__("initial-exec")));
 
 GC_API void *gc_alloc_slow(size_t size) __attribute__((__malloc__, __alloc_size__(1)));
-GC_API void *gc_alloc_leaf_slow(size_t size)
-    __attribute__((__malloc__, __alloc_size__(1)));
+GC_API void *gc_alloc_leaf_slow(size_t size) __attribute__((__malloc__, __alloc_size__(1)));
 
 #define GC_INLINE extern inline __attribute__((__gnu_inline__, __always_inline__))
 

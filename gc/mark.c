@@ -89,10 +89,14 @@ static inline __attribute__((always_inline)) void mark_ambiguous(
 static inline __attribute__((always_inline, no_sanitize("address"))) void mark_words(
     struct gci_marker *marker, gci_words words, bool past_end) {
     struct view v = view_of(marker);
+    /* One comparison for most words: with PAST_END the frontier itself counts too. */
+    size_t bound = v.used_bytes + past_end;
     for (const uintptr_t *w = words.start; w < words.end; w++) {
         uintptr_t offset = *w - v.base;
-        if (offset < v.used_bytes) mark_ambiguous(marker, v, (gci_ambiguous){offset});
-        if (past_end && offset % GC_GRANULE == 0 && offset - 1 < v.used_bytes)
+        if (offset >= bound) continue;
+        if (!past_end || offset < v.used_bytes)
+            mark_ambiguous(marker, v, (gci_ambiguous){offset});
+        if (past_end && offset % GC_GRANULE == 0 && offset != 0)
             mark_ambiguous(marker, v, (gci_ambiguous){offset - 1});
     }
 }

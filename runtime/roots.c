@@ -102,6 +102,13 @@ static bool append(void *context, uintptr_t start, uintptr_t end) {
     return true;
 }
 
+/* Is the object one whose data never refers to the heap: libunwind, which only gc_explain() uses, and the loader?
+ * (docs/roots.md, rule 6.) */
+static bool is_left_out(const char *path) {
+    const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
+    return strncmp(name, "libunwind", 9) == 0 || strncmp(name, "ld-linux", 8) == 0;
+}
+
 /* Returns nonzero to end the walk: at the first object if the loader has done nothing since the
  * last reading. */
 static int read_object(struct dl_phdr_info *object, size_t size, void *context) {
@@ -115,6 +122,7 @@ static int read_object(struct dl_phdr_info *object, size_t size, void *context) 
     reading->fresh.adds = counts ? object->dlpi_adds : 0;
     reading->fresh.subs = counts ? object->dlpi_subs : 0;
 
+    if (is_left_out(object->dlpi_name)) return 0;
     struct holes holes = {.count = 0};
     add_hole(&holes, (uintptr_t)__start_cairn_data, (uintptr_t)__stop_cairn_data);
     for (size_t i = 0; i < object->dlpi_phnum; i++) {

@@ -5,10 +5,11 @@
 #include "runtime/vm.h"
 
 #define MB              ((size_t)1 << 20)
-#define NURSERY_FIRST   (4 * MB)
-#define NURSERY_MIN     (2 * MB)
+#define NURSERY_FIRST   (8 * MB)
+#define NURSERY_MIN     (4 * MB)
 #define NURSERY_MAX     (32 * MB) /* for small heaps; large ones may have a quarter of what lives */
 #define GROWTH_MIN      (16 * MB) /* the old space may always grow by this much */
+#define CHEAP_SHARE     8 /* full, not minor, if that costs under 1/8 of the time between collections */
 #define FIXED_SHARE     12u /* the nursery grows while fixed costs are over 1/12 of the time between */
 #define FIXED_LITTLE    60u /* and shrinks when they are under 1/60 */
 #define FAULT_NS        1000.0 /* a first write to a protected page, and protecting it again: measured */
@@ -69,8 +70,10 @@ bool gci_policy_due(const struct gc_heap *heap, enum gc_collection *kind, const 
         return true;
     }
     if (!policy->generational || heap->allocated_since < policy->nursery) return false;
-    *kind = GC_MINOR;
-    *reason = "the nursery is full";
+    double full_ns = policy->mark_ns_per_byte * (double)heap->live_bytes;
+    bool cheap = full_ns < (double)policy->mutator_ns / CHEAP_SHARE;
+    *kind = cheap ? GC_FULL : GC_MINOR;
+    *reason = cheap ? "the nursery is full, and little lives" : "the nursery is full";
     return true;
 }
 

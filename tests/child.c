@@ -15,7 +15,7 @@
 
 #define FAILED  97
 #define SKIPPED 98
-#define SECONDS 240 /* for one child, on a busy machine */
+#define SECONDS 120 /* for one child, on a busy machine */
 
 void child_fail(const char *file, int line, const char *format, ...) {
     va_list arguments;

@@ -149,12 +149,19 @@ void gci_block_claim(struct gc_heap *heap, uint32_t block, uint64_t cover[GCI_MA
     arena->blocks[block].zeroed = false;
 }
 
+void gci_block_clear_side(struct gci_arena *arena, uint32_t block) {
+    if (!arena->blocks[block].side_used) return;
+    memset(arena->side + gci_block_granule(block), 0, GCI_BLOCK_GRANULES);
+    arena->blocks[block].side_used = false;
+}
+
 uint32_t gci_block_new(struct gc_heap *heap, enum gci_use use, enum gci_kind kind, bool grow) {
     struct gci_arena *arena = &heap->arena;
     uint32_t block = gci_arena_take(arena, grow);
     if (block == GCI_NONE) return GCI_NONE;
     if (arena->tags[block] & GCI_TAG_CLOSED) gci_block_open(heap, block, 1);
-    memset(arena->side + gci_block_granule(block), 0, GCI_BLOCK_GRANULES);
+    gci_block_clear_side(arena, block);
+    arena->blocks[block].side_used = true;
     arena->live[block] = 0;
     arena->tags[block] = (uint8_t)(use | GCI_TAG_YOUNG | (kind == GCI_LEAF ? GCI_TAG_LEAF : 0));
     return block;

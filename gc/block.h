@@ -37,6 +37,9 @@ void gci_block_claim(struct gc_heap *heap, uint32_t block, uint64_t cover[GCI_MA
 /* Takes a free block for USE and KIND, if need be a fresh one when GROW, claimed and with no object in it. */
 uint32_t gci_block_new(struct gc_heap *heap, enum gci_use use, enum gci_kind kind, bool grow);
 
+/* Zeroes the side bytes that earlier use of a free block left. */
+void gci_block_clear_side(struct gci_arena *arena, uint32_t block);
+
 /* Opens a closed block: from now on writes to it are not noticed. */
 void gci_block_open(struct gc_heap *heap, uint32_t first, uint32_t length);
 

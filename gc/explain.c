@@ -139,6 +139,7 @@ static void print_path(const struct search *s, uint32_t at) {
 
 int gci_explain(struct gc_heap *heap, gci_object target) {
     struct search s = {.heap = heap, .target = target, .found = GCI_NONE};
+    if (gci_static_roots_refresh(&heap->static_roots) != 0) return ENOMEM;
     if (make_room(&s)) gci_visit_roots(heap, visit_root, &s);
     for (uint32_t i = 0; i < s.count && s.found == GCI_NONE && !s.failed; i++) {
         gci_object object = s.steps[i].object;

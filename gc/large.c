@@ -1,7 +1,7 @@
 /* Large objects: one page run each, in blocks tagged LARGE that belong to the space of one kind, so that leaf pages are
  * never protected.  Owns the page table and the free page runs.  Invariants: the pages of a LARGE block are each in
  * one object or one free run of its space; a whole block in a free run goes back to the arena at once; an object's
- * START and MARK are in the side byte of its first granule, and no other side byte of a LARGE block is used. */
+ * START and MARK are in the side byte of its first granule, and all other side bytes of a LARGE block are zero. */
 #include "gc/large.h"
 
 #include <string.h>
@@ -67,9 +67,11 @@ static uint32_t take_new(
     uint32_t each = pages_per_block(arena), blocks = pages / each + (pages % each != 0);
     uint32_t first = gci_arena_take_run(arena, blocks, alignment > each ? alignment / each : 1);
     if (first == GCI_NONE) return GCI_NONE;
-    for (uint32_t b = first; b < first + blocks; b++)
+    for (uint32_t b = first; b < first + blocks; b++) {
+        gci_block_clear_side(arena, b); /* the marker looks at side bytes before tags */
         arena->tags[b] = (uint8_t)(GCI_USE_LARGE | (arena->tags[b] & GCI_TAG_CLOSED) |
                                    (space->kind == GCI_LEAF ? GCI_TAG_LEAF : 0));
+    }
     uint32_t joined, run = gci_runs_give(&space->runs, first * each, blocks * each, &joined);
     uint32_t start = (run + alignment - 1) & ~(alignment - 1);
     gci_runs_take_at(&space->runs, run, start, pages);

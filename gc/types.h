@@ -111,7 +111,7 @@ struct gci_block {
     uint8_t size_class;  /* of a CELLS block */
     uint8_t passed_over; /* while open: scans in a row that found no young object */
     uint8_t hot;         /* while closed: collections in a row that found most of it dirty */
-    uint8_t hot_epoch;   /* the last of these, modulo 256 */
+    uint8_t side_used;   /* its side bytes may not be zero; cleared only by who zeroes them */
     uint8_t dirty_pages; /* in the running collection */
     uint8_t resident;    /* memory may be behind it: not returned to the system */
     uint8_t zeroed;      /* reads as zero: fresh from the system */

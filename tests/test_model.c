@@ -2,6 +2,7 @@
  * space, with small and large nurseries, with every reachable object checked against the model.  The seed is
  * printed; CAIRN_TEST_SEED repeats a run. */
 #include <stdio.h>
+#include <stdlib.h>
 
 #include "child.h"
 #include "model.h"
@@ -22,15 +23,16 @@ static void run(uint64_t steps, size_t most, bool large) {
         (unsigned long long)result.allocations, (unsigned long long)result.frees,
         (unsigned long long)result.reallocations, (unsigned long long)stats.minor.count,
         (unsigned long long)stats.full.count, result.most_live, result.retained_percent);
-    REQUIRE(result.retained_percent < 10);
+    /* With ends in the heap, every reference to an object holds the one before it too. */
+    REQUIRE(result.retained_percent < (getenv("CAIRN_ONE_PAST_END_IN_HEAP") != NULL ? 60 : 10));
 }
 
 static void small_objects_agree_with_the_model(void) {
-    run(5000000, 60000, false);
+    run(4000000, 60000, false);
 }
 
 static void objects_of_all_sizes_agree_with_the_model(void) {
-    run(1500000, 10000, true);
+    run(1000000, 10000, true);
 }
 
 static void a_small_nursery_agrees_with_the_model(void) {

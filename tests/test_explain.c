@@ -1,0 +1,175 @@
+/* gc_explain(): it names the root that keeps an object alive - a frame by its function, a static variable by its
+ * symbol, thread-local storage, a registered range - and the chain of objects that leads from it. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "child.h"
+#include "support.h"
+
+struct pair {
+    struct pair *left, *right;
+};
+
+static uintptr_t target;
+
+static void explain(void) {
+    clear_stack();
+    REQUIRE_EQUAL(gc_explain(reveal(target)), 0);
+}
+
+static __attribute__((noinline)) void frame_that_holds_the_object(void) {
+    struct pair *volatile held = gc_alloc(64);
+    target = hide(held);
+    explain();
+    REQUIRE(held != NULL);
+}
+
+static void a_frame_is_named(void) {
+    frame_that_holds_the_object();
+}
+
+static struct pair *volatile variable_that_holds_the_object;
+
+static __attribute__((noinline)) void hold_in_variable(void) {
+    variable_that_holds_the_object = gc_alloc(64);
+    target = hide(variable_that_holds_the_object);
+}
+
+static void a_static_variable_is_named(void) {
+    hold_in_variable();
+    explain();
+}
+
+static void a_static_variable_is_named_after_a_collection(void) {
+    hold_in_variable();
+    collect(GC_FULL);
+    explain();
+}
+
+static void *volatile table_that_holds_objects[100];
+
+static __attribute__((noinline)) void hold_in_table(void) {
+    char *p = gc_alloc(64);
+    table_that_holds_objects[10] = p + 20;
+    target = hide(p + 40);
+}
+
+static void an_array_is_named_with_the_offset(void) {
+    hold_in_table();
+    explain();
+}
+
+static __thread struct pair *volatile local;
+
+static __attribute__((noinline)) void hold_in_local(void) {
+    local = gc_alloc(5000);
+    target = hide(local);
+}
+
+static void thread_local_storage_is_named(void) {
+    hold_in_local();
+    explain();
+}
+
+static __attribute__((noinline)) void hold_in_range(void **range) {
+    range[3] = gc_alloc(64);
+    target = hide(range[3]);
+}
+
+static void a_range_is_named(void) {
+    void **range = calloc(8, sizeof *range);
+    REQUIRE_EQUAL(gc_add_root(range, 8 * sizeof *range), 0);
+    hold_in_range(range);
+    explain();
+    REQUIRE_EQUAL(gc_remove_root(range, 8 * sizeof *range), 0);
+    free(range);
+}
+
+/* Three objects: the first refers to the second by its word at +8, that one to the third at +0. */
+static __attribute__((noinline)) void hold_a_chain(void) {
+    struct pair *a = gc_alloc(sizeof *a), *b = gc_alloc(32);
+    b->left = gc_alloc_leaf(100000);
+    a->right = b;
+    variable_that_holds_the_object = a;
+    target = hide((char *)b->left + 70000);
+}
+
+static void a_chain_is_printed(void) {
+    hold_a_chain();
+    explain();
+}
+
+static __attribute__((noinline)) void hold_a_long_chain(void) {
+    struct pair *first = NULL;
+    for (unsigned i = 0; i < 1000; i++) {
+        struct pair *p = gc_alloc(sizeof *p);
+        if (first == NULL) target = hide(p);
+        p->left = first;
+        first = p;
+    }
+    variable_that_holds_the_object = first;
+}
+
+static void a_long_chain_is_cut_in_the_middle(void) {
+    hold_a_long_chain();
+    explain();
+}
+
+static __attribute__((noinline)) void make_garbage(uintptr_t *hidden, size_t count) {
+    for (size_t i = 0; i < count; i++) hidden[i] = hide(gc_alloc(64));
+}
+
+static void what_nothing_keeps_is_said_to_be_free(void) {
+    static uintptr_t hidden[100];
+    unsigned free_objects = 0;
+    make_garbage(hidden, 100);
+    clear_stack();
+    for (size_t i = 0; i < 100; i++) free_objects += gc_explain(reveal(hidden[i])) == ESRCH;
+    REQUIRE(free_objects > 80);
+}
+
+static void wrong_pointers_are_refused(void) {
+    char *p = gc_alloc(64);
+    REQUIRE_EQUAL(gc_explain(NULL), EINVAL);
+    REQUIRE_EQUAL(gc_explain(&p), EINVAL);
+    gc_free(p);
+    REQUIRE_EQUAL(gc_explain(p), EINVAL);
+}
+
+/* Every part of a chain, in one test of the whole text. */
+static void a_chain_has_all_its_parts(void **state) {
+    static struct child_result result;
+    (void)state;
+    child_run(&result, a_chain_is_printed, NULL);
+    assert_int_equal(result.status, 0);
+    const char *at = result.output;
+    static const char *const parts[] = {"is kept alive by\n",
+        "root: static variable variable_that_holds_the_object", "16 bytes, by its word at +8\n",
+        "32 bytes, by its word at +0\n", "bytes, leaf\n"};
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
+        at = strstr(at, parts[i]);
+        if (at == NULL) print_message("%s", result.output);
+        assert_non_null(at);
+    }
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        CHILD_SAYS(a_frame_is_named, "root: frame of frame_that_holds_the_object"),
+        CHILD_SAYS(
+            a_static_variable_is_named, "root: static variable variable_that_holds_the_object in"),
+        CHILD_SAYS(a_static_variable_is_named_after_a_collection,
+            "root: static variable variable_that_holds_the_object in"),
+        CHILD_SAYS(an_array_is_named_with_the_offset,
+            "root: static variable table_that_holds_objects+80 in"),
+        CHILD_SAYS(thread_local_storage_is_named, "root: thread-local variable"),
+        CHILD_SAYS(a_range_is_named, "root: range given to gc_add_root"),
+        cmocka_unit_test(a_chain_has_all_its_parts),
+        CHILD_SAYS(a_long_chain_is_cut_in_the_middle, "... 980 objects ..."),
+        CHILD_SAYS(what_nothing_keeps_is_said_to_be_free, "nothing keeps the object at"),
+        CHILD_TEST(wrong_pointers_are_refused),
+    };
+    return cmocka_run_group_tests_name("explain", tests, NULL, NULL);
+}

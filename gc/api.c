@@ -299,6 +299,7 @@ int gc_get_stats(gc_stats *stats) {
         gci_stats_fill(heap, stats);
     else
         memset(stats, 0, sizeof *stats);
+    memset(stats + 1, 0, size - sizeof *stats); /* fields of a later version */
     stats->size = size;
     return 0;
 }

@@ -84,6 +84,7 @@ static bool room_is_left(size_t bytes) {
 int gci_arena_open(struct gci_arena *arena, size_t bytes, bool huge_pages) {
     unsigned page_shift = (unsigned)__builtin_ctzl(gci_page_size());
     GCI_CHECK(page_shift <= GCI_BLOCK_SHIFT);
+    GCI_CHECK(bytes >> page_shift < GCI_RUN_EDGE); /* as the option's range sees to */
     memset(arena, 0, sizeof *arena);
     bytes = bytes / HUGE_PAGE * HUGE_PAGE;
     for (bool refused = false;; bytes = bytes / 2 / HUGE_PAGE * HUGE_PAGE, refused = true) {

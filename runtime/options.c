@@ -49,8 +49,8 @@ _Static_assert(sizeof fit_names / sizeof *fit_names == GC_FIT_WORST + 2, "a name
 static const struct option options_table[] = {
     {"heap_limit", "CAIRN_HEAP_LIMIT", SIZE, true, AT(heap_limit), 0, M, SIZE_MAX,
         "0 (no limit) or at least 1M", NULL},
-    {"heap_reserve", "CAIRN_HEAP_RESERVE", SIZE, false, AT(heap_reserve), T, 16 * M, 64 * T,
-        "16M to 64T", NULL},
+    {"heap_reserve", "CAIRN_HEAP_RESERVE", SIZE, false, AT(heap_reserve), T, 16 * M, 4 * T,
+        "16M to 4T", NULL},
     {"nursery", "CAIRN_NURSERY", SIZE, true, AT(nursery), 0, 64 * K, 64 * G,
         "0 (by cost) or 64K to 64G", NULL},
     {"mark_stack_limit", "CAIRN_MARK_STACK_LIMIT", SIZE, true, AT(mark_stack_limit), 0, 4 * K,

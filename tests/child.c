@@ -1,5 +1,5 @@
-/* Running tests in child processes: see child.h.  The child's standard output and error go to one pipe, which the
- * parent reads to its end and shows.  A child that hangs is ended by its alarm. */
+/* Running tests in child processes: see child.h. The child's standard output and error go to one
+ * pipe, which the parent reads to its end and shows. A child that hangs is ended by its alarm. */
 #define _GNU_SOURCE
 #include "child.h"
 

@@ -1,7 +1,7 @@
-/* Tests that run in a process of their own.  A heap can be opened once in a process, options come from the
- * environment, and much of what is tested ends in abort(), so that nearly every test function runs in a forked
- * child, whose parent has no heap: a function without arguments, listed in main() with CHILD_TEST() or CHILD_ABORT(),
- * that says what must hold with REQUIRE(). */
+/* Tests that run in a process of their own. A heap can be opened once in a process, options come
+ * from the environment, and much of what is tested ends in abort(), so that nearly every test
+ * function runs in a forked child, whose parent has no heap: a function without arguments, listed
+ * in main() with CHILD_TEST() or CHILD_ABORT(), that says what must hold with REQUIRE(). */
 #ifndef CAIRN_TESTS_CHILD_H
 #define CAIRN_TESTS_CHILD_H
 
@@ -28,8 +28,8 @@ struct child_result {
     char output[1 << 16]; /* of both streams, cut if longer */
 };
 
-/* Runs FUNCTION in a child with ENVIRONMENT (NULL, or ends in NULL) added to a process environment without options
- * for the library. */
+/* Runs FUNCTION in a child with ENVIRONMENT (NULL, or ends in NULL) added to a process environment
+ * without options for the library. */
 void child_run(
     struct child_result *result, child_function *function, const char *const *environment);
 

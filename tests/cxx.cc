@@ -1,5 +1,5 @@
-// Cairn from C++: the header compiles without a warning, inline allocation works, and objects with constructors,
-// references and virtual functions live on the managed heap.  Run by cxx.sh.
+// Cairn from C++: the header compiles without a warning, inline allocation works, and objects with
+// constructors, references and virtual functions live on the managed heap.  Run by cxx.sh.
 #include <cstdint>
 #include <cstdio>
 #include <cstring>

@@ -1,7 +1,7 @@
 #!/bin/bash
-# Compiles tests/cxx.cc against the static library with each C++ compiler that is there and runs it.  CAIRN_TEST_LIBRARY
-# names the library.  The output has the form of a cmocka program's, so that tests/run.sh counts
-# both alike.
+# Compiles tests/cxx.cc against the static library with each C++ compiler that is there and runs it.
+# CAIRN_TEST_LIBRARY names the library.  The output has the form of a cmocka program's, so that
+# tests/run.sh counts both alike.
 set -u
 unset CAIRN_LOG CAIRN_STRESS CAIRN_HEAP_LIMIT
 

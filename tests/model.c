@@ -1,12 +1,13 @@
-/* A program that does everything at random - allocations of all kinds and sizes, stores, drops, gc_free, gc_realloc,
- * gc_strdup, pins, collections - beside a model that knows which objects it can still reach.  The model lies in
- * memory from malloc, where the collector doesn't look, and hides its pointers all the same.  What is
- * reachable must be there: at its address, with its size and every byte of its contents.  What is not should be
- * gone after a full collection, apart from a little that stale words on the stack keep.
+/* A program that does everything at random - allocations of all kinds and sizes, stores, drops,
+ * gc_free, gc_realloc, gc_strdup, pins, collections - beside a model that knows which objects it
+ * can still reach. The model lies in memory from malloc, where the collector doesn't look, and
+ * hides its pointers all the same. What is reachable must be there: at its address, with its size
+ * and every byte of its contents. What is not should be gone after a full collection, apart from a
+ * little that stale words on the stack keep.
  *
- * Objects refer to one another by real pointers, some of them interior, in up to EDGES words that follow an
- * object's first word; a static array holds the roots.  Every object's first word and all that is behind its edges
- * is computed from its number, by which mixing up two objects shows. */
+ * Objects refer to one another by real pointers, some of them interior, in up to EDGES words that
+ * follow an object's first word; a static array holds the roots. Every object's first word and all
+ * that is behind its edges is computed from its number, by which mixing up two objects shows. */
 #include "model.h"
 
 #include <stdio.h>
@@ -164,8 +165,8 @@ static void forget_node(struct model *m, uint32_t node) {
     m->free_nodes[m->free_count++] = node;
 }
 
-/* Walks from a random root along random edges.  Returns a node that is reachable, or NONE; *LAST is the
- * reference that led to it. */
+/* Walks from a random root along random edges. Returns a node that is reachable, or NONE; *LAST is
+ * the reference that led to it. */
 static uint32_t walk(struct model *m, struct place *last) {
     struct place at = {NONE, below(m, ROOTS)};
     uint32_t node = root_edges[at.index].to;
@@ -232,7 +233,8 @@ static bool is_there(const struct node *n) {
     return true;
 }
 
-/* Checks all that is reachable, and forgets the rest.  After a full collection: counts what is left of it. */
+/* Checks all that is reachable, and forgets the rest. After a full collection: counts what is left
+ * of it. */
 static void take_stock(struct model *m, bool collected) {
     uint32_t live = reach(m);
     if (live > m->result.most_live) m->result.most_live = live;

@@ -1,5 +1,5 @@
-/* What tests of a conservative collector need: stacks without stale pointers, pointers that the collector can't see,
- * collections, statistics. */
+/* What tests of a conservative collector need: stacks without stale pointers, pointers that the
+ * collector can't see, collections, statistics. */
 #ifndef CAIRN_TESTS_SUPPORT_H
 #define CAIRN_TESTS_SUPPORT_H
 
@@ -15,7 +15,8 @@ void clear_stack(void);
 /* clear_stack(), and then a collection, which must work. */
 void collect(enum gc_collection kind);
 
-/* Full collections with stores of nothing in between, until old blocks are as closed as they get. */
+/* Full collections with stores of nothing in between, until old blocks are as closed as they get.
+ */
 void settle_old(void);
 
 gc_stats statistics(void);
@@ -37,7 +38,8 @@ size_t count_alive(const uintptr_t *hidden, size_t count);
 /* Are all BYTES bytes at P the byte VALUE? */
 bool all_bytes(const void *p, unsigned char value, size_t bytes);
 
-/* Calls F(P) in a frame far below the caller's, so that what it leaves on the stack is overwritten. */
+/* Calls F(P) in a frame far below the caller's, so that what it leaves on the stack is overwritten.
+ */
 void call_below(void (*f)(void *), void *p);
 
 #endif

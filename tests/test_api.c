@@ -1,5 +1,5 @@
-/* What the public functions promise about objects: sizes, zeroed memory, alignment, gc_base and gc_size, gc_free and
- * gc_realloc in all directions, pins, root ranges, statistics. */
+/* What the public functions promise about objects: sizes, zeroed memory, alignment, gc_base and
+ * gc_size, gc_free and gc_realloc in all directions, pins, root ranges, statistics. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -152,7 +152,8 @@ static void freed_memory_is_used_again(void) {
     REQUIRE_EQUAL(gc_verify(), 0);
 }
 
-/* Frees objects one by one from the last allocated back over several blocks, then allocates in other sizes. */
+/* Frees objects one by one from the last allocated back over several blocks, then allocates in
+ * other sizes. */
 static void frees_in_reverse_order_stop_at_a_block(void) {
     enum { COUNT = 6000, BYTES = 32 };
     static char *objects[COUNT];
@@ -167,7 +168,8 @@ static void frees_in_reverse_order_stop_at_a_block(void) {
     }
 }
 
-/* Grows every object in turn while it is the last one allocated, those at a block's end among them. */
+/* Grows every object in turn while it is the last one allocated, those at a block's end among them.
+ */
 static void growing_in_place_stops_at_a_block(void) {
     for (unsigned i = 0; i < 20000; i++) {
         char *p = gc_alloc(16 + i % 3 * 16);

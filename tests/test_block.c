@@ -1,5 +1,6 @@
-/* Side bytes (gc/block.c): the cover of marked objects and the sweep, which compute on 64 granules at a time, against
- * a walk over one granule after another, on blocks filled at random; and finding an object from any granule. */
+/* Side bytes (gc/block.c): the cover of marked objects and the sweep, which compute on 64 granules
+ * at a time, against a walk over one granule after another, on blocks filled at random; and finding
+ * an object from any granule. */
 #include <string.h>
 
 #include "bench/random.h"
@@ -22,7 +23,8 @@ static uint32_t below(struct picture *p, uint32_t n) {
     return (uint32_t)bench_random_below(&p->random, n);
 }
 
-/* Fills both blocks with objects and holes; of what length and how many marked differs from block to block. */
+/* Fills both blocks with objects and holes; of what length and how many marked differs from block
+ * to block. */
 static void draw(struct picture *p) {
     memset(p->side, 0, sizeof p->side);
     for (uint32_t b = 0; b < BLOCKS; b++) {

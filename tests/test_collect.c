@@ -1,5 +1,5 @@
-/* Collections as a program sees them: short minor pauses, system calls into protected old objects, references that only
- * old objects hold, long lists. */
+/* Collections as a program sees them: short minor pauses, system calls into protected old objects,
+ * references that only old objects hold, long lists. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -11,24 +11,32 @@
 #include "child.h"
 #include "support.h"
 
-/* ---- Pauses ----------------------------------------------------------------------------------- */
+/* ---- Pauses -----------------------------------------------------------------------------------
+ */
 
 static void a_minor_collection_with_few_survivors_is_short(void) {
     enum { LIVE = 1000 };
     void **survivors = gc_alloc(LIVE * sizeof *survivors);
-    for (size_t i = 0; i < 20000000; i++) {
-        void *p = gc_alloc(32);
-        if (i % 1024 == 0) survivors[i / 1024 % LIVE] = p;
+    for (unsigned round = 0; round < 40; round++) {
+        size_t objects = statistics().nursery_bytes / 32 * 9 / 10;
+        for (size_t i = 0; i < objects; i++) {
+            void *p = gc_alloc(32);
+            if (i % 1024 == 0) survivors[i / 1024 % LIVE] = p;
+        }
+        REQUIRE_EQUAL(gc_collect(GC_MINOR), 0);
     }
     gc_stats s = statistics();
     printf("%llu minor collections: p50 %llu us, p99 %llu us, longest %llu us\n",
         (unsigned long long)s.minor.count, (unsigned long long)s.minor.p50_ns / 1000,
         (unsigned long long)s.minor.p99_ns / 1000, (unsigned long long)s.minor.max_ns / 1000);
-    REQUIRE(s.minor.count >= 5);
+    REQUIRE(s.minor.count >= 40);
+#ifndef GC_SANITIZE
     REQUIRE(s.minor.p50_ns < 1000000); /* 200 us is the aim, on a machine with nothing else to do */
+#endif
 }
 
-/* ---- System calls into old objects ------------------------------------------------------------- */
+/* ---- System calls into old objects -------------------------------------------------------------
+ */
 
 enum { READS = 1000, BYTES = 4096 };
 
@@ -51,8 +59,8 @@ static __attribute__((noinline)) void send_young(int to, size_t i) {
     REQUIRE_EQUAL(write(to, &young, sizeof young), sizeof young);
 }
 
-/* Reads an address into each old object; returns how many system calls failed, which are made again after
- * gc_prepare_write(). */
+/* Reads an address into each old object; returns how many system calls failed, which are made again
+ * after gc_prepare_write(). */
 static unsigned read_young_into_old(bool prepare) {
     int ends[2];
     unsigned failed = 0;
@@ -131,7 +139,8 @@ static void gc_prepare_write_takes_any_range(void) {
     REQUIRE_EQUAL(gc_verify(), 0);
 }
 
-/* ---- Old to young ------------------------------------------------------------------------------ */
+/* ---- Old to young ------------------------------------------------------------------------------
+ */
 
 /* Stores of fresh objects all over old ones of all sizes, each the only reference. */
 static void old_objects_keep_what_is_stored_in_them(void) {
@@ -165,7 +174,8 @@ static void old_objects_keep_what_is_stored_in_them(void) {
     REQUIRE_EQUAL(gc_verify(), 0);
 }
 
-/* ---- Size -------------------------------------------------------------------------------------- */
+/* ---- Size --------------------------------------------------------------------------------------
+ */
 
 static void a_list_of_five_million_cells_is_marked(void) {
     enum { CELLS = 5000000 };

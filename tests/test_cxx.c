@@ -1,5 +1,5 @@
-/* The header and the library from C++: runs cxx.sh, which compiles and runs cxx.cc, with the library that was built
- * beside this program. */
+/* The header and the library from C++: runs cxx.sh, which compiles and runs cxx.cc, with the
+ * library that was built beside this program. */
 #define _GNU_SOURCE
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,5 +1,6 @@
-/* Bad input: sizes beyond the machine, pointers that aren't objects, wrong options and environment values, calls out of
- * turn, threads that the heap doesn't know.  Each has its documented error, or a message that names the culprit. */
+/* Bad input: sizes beyond the machine, pointers that aren't objects, wrong options and environment
+ * values, calls out of turn, threads that the heap doesn't know. Each has its documented error, or
+ * a message that names the culprit. */
 #include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>
@@ -36,7 +37,8 @@ static void sizes_beyond_the_machine_are_refused(void) {
     REQUIRE(gc_alloc(100) != NULL);
 }
 
-/* ---- Pointers that aren't objects ------------------------------------------------------------- */
+/* ---- Pointers that aren't objects -------------------------------------------------------------
+ */
 
 static char *volatile object;
 
@@ -109,7 +111,8 @@ static void free_a_collected_object(void) {
         if (gc_size(reveal(hidden[i])) == 0) gc_free(reveal(hidden[i]));
 }
 
-/* ---- Options ---------------------------------------------------------------------------------- */
+/* ---- Options ----------------------------------------------------------------------------------
+ */
 
 #define REFUSES(field, value)                                                                      \
     do {                                                                                           \
@@ -174,7 +177,8 @@ static void a_wrong_variable_is_ignored(void) {
     REQUIRE_EQUAL(statistics().nursery_bytes, 1 << 20);
 }
 
-/* ---- Calls out of turn ------------------------------------------------------------------------ */
+/* ---- Calls out of turn ------------------------------------------------------------------------
+ */
 
 static void enabling_too_often_aborts(void) {
     gc_disable();
@@ -202,7 +206,8 @@ static void everything_works_before_the_first_allocation(void) {
     gc_enable();
 }
 
-/* ---- Threads ---------------------------------------------------------------------------------- */
+/* ---- Threads ----------------------------------------------------------------------------------
+ */
 
 static void *allocate_here(void *size) {
     return gc_alloc(*(size_t *)size);

@@ -1,5 +1,6 @@
-/* gc_explain(): it names the root that keeps an object alive - a frame by its function, a static variable by its
- * symbol, thread-local storage, a registered range - and the chain of objects that leads from it. */
+/* gc_explain(): it names the root that keeps an object alive - a frame by its function, a static
+ * variable by its symbol, thread-local storage, a registered range - and the chain of objects that
+ * leads from it. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -105,6 +106,7 @@ static __attribute__((noinline)) void hold_a_long_chain(void) {
     struct pair *first = NULL;
     for (unsigned i = 0; i < 1000; i++) {
         struct pair *p = gc_alloc(sizeof *p);
+        gc_alloc(16); /* or the root, at the border of two of them, would hold both */
         if (first == NULL) target = hide(p);
         p->left = first;
         first = p;

@@ -1,5 +1,6 @@
-/* When something runs out: the heap's limit and its handler, the address space, the mark stack, mappings, and
- * userfaultfd where a sandbox refuses it.  Also that memory which is no longer needed goes back to the system. */
+/* When something runs out: the heap's limit and its handler, the address space, the mark stack,
+ * mappings, and userfaultfd where a sandbox refuses it. Also that memory which is no longer needed
+ * goes back to the system. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <linux/filter.h>
@@ -17,7 +18,8 @@
 #include "child.h"
 #include "support.h"
 
-/* ---- The heap limit --------------------------------------------------------------------------- */
+/* ---- The heap limit ---------------------------------------------------------------------------
+ */
 
 struct link {
     struct link *next;
@@ -99,7 +101,8 @@ static void at_the_limit_and_disabled_allocation_fails(void) {
     REQUIRE_EQUAL(gc_verify(), 0);
 }
 
-/* ---- Address space and sandboxes --------------------------------------------------------------- */
+/* ---- Address space and sandboxes ---------------------------------------------------------------
+ */
 
 static void limit_address_space(size_t more) {
     size_t pages = 0;
@@ -177,7 +180,8 @@ static void a_refused_userfaultfd_leaves_mprotect_by_promise(void) {
     work_a_little();
 }
 
-/* ---- Mappings ---------------------------------------------------------------------------------- */
+/* ---- Mappings ----------------------------------------------------------------------------------
+ */
 
 static size_t max_map_count(void) {
     size_t count = 0;
@@ -187,7 +191,8 @@ static size_t max_map_count(void) {
     return count;
 }
 
-/* Uses up mappings until LEFT of them are left: every second page of a region is made inaccessible. */
+/* Uses up mappings until LEFT of them are left: every second page of a region is made inaccessible.
+ */
 static void use_up_mappings(size_t left) {
     size_t count = max_map_count() - left;
     if (count > 1000000) child_skip("too many mappings allowed");
@@ -239,7 +244,8 @@ static void many_mappings_after_the_heap_do_no_harm(void) {
     dirty_alternate_pages(6);
 }
 
-/* ---- The mark stack ---------------------------------------------------------------------------- */
+/* ---- The mark stack ----------------------------------------------------------------------------
+ */
 
 struct tree {
     struct tree *child[2];
@@ -294,7 +300,8 @@ static void a_small_mark_stack_marks_everything(void) {
     REQUIRE_EQUAL(deep, DEEP);
 }
 
-/* ---- Giving memory back ------------------------------------------------------------------------ */
+/* ---- Giving memory back ------------------------------------------------------------------------
+ */
 
 static size_t resident_bytes(void) {
     size_t size, resident = 0;

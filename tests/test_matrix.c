@@ -1,6 +1,7 @@
-/* Workloads under every barrier, with the whole heap verified at each collection and a collection at every 97th
- * allocation.  The workloads are small programs of different habits: trees that die young, lists, a table of old
- * objects that get young ones, strings, large objects, and the random program of model.c. */
+/* Workloads under every barrier, with the whole heap verified at each collection and a collection
+ * at every 97th allocation. The workloads are small programs of different habits: trees that die
+ * young, lists, a table of old objects that get young ones, strings, large objects, and the random
+ * program of model.c. */
 #include <stdio.h>
 #include <string.h>
 
@@ -9,7 +10,8 @@
 #include "model.h"
 #include "support.h"
 
-/* ---- Trees that die young, and one that stays ------------------------------------------------- */
+/* ---- Trees that die young, and one that stays -------------------------------------------------
+ */
 
 struct tree {
     struct tree *left, *right;
@@ -36,7 +38,8 @@ static void trees(void) {
     REQUIRE(count_tree(kept) > 3000);
 }
 
-/* ---- A list that is turned around, cut and joined --------------------------------------------- */
+/* ---- A list that is turned around, cut and joined ---------------------------------------------
+ */
 
 struct cell {
     struct cell *next;
@@ -71,7 +74,8 @@ static void lists(void) {
     REQUIRE_EQUAL(length, 1003);
 }
 
-/* ---- A hash table of strings: old slots, young values ------------------------------------------ */
+/* ---- A hash table of strings: old slots, young values ------------------------------------------
+ */
 
 enum { SLOTS = 4096 };
 
@@ -110,7 +114,8 @@ static void hash_tables(void) {
     }
 }
 
-/* ---- Large arrays that grow and hold the only references ---------------------------------------- */
+/* ---- Large arrays that grow and hold the only references ----------------------------------------
+ */
 
 static void growing_arrays(void) {
     static uintptr_t **arrays[8];

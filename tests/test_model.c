@@ -1,6 +1,6 @@
-/* The randomised model test (model.c): millions of allocations of all kinds and sizes, under each fit of the large
- * space, with small and large nurseries, with every reachable object checked against the model.  The seed is
- * printed; CAIRN_TEST_SEED repeats a run. */
+/* The randomised model test (model.c): millions of allocations of all kinds and sizes, under each
+ * fit of the large space, with small and large nurseries, with every reachable object checked
+ * against the model. The seed is printed; CAIRN_TEST_SEED repeats a run. */
 #include <stdio.h>
 #include <stdlib.h>
 

@@ -1,6 +1,6 @@
-/* What keeps an object alive: every place and every form in which C programs hold pointers.  Registers, also vector
- * registers across a loop that allocates; interior pointers; pointers one past the end, across holes and blocks;
- * static and thread-local variables; plugins. */
+/* What keeps an object alive: every place and every form in which C programs hold pointers.
+ * Registers, also vector registers across a loop that allocates; interior pointers; pointers one
+ * past the end, across holes and blocks; static and thread-local variables; plugins. */
 #if !defined(__clang__) && !defined(GC_SANITIZE)
 #pragma GCC optimize("O3", "omit-frame-pointer")
 #endif
@@ -22,7 +22,8 @@ static uintptr_t hidden[COUNT];
 
 #if defined(__x86_64__)
 
-/* Puts the six words at WORDS in the registers that a function must preserve, and nowhere else, while F runs. */
+/* Puts the six words at WORDS in the registers that a function must preserve, and nowhere else,
+ * while F runs. */
 void hold_in_registers(uintptr_t *words, void (*f)(void));
 __asm__(".text\n"
         "hold_in_registers:\n"
@@ -78,7 +79,8 @@ static __attribute__((noinline)) pair make_pair(void) {
     return (pair){(uintptr_t)a, (uintptr_t)b};
 }
 
-/* The empty assembly keeps the pair in a vector register: what it is made of is unknown to the compiler. */
+/* The empty assembly keeps the pair in a vector register: what it is made of is unknown to the
+ * compiler. */
 static __attribute__((noinline)) void check_pair(void) {
     pair p = make_pair();
     clear_stack();
@@ -234,7 +236,8 @@ static void pointers_past_the_end_of_a_block_keep_objects(void) {
     }
 }
 
-/* First every second object dies, so that the others end at holes; then only their ends are kept. */
+/* First every second object dies, so that the others end at holes; then only their ends are kept.
+ */
 static __attribute__((noinline)) void keep_every_second(void) {
     for (size_t i = 0; i < 2 * COUNT; i++) {
         char *p = gc_alloc(64);

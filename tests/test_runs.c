@@ -1,5 +1,5 @@
-/* The free runs (gc/runs.c) against a bitmap: random gives and takes, with alignments, under each fit; where a run is
- * placed is checked too. */
+/* The free runs (gc/runs.c) against a bitmap: random gives and takes, with alignments, under each
+ * fit; where a run is placed is checked too. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -26,7 +26,8 @@ static uint32_t run_end(const struct runs_model *m, uint32_t first) {
     return first;
 }
 
-/* Where the fit puts LENGTH units: only runs that are long enough wherever they start are considered. */
+/* Where the fit puts LENGTH units: only runs that are long enough wherever they start are
+ * considered. */
 static uint32_t expected_place(const struct runs_model *m, uint32_t length, uint32_t alignment) {
     uint32_t chosen = GCI_NONE, chosen_length = 0;
     for (uint32_t at = 0; at < UNITS; at++) {

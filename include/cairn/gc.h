@@ -254,6 +254,8 @@ GC_INLINE void *gc_bump(struct gc_buffer *buffer, size_t size) {
     uintptr_t start = buffer->cursor;
     size_t bytes = (size + (GC_GRANULE - 1)) & ~(size_t)(GC_GRANULE - 1);
     if (__builtin_expect(size - 1 >= GC_SMALL_MAX || bytes > buffer->limit - start, 0)) return NULL;
+    if (start == 0)
+        __builtin_unreachable(); /* an empty buffer has no room: no test for NULL follows */
     buffer->cursor = start + bytes;
     uint8_t *side = gc_buffers.side + start / GC_GRANULE;
     if (bytes == GC_GRANULE) {

@@ -190,7 +190,7 @@ run-test: export CAIRN_TEST_PLUGIN := $(abspath $(B)/tests/plugin.so)
 run-test: export CAIRN_TEST_JSON := $(abspath $(B)/examples/json)
 run-test: export CAIRN_TEST_JSON_GENERATE := $(abspath $(B)/examples/json-generate)
 run-test: tests examples
-	@bash tests/run.sh $(TEST_OPTIONS) $(TESTS_TO_RUN:%=$(B)/tests/%) tests/json.sh
+	@bash tests/run.sh $(TEST_OPTIONS) $(TESTS_TO_RUN:%=$(B)/tests/%) tests/json.sh tests/cxx.sh
 
 # ---- Packages ------------------------------------------------------------------------------------
 

@@ -16,6 +16,7 @@
 #define ZERO_AHEAD                                                                                 \
     4096u /* bytes of a hole zeroed at a time: 1.5 % of a first-level cache's lines */
 #define OVERFLOW_MIN   256u /* bytes; smaller objects skip to the next hole that fits */
+#define SHRINK_MIN     64u  /* bytes; smaller objects are not moved to shrink them */
 #define EASY_DENSITIES 5u   /* recycle blocks at most 5/8 full before taking fresh ones */
 
 /* Cell sizes: a 64 KiB block in n equal parts, n chosen so that neither rounding up to the next class nor the
@@ -281,9 +282,9 @@ void *gci_allocate(struct gci_thread *thread, enum gci_kind kind, size_t size, s
     return p;
 }
 
-/* Does the object that ends at END touch the open hole's cursor? */
+/* Does the object that ends at END touch the open hole's cursor?  Not from the block before. */
 static bool is_last(const struct gci_bump *bump, uintptr_t end) {
-    return bump->buffer->limit != 0 && bump->buffer->cursor == end;
+    return bump->buffer->limit != 0 && bump->buffer->cursor == end && end % GCI_BLOCK_BYTES != 0;
 }
 
 void gci_deallocate(struct gci_thread *thread, gci_object object) {
@@ -321,25 +322,38 @@ void gci_deallocate(struct gci_thread *thread, gci_object object) {
     }
 }
 
-bool gci_resize(struct gci_thread *thread, gci_object object, size_t bytes) {
+/* Moves the end of the young small object that ends at the cursor.  BYTES: more than it has. */
+static bool grow_last(
+    struct gci_thread *thread, gci_object object, enum gci_kind kind, size_t old, size_t bytes) {
     struct gc_heap *heap = thread->heap;
-    struct gci_arena *arena = &heap->arena;
-    uint8_t tag = arena->tags[gci_block_of(object.granule)];
-    uint8_t *start = (uint8_t *)gci_granule_address(arena, object.granule);
-    size_t old = gci_object_bytes(heap, object);
-    if (bytes <= old) memset(start + bytes, 0, old - bytes);
-    if (gci_tag_use(tag) == GCI_USE_LARGE)
-        return bytes > GCI_CELL_MAX && gci_large_resize(heap, object, bytes);
-    if (bytes <= old) return bytes > old / 2 || old <= 64;
-    struct gci_bump *bump = &thread->bump[gci_tag_kind(tag)];
+    struct gci_bump *bump = &thread->bump[kind];
+    uint8_t *side = heap->arena.side + object.granule;
     size_t more = ((bytes + GC_GRANULE - 1) & ~(size_t)(GC_GRANULE - 1)) - old;
-    if (bytes > GC_SMALL_MAX || !is_last(bump, (uintptr_t)start + old) ||
-        bump->hole_end - bump->buffer->cursor < more || arena->side[object.granule] & GCI_SIDE_MARK)
+    if (bytes > GC_SMALL_MAX || *side & GCI_SIDE_MARK ||
+        !is_last(bump, gci_granule_address(&heap->arena, object.granule) + old) ||
+        bump->hole_end - bump->buffer->cursor < more)
         return false;
     zero_hole(heap, bump, bump->buffer->cursor + more);
-    uint8_t *side = arena->side + object.granule;
     side[(old + more) / GC_GRANULE - 1] = GCI_SIDE_END;
     side[old / GC_GRANULE - 1] &= (uint8_t)~GCI_SIDE_END;
     bump->buffer->cursor += more;
+    return true;
+}
+
+bool gci_resize(struct gci_thread *thread, gci_object object, size_t bytes) {
+    struct gc_heap *heap = thread->heap;
+    uint8_t tag = heap->arena.tags[gci_block_of(object.granule)];
+    size_t old = gci_object_bytes(heap, object);
+    bool done;
+    if (gci_tag_use(tag) == GCI_USE_LARGE)
+        done = bytes > GCI_CELL_MAX && gci_large_resize(heap, object, bytes);
+    else if (bytes > old)
+        done = grow_last(thread, object, gci_tag_kind(tag), old, bytes);
+    else
+        done = bytes > old / 2 || old <= SHRINK_MIN;
+    if (!done || bytes >= old) return done;
+    /* What is given up reads as zero if the object grows again. */
+    size_t now = gci_object_bytes(heap, object);
+    memset((uint8_t *)gci_granule_address(&heap->arena, object.granule) + bytes, 0, now - bytes);
     return true;
 }

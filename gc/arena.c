@@ -13,10 +13,10 @@
 #define MIN_RESERVE ((size_t)16 << 20)
 #define COMMIT_STEP ((size_t)4 << 20)
 #define HUGE_PAGE   ((size_t)2 << 20)
-#define HUGE_PART                                                                                  \
-    ((size_t)64 << 20)    /* of the arena: beyond, faults of huge pages cost more than they save */
-#define POOL_MAX    1024u /* blocks; more go to the runs, where they join */
-#define TABLE_SLACK 64u   /* bytes past the last entry: side bytes are read 64 at a time */
+#define HUGE_PART   ((size_t)64 << 20) /* of the arena: see commit_to() */
+#define ALIGNED     ((size_t)1 << 30) /* an arena of at least this much starts at a multiple of it */
+#define POOL_MAX    1024u             /* blocks; more go to the runs, where they join */
+#define TABLE_SLACK 64u /* bytes past the last entry: side bytes are read 64 at a time */
 
 /* The size of one table for an arena of BYTES. */
 static size_t table_bytes(enum gci_table_name name, size_t bytes, unsigned page_shift) {
@@ -60,7 +60,7 @@ static void unreserve(struct gci_arena *arena) {
 /* Reserves an arena of BYTES and all its tables, or nothing. */
 static bool reserve(struct gci_arena *arena, size_t bytes, unsigned page_shift) {
     arena->page_shift = page_shift;
-    arena->base = (uintptr_t)gci_vm_reserve(bytes, HUGE_PAGE);
+    arena->base = (uintptr_t)gci_vm_reserve(bytes, bytes >= ALIGNED ? ALIGNED : HUGE_PAGE);
     arena->reserved = bytes;
     bool done = arena->base != 0;
     for (unsigned i = 0; i < GCI_TABLES && done; i++) {
@@ -124,6 +124,8 @@ static int commit_to(struct gci_arena *arena, size_t bytes) {
     uint8_t *start = (uint8_t *)arena->base + arena->committed;
     int error = gci_vm_commit(start, bytes - arena->committed);
     if (error != 0) return error;
+    /* Only the first part, where a small heap and its nursery are.  Faults of huge pages in a growing large heap
+     * took 2.5 times as long as those of small pages (800 MB: 1.3 s instead of 0.5 s, measured). */
     if (arena->huge_pages && arena->committed < HUGE_PART)
         gci_vm_advise_huge(start, (bytes < HUGE_PART ? bytes : HUGE_PART) - arena->committed, true);
     arena->committed = bytes;

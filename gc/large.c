@@ -109,7 +109,8 @@ void *gci_large_allocate(struct gc_heap *heap, enum gci_kind kind, size_t bytes,
     struct gci_arena *arena = &heap->arena;
     struct gci_large *space = &heap->large[kind];
     size_t page_bytes = (size_t)1 << arena->page_shift;
-    if (bytes > arena->reserved || alignment > arena->reserved) return NULL;
+    /* Pages are aligned within the arena, so no further than the arena itself is. */
+    if (bytes > arena->reserved || alignment > (arena->base & -arena->base)) return NULL;
     uint32_t pages = (uint32_t)((bytes + page_bytes - 1) >> arena->page_shift);
     uint32_t page_alignment = alignment > page_bytes ? (uint32_t)(alignment / page_bytes) : 1;
     uint32_t first = gci_runs_take(&space->runs, pages, page_alignment);

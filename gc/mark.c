@@ -94,8 +94,7 @@ static inline __attribute__((always_inline, no_sanitize("address"))) void mark_w
     for (const uintptr_t *w = words.start; w < words.end; w++) {
         uintptr_t offset = *w - v.base;
         if (offset >= bound) continue;
-        if (!past_end || offset < v.used_bytes)
-            mark_ambiguous(marker, v, (gci_ambiguous){offset});
+        if (!past_end || offset < v.used_bytes) mark_ambiguous(marker, v, (gci_ambiguous){offset});
         if (past_end && offset % GC_GRANULE == 0 && offset != 0)
             mark_ambiguous(marker, v, (gci_ambiguous){offset - 1});
     }

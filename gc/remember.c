@@ -1,6 +1,6 @@
 /* The remembered set is not kept: it is what the barrier and the block tags say.  A pointer-bearing block is either
- * open, and searched whole at every minor collection, or closed, and then only its dirty pages are.  Invariant (rule 1
- * of docs/barrier.md): an old object that refers to a young one is in an open block or on a dirty page.
+ * open, and searched whole at every minor collection, or closed, and then only its dirty pages are.  Invariant (rule 5
+ * of docs/collection.md): an old object that refers to a young one is in an open block or on a dirty page.
  * Called by gc/collect.c with the world stopped. */
 #include "gc/remember.h"
 

@@ -10,6 +10,12 @@ __attribute__((noinline)) void clear_stack(void) {
     for (size_t i = 0; i < sizeof below; i++) below[i] = 0;
 }
 
+void need_optimised_code(void) {
+#ifndef __OPTIMIZE__
+    child_skip("unoptimised code keeps stale words on the stack");
+#endif
+}
+
 void collect(enum gc_collection kind) {
     clear_stack();
     REQUIRE_EQUAL(gc_collect(kind), 0);

@@ -12,6 +12,9 @@
 /* Overwrites the stack below the caller, and the registers that calls may change. */
 void clear_stack(void);
 
+/* Skips the rest of a test that what unoptimised code leaves on the stack would disturb. */
+void need_optimised_code(void);
+
 /* clear_stack(), and then a collection, which must work. */
 void collect(enum gc_collection kind);
 

@@ -75,6 +75,7 @@ static void the_handler_is_asked_at_the_limit(void) {
     gc_set_oom_handler(refuse, &calls);
     fill_heap(sizeof(struct link));
     REQUIRE_EQUAL(calls, 1);
+    need_optimised_code();
     list = NULL;
     gc_set_oom_handler(drop_the_list, &calls);
     calls = 0;
@@ -312,6 +313,7 @@ static size_t resident_bytes(void) {
 }
 
 static void memory_goes_back_to_the_system(void) {
+    need_optimised_code();
     for (size_t i = 0; i < 150000; i++) {
         struct link *l = gc_alloc(i % 1000 == 0 ? 300000 : sizeof *l);
         memset(l->rest, 1, sizeof l->rest);

@@ -152,7 +152,7 @@ int main(void) {
         UNDER(workload, "cross"),                                                                  \
         CHILD_TEST(workload, "CAIRN_VERIFY=1", "CAIRN_STRESS=97", "CAIRN_POISON=1",                \
             "CAIRN_MARK_STACK_LIMIT=4K", "CAIRN_LARGE_FIT=best", "CAIRN_RELEASE_AFTER=1"),         \
-        CHILD_TEST(workload, "CAIRN_VERIFY=1", "CAIRN_STRESS=977", "CAIRN_HEAP_LIMIT=64M",         \
+        CHILD_TEST(workload, "CAIRN_VERIFY=1", "CAIRN_STRESS=977", "CAIRN_HEAP_LIMIT=512M",        \
             "CAIRN_ONE_PAST_END_IN_HEAP=1", "CAIRN_BARRIER=cross")
     const struct CMUnitTest tests[] = {EVERYWHERE(trees), EVERYWHERE(lists),
         EVERYWHERE(hash_tables), EVERYWHERE(growing_arrays), EVERYWHERE(the_random_program)};

@@ -187,6 +187,7 @@ test: deps
 tests: $(TEST_BIN) $(TEST_PLUGINS)
 
 run-test: export CAIRN_TEST_PLUGIN := $(abspath $(B)/tests/plugin.so)
+run-test: export CAIRN_TEST_LIBRARY := $(abspath $(STATIC_LIB))
 run-test: export CAIRN_TEST_JSON := $(abspath $(B)/examples/json)
 run-test: export CAIRN_TEST_JSON_GENERATE := $(abspath $(B)/examples/json-generate)
 run-test: tests examples

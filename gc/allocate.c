@@ -17,7 +17,7 @@
     4096u /* bytes of a hole zeroed at a time: 1.5 % of a first-level cache's lines */
 #define OVERFLOW_MIN   256u /* bytes; smaller objects skip to the next hole that fits */
 #define SHRINK_MIN     64u  /* bytes; smaller objects are not moved to shrink them */
-#define EASY_DENSITIES 5u   /* recycle blocks at most 5/8 full before taking fresh ones */
+#define EASY_DENSITIES 5u   /* blocks less than 5/8 full are recycled before fresh ones are taken */
 
 /* Cell sizes: a 64 KiB block in n equal parts, n chosen so that neither rounding up to the next class nor the
  * block's rest wastes more than 12.5 %. */
@@ -275,7 +275,8 @@ void *gci_allocate(struct gci_thread *thread, enum gci_kind kind, size_t size, s
         if (attempt == 1 &&
             (heap->oom_handler == NULL || heap->oom_handler(size, heap->oom_data) == 0))
             break;
-        if (!gci_collect(heap, GC_FULL, "memory is short")) break;
+        /* While collection is disabled, what the handler freed by hand may be enough. */
+        gci_collect(heap, GC_FULL, "memory is short");
         p = try_allocate(thread, kind, bytes, alignment);
     }
     if (p == NULL) errno = ENOMEM;

@@ -83,7 +83,11 @@ static struct gc_heap *the_heap(void) {
 /* The heap, for functions that change settings: opened if need be. */
 static struct gc_heap *need_heap(void) {
     struct gc_heap *heap = the_heap();
-    if (heap == NULL && open_heap(NULL) != 0) gci_fatal("there is no memory for a heap");
+    if (heap != NULL) return heap;
+    int error = open_heap(NULL);
+    if (error != 0)
+        gci_fatal(error == EALREADY ? "another thread is opening the heap"
+                                    : "there is no memory for a heap");
     return default_heap;
 }
 

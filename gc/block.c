@@ -162,6 +162,8 @@ uint32_t gci_block_new(struct gc_heap *heap, enum gci_use use, enum gci_kind kin
     if (arena->tags[block] & GCI_TAG_CLOSED) gci_block_open(heap, block, 1);
     gci_block_clear_side(arena, block);
     arena->blocks[block].side_used = true;
+    arena->blocks[block].passed_over = 0;
+    arena->blocks[block].hot = 0;
     arena->live[block] = 0;
     arena->tags[block] = (uint8_t)(use | GCI_TAG_YOUNG | (kind == GCI_LEAF ? GCI_TAG_LEAF : 0));
     return block;

@@ -71,6 +71,7 @@ static void settle_small(struct gc_heap *heap, uint32_t b) {
         return;
     }
     arena->tags[b] = (uint8_t)((arena->tags[b] & ~GCI_TAG_YOUNG) | GCI_TAG_UNSWEPT);
+    arena->blocks[b].passed_over = 0; /* the search counted it when its objects were young */
     if (heap->options.poison) gci_block_sweep(arena, b, true, NULL);
     unsigned eighths = arena->live[b] / (GCI_BLOCK_GRANULES / 8);
     if (eighths >= LISTED_EIGHTHS) return;
@@ -85,6 +86,7 @@ static void settle_small(struct gc_heap *heap, uint32_t b) {
 static bool should_close(const struct gc_heap *heap, uint32_t b) {
     const struct gci_arena *arena = &heap->arena;
     if (arena->blocks[b].passed_over >= PASSED_OVER_MAX) return true;
+    if (arena->blocks[b].hot > 0) return false;
     return gci_tag_use(arena->tags[b]) == GCI_USE_LARGE ||
            arena->live[b] >= GCI_BLOCK_GRANULES / 8 * DENSE_EIGHTHS;
 }

@@ -55,7 +55,10 @@ static void trim(struct gci_arena *arena, struct gci_large *space, uint32_t run,
 }
 
 static void give_pages(
-    struct gci_arena *arena, struct gci_large *space, uint32_t first, uint32_t pages) {
+    struct gc_heap *heap, struct gci_large *space, uint32_t first, uint32_t pages) {
+    struct gci_arena *arena = &heap->arena;
+    if (heap->options.poison)
+        memset(page_address(arena, first), GCI_POISON, (size_t)pages << arena->page_shift);
     uint32_t joined, run = gci_runs_give(&space->runs, first, pages, &joined);
     trim(arena, space, run, joined);
 }
@@ -68,7 +71,7 @@ static uint32_t take_new(
     uint32_t first = gci_arena_take_run(arena, blocks, alignment > each ? alignment / each : 1);
     if (first == GCI_NONE) return GCI_NONE;
     for (uint32_t b = first; b < first + blocks; b++) {
-        gci_block_clear_side(arena, b); /* the marker looks at side bytes before tags */
+        gci_block_clear_side(arena, b); /* the marker looks at them before the block's use */
         arena->tags[b] = (uint8_t)(GCI_USE_LARGE | (arena->tags[b] & GCI_TAG_CLOSED) |
                                    (space->kind == GCI_LEAF ? GCI_TAG_LEAF : 0));
     }
@@ -144,7 +147,7 @@ bool gci_large_resize(struct gc_heap *heap, gci_object object, size_t bytes) {
     }
     arena->pages[head].pages = pages;
     space->used_pages = space->used_pages + pages - old;
-    if (pages < old) give_pages(arena, space, head + pages, old - pages);
+    if (pages < old) give_pages(heap, space, head + pages, old - pages);
     return true;
 }
 
@@ -155,9 +158,7 @@ static void free_pages(struct gc_heap *heap, struct gci_large *space, uint32_t h
     arena->side[page_granule(arena, head)] = 0;
     arena->pages[head].pages = 0;
     space->used_pages -= pages;
-    if (heap->options.poison)
-        memset(page_address(arena, head), GCI_POISON, (size_t)pages << arena->page_shift);
-    give_pages(arena, space, head, pages);
+    give_pages(heap, space, head, pages);
 }
 
 void gci_large_free(struct gc_heap *heap, gci_object object) {

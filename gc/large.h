@@ -11,7 +11,7 @@ void gci_large_init(struct gc_heap *heap);
  * had.  Doesn't collect. */
 void *gci_large_allocate(struct gc_heap *heap, enum gci_kind kind, size_t bytes, size_t alignment);
 
-/* Grows or shrinks the object at PAGE in place to BYTES; new bytes are zero.  False if it can't. */
+/* Grows or shrinks OBJECT in place to BYTES; new bytes are zero.  False if it can't. */
 bool gci_large_resize(struct gc_heap *heap, gci_object object, size_t bytes);
 
 /* Frees one object now. */

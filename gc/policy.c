@@ -118,6 +118,7 @@ static bool generations_pay(const struct gc_heap *heap, double tolerance) {
 
 static void learn_from_minor(struct gc_heap *heap, const struct gci_cycle *cycle) {
     struct gci_policy *policy = &heap->policy;
+    if (!policy->generational) return; /* the program asked for it: nothing was protected */
     uint64_t mark_ns = cycle->marked_ns - cycle->roots_ns, ns = cycle->end_ns - cycle->start_ns;
     double allocated = (double)cycle->allocated + 1;
     double marked = (double)(heap->marker.marked_granules * GC_GRANULE);
@@ -126,7 +127,8 @@ static void learn_from_minor(struct gc_heap *heap, const struct gci_cycle *cycle
     policy->minor_ns_per_byte = first ? cost : average(policy->minor_ns_per_byte, cost);
     double survival = marked / allocated < 1 ? marked / allocated : 1;
     policy->survival = first ? survival : average(policy->survival, survival);
-    policy->fixed_ns[policy->trial % 4] = ns - mark_ns;
+    for (unsigned i = 0; i < 4; i++)
+        if (first || i == policy->trial % 4) policy->fixed_ns[i] = ns - mark_ns;
     uint64_t mutator_ns = cycle->start_ns - policy->last_end_ns;
     policy->mutator_ns = first ? mutator_ns : (policy->mutator_ns * 3 + mutator_ns) / 4;
     if (++policy->trial == TRUSTED) policy->next_patience = PATIENCE_FIRST;

@@ -99,7 +99,9 @@ static void open_hot(struct gc_heap *heap, uint32_t first, uint32_t end) {
         bool hot = block->dirty_pages > most;
         block->dirty_pages = 0;
         block->hot = hot ? block->hot + 1 : 0;
-        if (block->hot >= HOT_AFTER) gci_block_open(heap, b, 1);
+        if (block->hot < HOT_AFTER) continue;
+        gci_block_open(heap, b, 1);
+        block->hot = HOT_AFTER; /* until it is closed again: see should_close() */
     }
 }
 

@@ -110,7 +110,7 @@ struct gci_block {
     uint8_t list;        /* which list: index into gc_heap.lists, or GCI_NO_LIST */
     uint8_t size_class;  /* of a CELLS block */
     uint8_t passed_over; /* while open: scans in a row that found no young object */
-    uint8_t hot;         /* while closed: collections in a row that found most of it dirty */
+    uint8_t hot; /* collections that found most of it dirty since it was last seen mostly clean */
     uint8_t side_used;   /* its side bytes may not be zero; cleared only by who zeroes them */
     uint8_t dirty_pages; /* in the running collection */
     uint8_t resident;    /* memory may be behind it: not returned to the system */
@@ -259,13 +259,14 @@ struct gci_policy {
     uint64_t last_end_ns;                  /* when the last collection ended */
     double
         mark_ns_per_byte; /* of objects marked; moving averages, of full and of minor collections */
-    double minor_ns_per_byte; /* cost of minor collections and faults, per byte allocated */
-    double survival;          /* of bytes allocated, in minor collections */
-    uint64_t fixed_ns[4];     /* of recent minor collections: what they cost whatever survives */
-    uint64_t mutator_ns;      /* moving average of the time between minor collections */
-    bool generational;        /* else all collections are full, and nothing is protected */
-    uint32_t trial;           /* generational: minor collections since that began */
-    uint32_t patience;        /* not generational: full collections until the next trial */
+    double
+        minor_ns_per_byte; /* cost of minor collections and faults, per byte allocated; average */
+    double survival;       /* of bytes allocated, in minor collections */
+    uint64_t fixed_ns[4];  /* of recent minor collections: what they cost whatever survives */
+    uint64_t mutator_ns;   /* moving average of the time between minor collections */
+    bool generational;     /* else all collections are full, and no more blocks are protected */
+    uint32_t trial;        /* generational: minor collections since that began */
+    uint32_t patience;     /* not generational: full collections until the next trial */
     uint32_t next_patience;
     uint32_t surplus_least; /* fewest free blocks beyond need in this window of collections */
     uint32_t surplus_age;

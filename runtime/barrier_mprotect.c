@@ -22,6 +22,7 @@
 #include <ucontext.h>
 #include <unistd.h>
 
+#include "runtime/globals.h"
 #include "runtime/log.h"
 #include "runtime/vm.h"
 
@@ -98,7 +99,7 @@ static bool set_access(const struct gci_barrier *barrier, size_t first, size_t e
 }
 
 /* Grows whenever pages are armed: within one epoch a page that was opened stays open. */
-static uint64_t epoch;
+static GCI_GLOBAL uint64_t epoch;
 
 /* ---- Opening pages -------------------------------------------------------------------------- */
 
@@ -200,9 +201,9 @@ static void unlock(uint32_t *word) {
 
 enum { SERVED_MAX = 16 };
 
-static struct gci_barrier
-    *served[SERVED_MAX];          /* changed with the world stopped, read by handlers */
-static struct sigaction previous; /* the program's own; set before ours is installed */
+static GCI_GLOBAL struct gci_barrier
+    *served[SERVED_MAX];                     /* changed with the world stopped, read by handlers */
+static GCI_GLOBAL struct sigaction previous; /* the program's own; set before ours is installed */
 
 /* The last fault of this thread that found its page open already. */
 static __thread struct {

@@ -4,6 +4,7 @@
  * anywhere here, files are read through buffers on the stack; a reserved range is one mapping
  * until its caller commits parts of it. */
 #include "runtime/vm.h"
+#include "runtime/globals.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -16,7 +17,7 @@
 /* ---- Memory --------------------------------------------------------------------------------- */
 
 size_t gci_page_size(void) {
-    static size_t cached; /* written by whoever comes first, always the same value */
+    static GCI_GLOBAL size_t cached; /* written by whoever comes first, always the same value */
     size_t size = __atomic_load_n(&cached, __ATOMIC_RELAXED);
     if (size == 0) {
         long found = sysconf(_SC_PAGESIZE);

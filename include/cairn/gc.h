@@ -52,7 +52,7 @@ enum gc_fit { GC_FIT_FIRST, GC_FIT_BEST, GC_FIT_WORST };
 typedef struct gc_options {
     uint32_t abi;                 /* GC_ABI; set by gc_options_init() */
     uint32_t size;                /* sizeof(gc_options); set by gc_options_init() */
-    size_t heap_limit;            /* bytes the heap may hold; 0: no limit but the cgroup's */
+    size_t heap_limit;            /* bytes the heap may hold; 0: 7/8 of the machine's or cgroup's */
     size_t heap_reserve;          /* bytes of address space to reserve; less is taken if refused */
     size_t nursery;               /* bytes allocated between minor collections; 0: by cost */
     size_t mark_stack_limit;      /* bytes the mark stack may grow to; 0: no limit */
@@ -133,7 +133,8 @@ enum gc_collection {
     GC_FULL   /* the whole heap */
 };
 
-/* Collects now.  Returns 0; EINVAL for another KIND; EBUSY while collection is disabled. */
+/* Collects now.  Returns 0; EINVAL for another KIND; EBUSY while collection is disabled, or when the list of
+ * loaded objects can't be read for want of memory. */
 GC_API int gc_collect(enum gc_collection kind);
 
 /* Keeps collections from starting until gc_enable() was called as often.  The heap grows meanwhile; at the
@@ -166,7 +167,8 @@ GC_API void gc_prepare_write(void *p, size_t n);
 
 /* HANDLER is called when an allocation of SIZE bytes can't be met.  It may drop references and
  * return nonzero: the collector collects and tries once more.  It returns 0 to give up: the allocation
- * returns NULL with errno ENOMEM.  NULL: no handler.  The handler may not allocate from the heap. */
+ * returns NULL with errno ENOMEM.  NULL: no handler.  The handler may not allocate from the heap.  DATA is not a
+ * root. */
 typedef int (*gc_oom_handler)(size_t size, void *data);
 GC_API void gc_set_oom_handler(gc_oom_handler handler, void *data);
 
@@ -182,7 +184,7 @@ typedef struct gc_pauses {
 
 typedef struct gc_stats {
     uint32_t size;         /* set by the caller to sizeof(gc_stats); the library fills that much */
-    uint32_t barrier;      /* enum gc_barrier in force, never GC_BARRIER_AUTO */
+    uint32_t barrier;      /* enum gc_barrier in force; AUTO before gc_init() */
     gc_pauses minor, full; /* pauses by kind of collection */
     gc_pauses all;         /* pauses of both */
     uint64_t allocated_bytes; /* since the start */
@@ -205,7 +207,7 @@ typedef struct gc_stats {
 GC_API int gc_get_stats(gc_stats *stats);
 
 /* Checks every invariant of the heap.  Returns 0, or how many are broken; each of these is printed on stderr
- * (the first 20).  Never collects. */
+ * (of those in blocks the first 20).  Never collects. */
 GC_API size_t gc_verify(void);
 
 /* Prints on stderr what keeps the object that P points into alive: a root, named by its frame's function, its

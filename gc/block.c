@@ -1,5 +1,5 @@
 /* Blocks of small objects: what the side bytes say, and how a block goes from unswept to claimed.  Invariants: side
- * bytes outside live objects are zero in a swept block; a block on a list is in use and not YOUNG.  Called by
+ * bytes outside live objects are zero in a swept block; a block on a list is in use, and swept if it is YOUNG.  Called by
  * the allocator and the collector, never by two threads for one block. */
 #include "gc/block.h"
 

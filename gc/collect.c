@@ -143,6 +143,12 @@ bool gci_collect(struct gc_heap *heap, enum gc_collection kind, const char *reas
     if (heap->disabled > 0 || heap->collecting) return false;
     struct gci_cycle cycle = {kind, reason, gci_clock_ns(), 0, 0, 0, heap->allocated_since};
     if (gci_static_roots_refresh(&heap->static_roots) != 0) return false;
+    const struct gci_thread *thread = heap->threads;
+    if (thread->scan_from < thread->stack_lowest || thread->scan_from >= thread->stack_base)
+        gci_fatal("a collection on a stack that isn't the thread's own (a coroutine's?), which is "
+                  "not supported: %p is not in [%p, %p)",
+            (const void *)thread->scan_from, (const void *)thread->stack_lowest,
+            (const void *)thread->stack_base);
     heap->collecting = true;
     uint64_t before = heap->live_bytes + heap->allocated_since;
     heap->marker.marked_granules = heap->marker.marked_objects = 0;

@@ -51,7 +51,7 @@ struct gc_heap *gci_heap_open(const gc_options *options, struct gc_buffer *ambig
     thread->heap = heap;
     thread->bump[GCI_AMBIGUOUS].buffer = ambiguous_buffer;
     thread->bump[GCI_LEAF].buffer = leaf_buffer;
-    thread->stack_base = gci_stack_base();
+    thread->stack_base = gci_stack_base(&thread->stack_lowest);
     if (thread->stack_base == NULL) {
         gci_log("the end of this thread's stack can't be found");
         goto no_stack;

@@ -45,6 +45,22 @@ bool gci_large_find(const struct gci_arena *arena, uintptr_t offset, gci_object 
     return true;
 }
 
+static void list_push(struct gci_arena *arena, uint32_t *list, uint32_t head) {
+    arena->pages[head].prev = GCI_NONE;
+    arena->pages[head].next = *list;
+    if (*list != GCI_NONE) arena->pages[*list].prev = head;
+    *list = head;
+}
+
+static void list_remove(struct gci_arena *arena, uint32_t *list, uint32_t head) {
+    const struct gci_page *page = &arena->pages[head];
+    if (page->prev != GCI_NONE)
+        arena->pages[page->prev].next = page->next;
+    else
+        *list = page->next;
+    if (page->next != GCI_NONE) arena->pages[page->next].prev = page->prev;
+}
+
 /* Gives whole blocks inside the free run of LENGTH pages at RUN back to the arena. */
 static void trim(struct gci_arena *arena, struct gci_large *space, uint32_t run, uint32_t length) {
     uint32_t each = pages_per_block(arena);
@@ -121,8 +137,7 @@ void *gci_large_allocate(struct gc_heap *heap, enum gci_kind kind, size_t bytes,
     if (first == GCI_NONE) return NULL;
     settle(heap, first, first, first + pages);
     arena->pages[first].pages = pages;
-    arena->pages[first].next = space->young;
-    space->young = first;
+    list_push(arena, &space->young, first);
     space->used_pages += pages;
     heap->allocated_since += (size_t)pages << arena->page_shift;
     heap->allocated_large += (size_t)pages << arena->page_shift;
@@ -166,9 +181,7 @@ void gci_large_free(struct gc_heap *heap, gci_object object) {
     uint32_t head = gci_large_page(arena, object);
     struct gci_large *space = &heap->large[gci_tag_kind(arena->tags[gci_block_of(object.granule)])];
     bool old = arena->side[object.granule] & GCI_SIDE_MARK;
-    uint32_t *link = old ? &space->old : &space->young;
-    while (*link != head) link = &arena->pages[*link].next;
-    *link = arena->pages[head].next;
+    list_remove(arena, old ? &space->old : &space->young, head);
     free_pages(heap, space, head);
 }
 
@@ -178,9 +191,8 @@ void gci_large_unmark(struct gc_heap *heap) {
         struct gci_large *space = &heap->large[kind];
         while (space->old != GCI_NONE) {
             uint32_t head = space->old;
-            space->old = arena->pages[head].next;
-            arena->pages[head].next = space->young;
-            space->young = head;
+            list_remove(arena, &space->old, head);
+            list_push(arena, &space->young, head);
             arena->side[page_granule(arena, head)] &= (uint8_t)~GCI_SIDE_MARK;
         }
     }
@@ -192,13 +204,11 @@ void gci_large_sweep(struct gc_heap *heap) {
         struct gci_large *space = &heap->large[kind];
         while (space->young != GCI_NONE) {
             uint32_t head = space->young;
-            space->young = arena->pages[head].next;
-            if (arena->side[page_granule(arena, head)] & GCI_SIDE_MARK) {
-                arena->pages[head].next = space->old;
-                space->old = head;
-            } else {
+            list_remove(arena, &space->young, head);
+            if (arena->side[page_granule(arena, head)] & GCI_SIDE_MARK)
+                list_push(arena, &space->old, head);
+            else
                 free_pages(heap, space, head);
-            }
         }
     }
 }

@@ -18,6 +18,5 @@ void gci_mark_drain(struct gci_marker *marker);
 bool gci_mark_stack_grow(struct gci_mark_stack *stack);
 /* Goes back to the segment below; false if there is none. */
 bool gci_mark_stack_shrink(struct gci_mark_stack *stack);
-void gci_mark_stack_free(struct gci_mark_stack *stack);
 
 #endif

@@ -50,13 +50,3 @@ bool gci_mark_stack_shrink(struct gci_mark_stack *stack) {
     enter(stack, segment->below, true);
     return true;
 }
-
-void gci_mark_stack_free(struct gci_mark_stack *stack) {
-    if (stack->spare != NULL) release(stack, stack->spare);
-    while (stack->segment != NULL) {
-        struct gci_mark_segment *below = stack->segment->below;
-        release(stack, stack->segment);
-        stack->segment = below;
-    }
-    *stack = (struct gci_mark_stack){.bytes_limit = stack->bytes_limit};
-}

@@ -5,14 +5,18 @@
 #include "runtime/vm.h"
 
 #define MB              ((size_t)1 << 20)
-#define NURSERY_FIRST   (8 * MB)
-#define NURSERY_MIN     (4 * MB)
+#define NURSERY_FIRST   (4 * MB)
+#define NURSERY_MIN     (2 * MB)  /* fits a second-level cache or two */
+#define NURSERY_ROOMY   (8 * MB)  /* beyond, only fixed costs make it grow */
 #define NURSERY_MAX     (32 * MB) /* for small heaps; large ones may have a quarter of what lives */
-#define GROWTH_MIN      (16 * MB) /* the old space may always grow by this much */
+#define GROWTH_MIN      (12 * MB) /* the old space may always grow by this much */
 #define CHEAP_SHARE     8 /* full, not minor, if that costs under 1/8 of the time between collections */
 #define FIXED_SHARE     12u /* the nursery grows while fixed costs are over 1/12 of the time between */
 #define FIXED_LITTLE    60u /* and shrinks when they are under 1/60 */
+#define MARK_SHARE      4u /* it grows, too, while minor collections are over 1/4 of the time between */
+#define MARK_LITTLE     8u /* and shrinks only when they are under 1/8 */
 #define FAULT_NS        1000.0 /* a first write to a protected page, and protecting it again: measured */
+#define MARK_NS         10u /* to mark an object, at the least: measured */
 #define TRIAL           3u  /* minor collections before the generational mode is judged */
 #define CLEARLY         1.5 /* but one is enough if it is this much too expensive */
 #define PATIENCE_FIRST  2u  /* full collections before it is tried again */
@@ -99,9 +103,11 @@ static void size_nursery(struct gc_heap *heap) {
     if (heap->options.nursery > 0) return;
     size_t most = nursery_max(heap);
     uint64_t fixed = least(policy->fixed_ns, 4);
-    if (fixed > policy->mutator_ns / FIXED_SHARE)
+    if (fixed > policy->mutator_ns / FIXED_SHARE ||
+        (policy->minor_ns > policy->mutator_ns / MARK_SHARE && policy->nursery < NURSERY_ROOMY))
         policy->nursery += policy->nursery / 2;
-    else if (fixed < policy->mutator_ns / FIXED_LITTLE && policy->nursery > NURSERY_MIN)
+    else if (fixed < policy->mutator_ns / FIXED_LITTLE &&
+             policy->minor_ns < policy->mutator_ns / MARK_LITTLE && policy->nursery > NURSERY_MIN)
         policy->nursery -= policy->nursery / 8;
     if (policy->nursery > most) policy->nursery = most;
 }
@@ -127,10 +133,14 @@ static void learn_from_minor(struct gc_heap *heap, const struct gci_cycle *cycle
     policy->minor_ns_per_byte = first ? cost : average(policy->minor_ns_per_byte, cost);
     double survival = marked / allocated < 1 ? marked / allocated : 1;
     policy->survival = first ? survival : average(policy->survival, survival);
+    /* Leaves are marked while what refers to them is searched, which is no fixed cost. */
+    uint64_t marking_ns = mark_ns + MARK_NS * heap->marker.marked_objects;
+    uint64_t fixed_ns = ns > marking_ns ? ns - marking_ns : 0;
     for (unsigned i = 0; i < 4; i++)
-        if (first || i == policy->trial % 4) policy->fixed_ns[i] = ns - mark_ns;
+        if (first || i == policy->trial % 4) policy->fixed_ns[i] = fixed_ns;
     uint64_t mutator_ns = cycle->start_ns - policy->last_end_ns;
     policy->mutator_ns = first ? mutator_ns : (policy->mutator_ns * 3 + mutator_ns) / 4;
+    policy->minor_ns = first ? ns : (policy->minor_ns * 3 + ns) / 4;
     if (++policy->trial == TRUSTED) policy->next_patience = PATIENCE_FIRST;
     size_nursery(heap);
     double tolerance = policy->trial < TRIAL ? CLEARLY : 1;

@@ -100,10 +100,6 @@ uint32_t gci_runs_length(const struct gci_runs *runs, uint32_t first) {
     return runs->nodes[first].length & GCI_RUN_EDGE ? length_of(runs, first) : 0;
 }
 
-uint32_t gci_runs_longest(const struct gci_runs *runs) {
-    return runs->root == GCI_NONE ? 0 : runs->nodes[runs->root].longest;
-}
-
 uint32_t gci_runs_give(
     struct gci_runs *runs, uint32_t first, uint32_t length, uint32_t *joined_length) {
     runs->free_units += length;

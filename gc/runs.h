@@ -22,9 +22,6 @@ void gci_runs_take_at(struct gci_runs *runs, uint32_t run, uint32_t first, uint3
 /* The length of the free run that starts at FIRST, 0 if none does. */
 uint32_t gci_runs_length(const struct gci_runs *runs, uint32_t first);
 
-/* The length of the longest free run. */
-uint32_t gci_runs_longest(const struct gci_runs *runs);
-
 /* Checks the treap's invariants; returns how many are broken. */
 size_t gci_check_runs(const struct gci_runs *runs);
 

@@ -124,7 +124,8 @@ _Static_assert(sizeof(struct gci_block) == 16, "four to a cache line");
 struct gci_page {
     uint32_t head;  /* first page of the object that this page belongs to */
     uint32_t pages; /* first page only: length in pages; 0: not an object */
-    uint32_t next;  /* first page only: next on the young or the old list */
+    uint32_t next;  /* first page only: neighbours on the young or the old list */
+    uint32_t prev;
 };
 
 enum gci_table_name {
@@ -202,7 +203,7 @@ struct gci_cells {
 
 struct gci_thread {
     struct gc_heap *heap;
-    const uintptr_t *stack_base;
+    const uintptr_t *stack_base, *stack_lowest;
     const uintptr_t
         *scan_from; /* the frame of the library's entry; set by every entry that may collect */
     uintptr_t held; /* a root: what the library itself must keep across a collection */
@@ -263,6 +264,7 @@ struct gci_policy {
         minor_ns_per_byte; /* cost of minor collections and faults, per byte allocated; average */
     double survival;       /* of bytes allocated, in minor collections */
     uint64_t fixed_ns[4];  /* of recent minor collections: what they cost whatever survives */
+    uint64_t minor_ns;     /* moving average of minor collections' pauses */
     uint64_t mutator_ns;   /* moving average of the time between minor collections */
     bool generational;     /* else all collections are full, and no more blocks are protected */
     uint32_t trial;        /* generational: minor collections since that began */

@@ -3,8 +3,8 @@
  * a barrier is open, and the list of the barriers it serves.  Called through gci_backend_mprotect
  * by barrier.c and barrier_cross.c, and by the kernel.
  *
- * Invariants: a page that is read-only has its PROTECTED bit set (the reverse may fail to hold,
- * and costs nothing); `runs` is the number of maximal runs of PROTECTED pages, so that the
+ * Invariants: a page that is read-only has its PROTECTED bit set (the reverse may fail to hold
+ * after a refused mprotect: then it has its WRITTEN bit, too); `runs` is the number of maximal runs of PROTECTED pages, so that the
  * barrier costs at most 2 * runs mappings; an armed page that isn't PROTECTED, or is WRITTEN, is
  * dirty.  While the program runs, bits change under the lock and with all signals blocked, so no
  * thread is ever stopped between the two halves of a change (docs/barrier.md, rules 4 to 7). */
@@ -437,7 +437,9 @@ int gci_mprotect_arm(struct gci_barrier *barrier, size_t first, size_t end) {
         return ENOMEM;
     }
     __atomic_fetch_add(&epoch, 1, __ATOMIC_RELAXED);
-    if (find_open(m, first, end) < end) {
+    /* After a failure pages may be open that count as protected: they count as written, too. */
+    if (find_open(m, first, end) < end ||
+        gci_pages_find(m->pages, first, end, GCI_PAGE_WRITTEN, GCI_PAGE_WRITTEN, true) < end) {
         size_t runs = runs_after(m, first, end, true);
         if (runs > m->runs && runs > m->max_runs) {
             error = ENOMEM;

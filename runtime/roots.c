@@ -230,13 +230,14 @@ void gci_tls_roots_visit(gci_root_visitor *visit, void *context) {
 
 /* ---- The stack ------------------------------------------------------------------------------ */
 
-const uintptr_t *gci_stack_base(void) {
+const uintptr_t *gci_stack_base(const uintptr_t **lowest) {
     pthread_attr_t attributes;
     if (pthread_getattr_np(pthread_self(), &attributes) != 0) return NULL;
-    void *lowest = NULL;
+    void *low = NULL;
     size_t bytes = 0;
-    int error = pthread_attr_getstack(&attributes, &lowest, &bytes);
+    int error = pthread_attr_getstack(&attributes, &low, &bytes);
     pthread_attr_destroy(&attributes);
-    if (error || !lowest) return NULL;
-    return (const uintptr_t *)round_down((uintptr_t)lowest + bytes, WORD);
+    if (error || !low) return NULL;
+    if (lowest) *lowest = low;
+    return (const uintptr_t *)round_down((uintptr_t)low + bytes, WORD);
 }

@@ -34,8 +34,9 @@ void gci_static_roots_clear(struct gci_static_roots *roots);
 /* Visits the calling thread's thread-local variables, of all loaded objects. */
 void gci_tls_roots_visit(gci_root_visitor *visit, void *context);
 
-/* The high end of the calling thread's stack, exclusive; NULL if the system doesn't say. */
-const uintptr_t *gci_stack_base(void);
+/* The high end of the calling thread's stack, exclusive; NULL if the system doesn't say.  *LOWEST, unless LOWEST is NULL,
+ * becomes the least address that the stack may grow down to. */
+const uintptr_t *gci_stack_base(const uintptr_t **lowest);
 
 /* For gc_explain().  Both write a description of the place ADDRESS into BUFFER, always terminated: the function whose
  * frame on the calling thread's stack holds it ("frame of parse_value (+0x1c)", found with libunwind), and the

@@ -141,7 +141,7 @@ static char description[256];
 
 __attribute__((no_sanitize("address"))) uintptr_t scan_from(
     uintptr_t a, uintptr_t b, uintptr_t c, struct gci_frame *frame) {
-    const uintptr_t *base = gci_stack_base();
+    const uintptr_t *base = gci_stack_base(NULL);
     uintptr_t first = ~negated_value;
     values_found = 0;
     for (const uintptr_t *word = (const uintptr_t *)frame; word < base; word++) {
@@ -443,7 +443,7 @@ static void the_allocation_buffers_are_no_roots(void **state) {
 
 static void *check_thread(void *main_s_local) {
     void *local = main_s_local;
-    const uintptr_t *base = gci_stack_base();
+    const uintptr_t *base = gci_stack_base(NULL);
     bool good = base && (const void *)base > (const void *)&local &&
                 (size_t)((const char *)base - (const char *)&local) < (64 << 20);
     good = good && tls_roots_cover(&thread_local_pointer) && !tls_roots_cover(main_s_local);
@@ -453,7 +453,7 @@ static void *check_thread(void *main_s_local) {
 static void the_stack_base_is_above_all_frames(void **state) {
     (void)state;
     void *local = &local;
-    const uintptr_t *base = gci_stack_base();
+    const uintptr_t *base = gci_stack_base(NULL);
     assert_non_null(base);
     assert_int_equal((uintptr_t)base % sizeof *base, 0);
     assert_true((const void *)base > (const void *)&local);

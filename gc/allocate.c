@@ -1,8 +1,9 @@
-/* The allocator.  Small objects are bump-allocated into holes: a block is claimed, its holes are the runs of granules
- * that no live object covers, and the hole in use is zeroed a little ahead of the cursor so that the lines are in the
- * first-level cache when the program writes them.  Objects of 1 to 8 KiB take cells of a size class, larger ones page
- * runs.  Invariants: the block of an open buffer is claimed; [cursor, limit) is zero and so are its side bytes.
- * Called by one thread for its own struct gci_thread. */
+/* The allocator.  Small objects are bump-allocated into holes: a block is claimed, its holes are
+ * the runs of granules that no live object covers, and the hole in use is zeroed a little ahead
+ * of the cursor so that the lines are in the first-level cache when the program writes them.
+ * Objects of 1 to 8 KiB take cells of a size class, larger ones page runs.  Invariants: the
+ * block of an open buffer is claimed; [cursor, limit) is zero and so are its side bytes. Called
+ * by one thread for its own struct gci_thread. */
 #include "gc/allocate.h"
 
 #include <errno.h>
@@ -19,8 +20,8 @@
 #define SHRINK_MIN     64u  /* bytes; smaller objects are not moved to shrink them */
 #define EASY_DENSITIES 5u   /* blocks less than 5/8 full are recycled before fresh ones are taken */
 
-/* Cell sizes: a 64 KiB block in n equal parts, n chosen so that neither rounding up to the next class nor the
- * block's rest wastes more than 12.5 %. */
+/* Cell sizes: a 64 KiB block in n equal parts, n chosen so that neither rounding up to the next
+ * class nor the block's rest wastes more than 12.5 %. */
 static const uint16_t cell_bytes[GCI_CLASSES] = {1120, 1248, 1424, 1552, 1680, 1808, 2048, 2336,
     2608, 2976, 3264, 3632, 4096, 4672, 5040, 5456, 5952, 6544, 7280, 8192};
 
@@ -98,7 +99,8 @@ static uint32_t recycle(
     return GCI_NONE;
 }
 
-/* Gets a block to bump into: a free one; else one with room; else a fresh one; else one with little room. */
+/* Gets a block to bump into: a free one; else one with room; else a fresh one; else one with
+ * little room. */
 static bool next_block(struct gc_heap *heap, struct gci_bump *bump, enum gci_kind kind) {
     uint32_t block = gci_block_new(heap, GCI_USE_BUMP, kind, false);
     bool empty = block != GCI_NONE;
@@ -133,8 +135,8 @@ static bool freed_hole(struct gci_bump *bump, size_t bytes) {
     return true;
 }
 
-/* Bumps past holes that are too small, in a block of its own, so that the small ones aren't lost to smaller
- * objects. */
+/* Bumps past holes that are too small, in a block of its own, so that the small ones aren't lost
+ * to smaller objects. */
 static void *bump_overflow(
     struct gc_heap *heap, struct gci_bump *bump, enum gci_kind kind, size_t bytes) {
     struct gc_buffer *overflow = &bump->overflow;
@@ -200,7 +202,8 @@ static uintptr_t free_cell(struct gc_heap *heap, struct gci_cells *cells, uint32
     return 0;
 }
 
-/* Makes BLOCK, claimed, the one in use.  The one before goes on the list if it may have room still. */
+/* Makes BLOCK, claimed, the one in use.  The one before goes on the list if it may have room
+ * still. */
 static void use_cell_block(struct gc_heap *heap, struct gci_cells *cells, uint32_t block) {
     struct gci_arena *arena = &heap->arena;
     unsigned size_class = arena->blocks[block].size_class;

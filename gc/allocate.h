@@ -1,4 +1,5 @@
-/* Allocation behind the inline fast path: holes, blocks, cells, and what happens when memory is short. */
+/* Allocation behind the inline fast path: holes, blocks, cells, and what happens when memory is
+ * short. */
 #ifndef CAIRN_GC_ALLOCATE_H
 #define CAIRN_GC_ALLOCATE_H
 
@@ -10,8 +11,8 @@ void gci_allocate_init(struct gc_heap *heap);
 /* Bytes of a cell of SIZE_CLASS. */
 uint32_t gci_cell_bytes(unsigned size_class);
 
-/* Allocates a zeroed object of SIZE bytes at a multiple of ALIGNMENT (a power of two).  May collect.  NULL, errno
- * ENOMEM, when all fails. */
+/* Allocates a zeroed object of SIZE bytes at a multiple of ALIGNMENT (a power of two).  May
+ * collect.  NULL, errno ENOMEM, when all fails. */
 void *gci_allocate(struct gci_thread *thread, enum gci_kind kind, size_t size, size_t alignment);
 
 /* Frees the object, which is live, for reuse at once. */

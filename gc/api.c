@@ -1,6 +1,7 @@
-/* The public functions: they check their arguments, find the calling thread's state, and call the parts.  Owns the
- * library's only globals: the default heap, and each thread's buffers and state.  Functions that may collect are
- * entered through GCI_ENTRY, which saves the caller's registers and says where its stack begins. */
+/* The public functions: they check their arguments, find the calling thread's state, and call
+ * the parts.  Owns the library's only globals: the default heap, and each thread's buffers and
+ * state.  Functions that may collect are entered through GCI_ENTRY, which saves the caller's
+ * registers and says where its stack begins. */
 #define GC_NO_INLINE
 #include "cairn/gc.h"
 
@@ -59,7 +60,8 @@ int gc_init(const gc_options *options) {
     return open_heap(options);
 }
 
-/* The calling thread, its stack to be searched from FRAME.  Opens the heap if need be; NULL if that fails. */
+/* The calling thread, its stack to be searched from FRAME.  Opens the heap if need be; NULL if
+ * that fails. */
 static struct gci_thread *enter(const struct gci_frame *frame) {
     if (__builtin_expect(self == NULL, 0)) {
         int error = open_heap(NULL);

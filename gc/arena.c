@@ -1,6 +1,7 @@
-/* The arena owns the reserved address range, the tables that describe it, and which blocks are used.  Invariants:
- * everything below the frontier is committed, and so are its tables; used_blocks + free_blocks == frontier;
- * a free block is in the pool or in a free run, never both.  Called with the heap in one thread's hands. */
+/* The arena owns the reserved address range, the tables that describe it, and which blocks are
+ * used.  Invariants: everything below the frontier is committed, and so are its tables;
+ * used_blocks + free_blocks == frontier; a free block is in the pool or in a free run, never
+ * both.  Called with the heap in one thread's hands. */
 #include "gc/arena.h"
 
 #include <errno.h>
@@ -13,7 +14,7 @@
 #define MIN_RESERVE ((size_t)16 << 20)
 #define COMMIT_STEP ((size_t)4 << 20)
 #define HUGE_PAGE   ((size_t)2 << 20)
-#define ALIGNED     ((size_t)1 << 30) /* an arena of at least this much starts at a multiple of it */
+#define ALIGNED     ((size_t)1 << 30) /* larger arenas start at a multiple of it */
 #define POOL_MAX    1024u             /* blocks; more go to the runs, where they join */
 #define TABLE_SLACK 64u /* bytes past the last entry: side bytes are read 64 at a time */
 
@@ -123,14 +124,15 @@ static int commit_to(struct gci_arena *arena, size_t bytes) {
     uint8_t *start = (uint8_t *)arena->base + arena->committed;
     int error = gci_vm_commit(start, bytes - arena->committed);
     if (error != 0) return error;
-    /* Also where blocks will be protected, which splits huge pages: over the benchmark's workloads this was 3 to 30 %
-     * faster than small pages, measured. */
+    /* Also where blocks will be protected, which splits huge pages: over the benchmark's
+     * workloads this was 3 to 30 % faster than small pages, measured. */
     if (arena->huge_pages) gci_vm_advise_huge(start, bytes - arena->committed, true);
     arena->committed = bytes;
     return 0;
 }
 
-/* Moves the frontier up by LENGTH blocks; false if the address space or the machine's memory ends. */
+/* Moves the frontier up by LENGTH blocks; false if the address space or the machine's memory
+ * ends. */
 static bool extend(struct gci_arena *arena, uint32_t length) {
     size_t end = gci_arena_used_bytes(arena) + ((size_t)length << GCI_BLOCK_SHIFT);
     if (end > arena->reserved) return false;
@@ -165,8 +167,8 @@ static uint32_t not_resident(const struct gci_arena *arena, uint32_t first, uint
     return count;
 }
 
-/* Counts LENGTH free blocks from FIRST as used; gives them back to the runs if that breaks the limit even after
- * other free memory was returned to the system. */
+/* Counts LENGTH free blocks from FIRST as used; gives them back to the runs if that breaks the
+ * limit even after other free memory was returned to the system. */
 static bool account(struct gci_arena *arena, uint32_t first, uint32_t length) {
     uint32_t fresh = not_resident(arena, first, length);
     if ((uint64_t)arena->resident_blocks + fresh > arena->block_limit) {

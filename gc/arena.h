@@ -8,17 +8,19 @@
 int gci_arena_open(struct gci_arena *arena, size_t bytes, bool huge_pages);
 void gci_arena_close(struct gci_arena *arena);
 
-/* Takes one block: from the pool or a free run; if GROW and there is none, a fresh one.  Its tag is FREE, perhaps
- * with CLOSED.  GCI_NONE if there is none within the limit. */
+/* Takes one block: from the pool or a free run; if GROW and there is none, a fresh one.  Its tag
+ * is FREE, perhaps with CLOSED.  GCI_NONE if there is none within the limit. */
 uint32_t gci_arena_take(struct gci_arena *arena, bool grow);
 
-/* Takes LENGTH adjacent blocks at a multiple of ALIGNMENT blocks (a power of two), free or fresh. */
+/* Takes LENGTH adjacent blocks at a multiple of ALIGNMENT blocks (a power of two), free or
+ * fresh. */
 uint32_t gci_arena_take_run(struct gci_arena *arena, uint32_t length, uint32_t alignment);
 
 /* Gives LENGTH adjacent used blocks back; their tags become FREE, keeping CLOSED. */
 void gci_arena_give(struct gci_arena *arena, uint32_t first, uint32_t length);
 
-/* Returns the memory of up to COUNT free blocks to the system, highest addresses first; returns how many. */
+/* Returns the memory of up to COUNT free blocks to the system, highest addresses first; returns
+ * how many. */
 uint32_t gci_arena_release(struct gci_arena *arena, uint32_t count);
 
 /* Checks the block counts and the free runs; returns how many invariants are broken. */

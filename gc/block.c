@@ -1,6 +1,7 @@
-/* Blocks of small objects: what the side bytes say, and how a block goes from unswept to claimed.  Invariants: side
- * bytes outside live objects are zero in a swept block; a block on a list is in use, and swept if it is YOUNG.  Called by
- * the allocator and the collector, never by two threads for one block. */
+/* Blocks of small objects: what the side bytes say, and how a block goes from unswept to
+ * claimed.  Invariants: side bytes outside live objects are zero in a swept block; a block on a
+ * list is in use, and swept if it is YOUNG.  Called by the allocator and the collector, never by
+ * two threads for one block. */
 #include "gc/block.h"
 
 #include <string.h>
@@ -66,12 +67,13 @@ static inline uint64_t add(uint64_t a, uint64_t b, uint64_t *carry) {
     return result;
 }
 
-/* The bits from each marked start to its end, for WORDS words, by arithmetic on the masks as long integers:
+/* The bits from each marked start to its end, for WORDS words, by arithmetic on the masks as
+ * long integers:
  *   ends - starts                  has ones from each object's start to just before its end;
- *   marked starts + that           carries through the marked ones, so that only their end bits appear;
+ *   marked starts + that           carries through the marked ones, which brings out their end bits;
  *   2 * marked ends - marked starts  has ones from start to end of the marked.
- * ENTERING: what is known of an object from before the range that covers granule 0: START and perhaps MARK, or 0 if there
- * is none.  EDGES, if not NULL, receives all starts and ends. */
+ * ENTERING: what is known of an object from before the range that covers granule 0: START and
+ * perhaps MARK, or 0 if there is none.  EDGES, if not NULL, receives all starts and ends. */
 static void cover_marked(
     const uint8_t *side, unsigned words, uint8_t entering, uint64_t *cover, uint64_t *edges) {
     uint64_t borrow = 0, carry = 0, cover_borrow = 0, shifted = 0;

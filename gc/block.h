@@ -1,40 +1,42 @@
-/* Blocks of small objects: finding objects by their side bytes, sweeping, claiming, and the lists of blocks with
- * room. */
+/* Blocks of small objects: finding objects by their side bytes, sweeping, claiming, and the
+ * lists of blocks with room. */
 #ifndef CAIRN_GC_BLOCK_H
 #define CAIRN_GC_BLOCK_H
 
 #include "gc/arena.h"
 #include "gc/types.h"
 
-/* Finds the object that covers GRANULE of a BUMP or CELLS block, alive or not yet swept.  Walks the side bytes back to
- * a start, eight at a time; an end or the block's beginning met first means that none does. */
+/* Finds the object that covers GRANULE of a BUMP or CELLS block, alive or not yet swept.  Walks
+ * the side bytes back to a start, eight at a time; an end or the block's beginning met first
+ * means that none does. */
 bool gci_block_find(const struct gci_arena *arena, size_t granule, gci_object *object);
 
-/* Finds the live object, large or small, that contains the byte at ADDRESS.  Young and old objects are live; dead
- * ones are not found, swept or not. */
+/* Finds the live object, large or small, that contains the byte at ADDRESS.  Young and old
+ * objects are live; dead ones are not found, swept or not. */
 bool gci_find(const struct gc_heap *heap, uintptr_t address, gci_object *object);
 
 /* Bytes that OBJECT, live, may use. */
 size_t gci_object_bytes(const struct gc_heap *heap, gci_object object);
 
-/* Writes to COVER one bit for each granule of WORDS * 64 granules from GRANULE that a marked object covers.  The
- * range must lie in one BUMP or CELLS block. */
+/* Writes to COVER one bit for each granule of WORDS * 64 granules from GRANULE that a marked
+ * object covers.  The range must lie in one BUMP or CELLS block. */
 void gci_marked_cover(
     const struct gci_arena *arena, size_t granule, unsigned words, uint64_t *cover);
 
-/* Sweeps an UNSWEPT block: clears the side bytes of dead objects (and fills them, if POISON).  If COVER is not NULL it
- * receives the granules of live objects. */
+/* Sweeps an UNSWEPT block: clears the side bytes of dead objects (and fills them, if POISON).
+ * If COVER is not NULL it receives the granules of live objects. */
 void gci_block_sweep(
     struct gci_arena *arena, uint32_t block, bool poison, uint64_t cover[GCI_MASK_WORDS]);
 
 /* Makes every object of a swept block young again: clears its marks. */
 void gci_block_unmark(struct gci_arena *arena, uint32_t block);
 
-/* Makes a block that is in use ready to be allocated into: off its list, swept, tagged YOUNG.  COVER as for
- * gci_block_sweep(). */
+/* Makes a block that is in use ready to be allocated into: off its list, swept, tagged YOUNG.
+ * COVER as for gci_block_sweep(). */
 void gci_block_claim(struct gc_heap *heap, uint32_t block, uint64_t cover[GCI_MASK_WORDS]);
 
-/* Takes a free block for USE and KIND, if need be a fresh one when GROW, claimed and with no object in it. */
+/* Takes a free block for USE and KIND, if need be a fresh one when GROW, claimed and with no
+ * object in it. */
 uint32_t gci_block_new(struct gc_heap *heap, enum gci_use use, enum gci_kind kind, bool grow);
 
 /* Zeroes the side bytes that earlier use of a free block left. */

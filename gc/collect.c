@@ -1,6 +1,6 @@
-/* A collection, from top to bottom.  A minor one marks what is young and reached; a full one first makes everything
- * young, and then is the same (docs/collection.md).  Nothing moves.  Runs with all other threads stopped, and
- * never calls malloc. */
+/* A collection, from top to bottom.  A minor one marks what is young and reached; a full one
+ * first makes everything young, and then is the same (docs/collection.md).  Nothing moves.  Runs
+ * with all other threads stopped, and never calls malloc. */
 #include "gc/collect.h"
 
 #include "gc/allocate.h"
@@ -19,7 +19,7 @@
     6u /* blocks at least this full are closed at once: little of them will be refilled */
 #define LISTED_EIGHTHS 7u /* fuller blocks are not worth recycling */
 
-/* ---- Roots ------------------------------------------------------------------------------------ */
+/* ---- Roots ---------------------------------------------------------------------------------- */
 
 static void visit_root(
     void *context, enum gci_root_kind kind, const uintptr_t *start, const uintptr_t *end) {
@@ -42,7 +42,7 @@ void gci_visit_roots(struct gc_heap *heap, gci_root_visitor *visit, void *contex
     }
 }
 
-/* ---- Before marking ---------------------------------------------------------------------------- */
+/* ---- Before marking ------------------------------------------------------------------------- */
 
 /* For a full collection: ends the sweep that is still owed, then makes every object young. */
 static void make_all_young(struct gc_heap *heap) {
@@ -58,7 +58,7 @@ static void make_all_young(struct gc_heap *heap) {
     gci_large_unmark(heap);
 }
 
-/* ---- After marking ----------------------------------------------------------------------------- */
+/* ---- After marking -------------------------------------------------------------------------- */
 
 /* A block of small objects that was young: free, or old and with a sweep owed. */
 static void settle_small(struct gc_heap *heap, uint32_t b) {
@@ -123,7 +123,7 @@ static void settle_blocks(struct gc_heap *heap, enum gc_collection kind) {
     heap->live_bytes = granules * GC_GRANULE + (pages << arena->page_shift);
 }
 
-/* ---- The script --------------------------------------------------------------------------------- */
+/* ---- The script ----------------------------------------------------------------------------- */
 
 static void log_collection(
     const struct gc_heap *heap, const struct gci_cycle *cycle, uint64_t before) {

@@ -4,7 +4,8 @@
 
 #include "gc/types.h"
 
-/* Collects now, for the REASON that the log gives.  False if collection is disabled or already running. */
+/* Collects now, for the REASON that the log gives.  False if collection is disabled or already
+ * running. */
 bool gci_collect(struct gc_heap *heap, enum gc_collection kind, const char *reason);
 
 /* Collects if so much was allocated that the policy wants it. */
@@ -27,8 +28,8 @@ void gci_policy_init(struct gc_heap *heap);
 bool gci_policy_due(const struct gc_heap *heap, enum gc_collection *kind, const char **reason);
 /* After marking: will the next collection be a minor one, so that blocks should be protected? */
 bool gci_policy_protects(const struct gc_heap *heap, enum gc_collection kind);
-/* After a collection: sizes the nursery, sets the threshold for the next full collection, returns memory to the
- * system. */
+/* After a collection: sizes the nursery, sets the threshold for the next full collection,
+ * returns memory to the system. */
 void gci_policy_update(struct gc_heap *heap, const struct gci_cycle *cycle);
 
 #endif

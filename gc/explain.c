@@ -1,6 +1,7 @@
-/* Explains why an object is alive: a breadth-first search from the roots, remembering for each object the word that led
- * to it, until the target is met; the path found is a shortest one.  Uses memory of its own from the system: 32 bytes
- * for each object passed, hash slots included.  Called by gc_explain() in the program's thread, outside collections. */
+/* Explains why an object is alive: a breadth-first search from the roots, remembering for each
+ * object the word that led to it, until the target is met; the path found is a shortest one.
+ * Uses memory of its own from the system: 32 bytes for each object passed, hash slots included.
+ * Called by gc_explain() in the program's thread, outside collections. */
 #include "gc/explain.h"
 
 #include <errno.h>

@@ -1,4 +1,5 @@
-/* Putting a heap together, in the order in which its parts need one another; a failure takes them apart in reverse. */
+/* Putting a heap together, in the order in which its parts need one another; a failure takes
+ * them apart in reverse. */
 #include "gc/heap.h"
 
 #include <errno.h>

@@ -4,7 +4,8 @@
 
 #include "gc/types.h"
 
-/* Creates a heap with resolved OPTIONS and attaches the calling thread.  Returns NULL with *ERROR set. */
+/* Creates a heap with resolved OPTIONS and attaches the calling thread.  Returns NULL with
+ * *ERROR set. */
 struct gc_heap *gci_heap_open(const gc_options *options, struct gc_buffer *ambiguous_buffer,
     struct gc_buffer *leaf_buffer, int *error);
 

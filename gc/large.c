@@ -1,7 +1,8 @@
-/* Large objects: one page run each, in blocks tagged LARGE that belong to the space of one kind, so that leaf pages are
- * never protected.  Owns the page table and the free page runs.  Invariants: the pages of a LARGE block are each in
- * one object or one free run of its space; a whole block in a free run goes back to the arena at once; an object's
- * START and MARK are in the side byte of its first granule, and all other side bytes of a LARGE block are zero. */
+/* Large objects: one page run each, in blocks tagged LARGE that belong to the space of one kind,
+ * so that leaf pages are never protected.  Owns the page table and the free page runs.
+ * Invariants: the pages of a LARGE block are each in one object or one free run of its space; a
+ * whole block in a free run goes back to the arena at once; an object's START and MARK are in
+ * the side byte of its first granule, and all other side bytes of a LARGE block are zero. */
 #include "gc/large.h"
 
 #include <string.h>
@@ -112,7 +113,8 @@ static void zero_pages(struct gci_arena *arena, uint32_t first, uint32_t pages) 
     }
 }
 
-/* Makes pages FIRST to END part of the object at HEAD, in open blocks that may hold young objects. */
+/* Makes pages FIRST to END part of the object at HEAD, in open blocks that may hold young
+ * objects. */
 static void settle(struct gc_heap *heap, uint32_t head, uint32_t first, uint32_t end) {
     struct gci_arena *arena = &heap->arena;
     for (uint32_t b = page_block(arena, first); b <= page_block(arena, end - 1); b++) {

@@ -7,8 +7,8 @@
 
 void gci_large_init(struct gc_heap *heap);
 
-/* Allocates a young, zeroed object of BYTES at a multiple of ALIGNMENT.  NULL if no run is long enough and none can be
- * had.  Doesn't collect. */
+/* Allocates a young, zeroed object of BYTES at a multiple of ALIGNMENT.  NULL if no run is long
+ * enough and none can be had.  Doesn't collect. */
 void *gci_large_allocate(struct gc_heap *heap, enum gci_kind kind, size_t bytes, size_t alignment);
 
 /* Grows or shrinks OBJECT in place to BYTES; new bytes are zero.  False if it can't. */

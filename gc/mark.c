@@ -1,11 +1,13 @@
-/* The marker.  It follows ambiguous words to young objects: one test of the offset against the frontier, one load of
- * the block's tag, one of the side byte.  In a full collection every object has been made young before, so that minor
- * and full marking are the same code (docs/collection.md, rule 3).
+/* The marker.  It follows ambiguous words to young objects: one test of the offset against the
+ * frontier, one load of the block's tag, one of the side byte.  In a full collection every
+ * object has been made young before, so that minor and full marking are the same code
+ * (docs/collection.md, rule 3).
  *
- * Invariants: an object is marked when it is found and searched once, when it comes off the stack; what is on
- * the stack is marked.  A run popped waits in a short queue with its first line prefetched (Cher, Hosking,
- * Vitek: Software prefetching for mark-sweep garbage collection, ASPLOS 2004).  If the stack can't grow, the
- * marked heap is searched again until nothing more is found (Boehm's recovery from mark stack overflow). */
+ * Invariants: an object is marked when it is found and searched once, when it comes off the
+ * stack; what is on the stack is marked.  A run popped waits in a short queue with its first
+ * line prefetched (Cher, Hosking, Vitek: Software prefetching for mark-sweep garbage collection,
+ * ASPLOS 2004).  If the stack can't grow, the marked heap is searched again until nothing more
+ * is found (Boehm's recovery from mark stack overflow). */
 #include "gc/mark.h"
 
 #include "gc/block.h"
@@ -84,8 +86,8 @@ static inline __attribute__((always_inline)) void mark_ambiguous(
         mark_interior(marker, word, tag);
 }
 
-/* PAST_END: C allows a pointer one past an object's end, so a word at a granule's boundary also means the byte
- * before it (docs/roots.md). */
+/* PAST_END: C allows a pointer one past an object's end, so a word at a granule's boundary also
+ * means the byte before it (docs/roots.md). */
 static inline __attribute__((always_inline, no_sanitize("address"))) void mark_words(
     struct gci_marker *marker, gci_words words, bool past_end) {
     struct view v = view_of(marker);

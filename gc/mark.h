@@ -6,8 +6,8 @@
 
 void gci_mark_init(struct gc_heap *heap);
 
-/* Searches words for references to young objects; marks and pushes these.  ROOTS: a word at an object boundary
- * holds the object before it too, whatever the option for heap words says. */
+/* Searches words for references to young objects; marks and pushes these.  ROOTS: a word at an
+ * object boundary holds the object before it too, whatever the option for heap words says. */
 void gci_mark_root_words(struct gci_marker *marker, gci_words words);
 void gci_mark_heap_words(struct gci_marker *marker, gci_words words);
 

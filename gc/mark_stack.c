@@ -1,7 +1,8 @@
-/* The mark stack: segments from the system, linked, so that it grows without moving and without malloc.  One empty
- * segment is kept spare, so that a stack that hovers around a boundary makes no system calls.  When the
- * system or the option refuses a segment, the marker goes on without the entry and searches the heap for objects that
- * were marked but not searched (gc/mark.c).  Used by one marker. */
+/* The mark stack: segments from the system, linked, so that it grows without moving and without
+ * malloc.  One empty segment is kept spare, so that a stack that hovers around a boundary makes
+ * no system calls.  When the system or the option refuses a segment, the marker goes on without
+ * the entry and searches the heap for objects that were marked but not searched (gc/mark.c).
+ * Used by one marker. */
 #include "gc/mark.h"
 #include "runtime/vm.h"
 

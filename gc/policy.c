@@ -1,5 +1,5 @@
-/* When to collect, and how much memory to keep: a ladder of plain conditions over measured costs.  The rules and their
- * reasons are in docs/policy.md.  Owns struct gci_policy. */
+/* When to collect, and how much memory to keep: a ladder of plain conditions over measured
+ * costs.  The rules and their reasons are in docs/policy.md.  Owns struct gci_policy. */
 #include "gc/arena.h"
 #include "gc/collect.h"
 #include "runtime/vm.h"
@@ -10,17 +10,17 @@
 #define NURSERY_ROOMY   (8 * MB)  /* beyond, only fixed costs make it grow */
 #define NURSERY_MAX     (32 * MB) /* for small heaps; large ones may have a quarter of what lives */
 #define GROWTH_MIN      (12 * MB) /* the old space may always grow by this much */
-#define CHEAP_SHARE     8 /* full, not minor, if that costs under 1/8 of the time between collections */
-#define FIXED_SHARE     12u /* the nursery grows while fixed costs are over 1/12 of the time between */
-#define FIXED_LITTLE    60u /* and shrinks when they are under 1/60 */
-#define MARK_SHARE      4u /* it grows, too, while minor collections are over 1/4 of the time between */
-#define MARK_LITTLE     8u /* and shrinks only when they are under 1/8 */
-#define FAULT_NS        1000.0 /* a first write to a protected page, and protecting it again: measured */
-#define MARK_NS         10u /* to mark an object, at the least: measured */
-#define TRIAL           3u  /* minor collections before the generational mode is judged */
-#define CLEARLY         1.5 /* but one is enough if it is this much too expensive */
-#define PATIENCE_FIRST  2u  /* full collections before it is tried again */
-#define PATIENCE_FACTOR 3u  /* more with each failure */
+#define CHEAP_SHARE     8         /* full, not minor, if that costs under 1/8 of the time between */
+#define FIXED_SHARE     12u       /* the nursery grows while fixed costs are over 1/12 of it */
+#define FIXED_LITTLE    60u       /* and shrinks when they are under 1/60 */
+#define MARK_SHARE      4u        /* it grows, too, while minor collections are over 1/4 */
+#define MARK_LITTLE     8u        /* and shrinks only when they are under 1/8 */
+#define FAULT_NS        1000.0    /* a page's first write and its protection: measured */
+#define MARK_NS         10u       /* to mark an object, at the least: measured */
+#define TRIAL           3u        /* minor collections before the generational mode is judged */
+#define CLEARLY         1.5       /* but one is enough if it is this much too expensive */
+#define PATIENCE_FIRST  2u        /* full collections before it is tried again */
+#define PATIENCE_FACTOR 3u        /* more with each failure */
 #define PATIENCE_MAX    162u
 #define TRUSTED         32u /* minor collections after which earlier failures are forgotten */
 #define RELEASE_PART    4u  /* of the surplus, a quarter goes back to the system at a time */
@@ -112,8 +112,9 @@ static void size_nursery(struct gc_heap *heap) {
     if (policy->nursery > most) policy->nursery = most;
 }
 
-/* Rule 3: are minor collections worth it?  Per byte allocated, collecting everything costs FULL / GROWTH; minor
- * collections cost MINOR, and what survives them, SURVIVAL, brings the next full collection closer. */
+/* Rule 3: are minor collections worth it?  Per byte allocated, collecting everything costs FULL
+ * / GROWTH; minor collections cost MINOR, and what survives them, SURVIVAL, brings the next full
+ * collection closer. */
 static bool generations_pay(const struct gc_heap *heap, double tolerance) {
     const struct gci_policy *policy = &heap->policy;
     double full = policy->mark_ns_per_byte * (double)heap->live_bytes;

@@ -1,7 +1,8 @@
-/* The remembered set is not kept: it is what the barrier and the block tags say.  A pointer-bearing block is either
- * open, and searched whole at every minor collection, or closed, and then only its dirty pages are.  Invariant (rule 5
- * of docs/collection.md): an old object that refers to a young one is in an open block or on a dirty page.
- * Called by gc/collect.c with the world stopped. */
+/* The remembered set is not kept: it is what the barrier and the block tags say.  A
+ * pointer-bearing block is either open, and searched whole at every minor collection, or closed,
+ * and then only its dirty pages are.  Invariant (rule 5 of docs/collection.md): an old object
+ * that refers to a young one is in an open block or on a dirty page. Called by gc/collect.c with
+ * the world stopped. */
 #include "gc/remember.h"
 
 #include "gc/block.h"
@@ -38,7 +39,8 @@ static void scan_small(struct gc_heap *heap, size_t granule, unsigned words) {
     }
 }
 
-/* Marks from the marked large objects on [START, START + BYTES), pages of one or more LARGE blocks. */
+/* Marks from the marked large objects on [START, START + BYTES), pages of one or more LARGE
+ * blocks. */
 static void scan_large(struct gc_heap *heap, uintptr_t start, size_t bytes) {
     struct gci_arena *arena = &heap->arena;
     uintptr_t end = start + bytes;
@@ -85,8 +87,8 @@ static void visit_dirty(void *context, uintptr_t start, size_t bytes) {
     }
 }
 
-/* After a run of closed blocks was collected: opens those that are dirty time after time, where the faults cost more
- * than searching the whole block does. */
+/* After a run of closed blocks was collected: opens those that are dirty time after time, where
+ * the faults cost more than searching the whole block does. */
 static void open_hot(struct gc_heap *heap, uint32_t first, uint32_t end) {
     struct gci_arena *arena = &heap->arena;
     unsigned most = 1u << (GCI_BLOCK_SHIFT - arena->page_shift) >> 1;

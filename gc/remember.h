@@ -4,8 +4,8 @@
 
 #include "gc/types.h"
 
-/* Marks from all old objects that may have been written to since the last collection: those in open blocks, and those
- * on dirty pages of closed blocks, which are clean again afterwards. */
+/* Marks from all old objects that may have been written to since the last collection: those in
+ * open blocks, and those on dirty pages of closed blocks, which are clean again afterwards. */
 void gci_remember_scan(struct gc_heap *heap);
 
 /* Marks from every marked object in the heap. */

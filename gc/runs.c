@@ -1,7 +1,8 @@
-/* Free runs of units, in a treap whose nodes lie in a table indexed by unit: nothing is allocated, and a run is found
- * from either of its edges.  The key is the address under first fit, length and then address under best and
- * worst fit; every node knows the longest run below it.  Used for blocks by the arena and for pages by the large
- * spaces.  (Seidel and Aragon, Randomized search trees, Algorithmica 16, 1996.) */
+/* Free runs of units, in a treap whose nodes lie in a table indexed by unit: nothing is
+ * allocated, and a run is found from either of its edges.  The key is the address under first
+ * fit, length and then address under best and worst fit; every node knows the longest run below
+ * it.  Used for blocks by the arena and for pages by the large spaces.  (Seidel and Aragon,
+ * Randomized search trees, Algorithmica 16, 1996.) */
 #include "gc/runs.h"
 
 #include "runtime/log.h"

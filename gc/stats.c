@@ -1,5 +1,5 @@
-/* Statistics.  Pauses go into a histogram with 16 buckets an octave, so a percentile is right to within 1/16 and
- * costs no memory that grows.  Written by the collector, read by gc_get_stats(). */
+/* Statistics.  Pauses go into a histogram with 16 buckets an octave, so a percentile is right to
+ * within 1/16 and costs no memory that grows.  Written by the collector, read by gc_get_stats(). */
 #include "gc/stats.h"
 
 #define SUB_SHIFT 4u

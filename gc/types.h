@@ -10,11 +10,11 @@
  *   old       marked
  *   dead      started, unmarked, in a block tagged UNSWEPT
  *   claimed   (of a block) swept, tagged YOUNG, and ready to be allocated into
- *   open      (of a block with old objects that hold pointers) not protected: a minor collection scans it whole
- *   closed    protected: a minor collection scans its dirty pages
+ *   open      (of a block with old objects that hold pointers) not protected: searched whole by minor collections
+ *   closed    protected: its dirty pages are searched by minor collections
  *
- * Conservation: every block below the frontier is either in use (tag not FREE), in the pool, or in a free run of
- * blocks; used_blocks + free_blocks == frontier. */
+ * Conservation: every block below the frontier is either in use (tag not FREE), in the pool, or
+ * in a free run of blocks; used_blocks + free_blocks == frontier. */
 #ifndef CAIRN_GC_TYPES_H
 #define CAIRN_GC_TYPES_H
 
@@ -36,15 +36,15 @@
 
 _Static_assert(GC_GRANULE == 1u << GCI_GRANULE_SHIFT, "granule size and shift");
 
-/* ---- Three things that must not be mixed ------------------------------------------------------ */
+/* ---- Three things that must not be mixed ---------------------------------------------------- */
 
 /* An object, by the offset of its first granule in the arena, in granules. */
 typedef struct {
     size_t granule;
 } gci_object;
 
-/* A word that may be a reference: the offset into the arena it would mean.  Only offsets below the arena's
- * frontier are made into one. */
+/* A word that may be a reference: the offset into the arena it would mean.  Only offsets below
+ * the arena's frontier are made into one. */
 typedef struct {
     uintptr_t offset;
 } gci_ambiguous;
@@ -55,7 +55,7 @@ typedef struct {
     const uintptr_t *end;
 } gci_words;
 
-/* ---- Side bytes and tags (docs/memory.md has the table of who writes which bit when) ---------- */
+/* ---- Side bytes and tags (docs/memory.md has the table of who writes which bit when) -------- */
 
 #define GCI_SIDE_START  GC_SIDE_START
 #define GCI_SIDE_END    GC_SIDE_END
@@ -76,10 +76,10 @@ enum gci_use { GCI_USE_FREE, GCI_USE_BUMP, GCI_USE_CELLS, GCI_USE_LARGE };
 /* A block that is not FREE and not LEAF holds words to scan. */
 enum gci_kind { GCI_AMBIGUOUS, GCI_LEAF, GCI_KINDS };
 
-/* ---- Free runs --------------------------------------------------------------------------------- */
+/* ---- Free runs ------------------------------------------------------------------------------ */
 
-/* A node of the treap of free runs, at the run's first unit.  LENGTH has GCI_RUN_EDGE set in the first and last
- * unit of each free run and nowhere else, so that neighbours find it. */
+/* A node of the treap of free runs, at the run's first unit.  LENGTH has GCI_RUN_EDGE set in the
+ * first and last unit of each free run and nowhere else, so that neighbours find it. */
 struct gci_run_node {
     uint32_t left, right;
     uint32_t length;
@@ -96,7 +96,7 @@ struct gci_runs {
     uint64_t free_units;
 };
 
-/* ---- Tables beside the arena ------------------------------------------------------------------- */
+/* ---- Tables beside the arena ---------------------------------------------------------------- */
 
 /* A reserved table, usable up to COMMITTED bytes. */
 struct gci_table {
@@ -119,8 +119,8 @@ struct gci_block {
 
 _Static_assert(sizeof(struct gci_block) == 16, "four to a cache line");
 
-/* A page of a large space.  Entries of body pages are never cleared: one is believed only if its head is an object
- * long enough to cover it (gci_large_find). */
+/* A page of a large space.  Entries of body pages are never cleared: one is believed only if its
+ * head is an object long enough to cover it (gci_large_find). */
 struct gci_page {
     uint32_t head;  /* first page of the object that this page belongs to */
     uint32_t pages; /* first page only: length in pages; 0: not an object */
@@ -162,12 +162,13 @@ struct gci_arena {
     struct gci_table tables[GCI_TABLES];
 };
 
-/* ---- Size classes ------------------------------------------------------------------------------ */
+/* ---- Size classes --------------------------------------------------------------------------- */
 
 #define GCI_CLASSES  20u
 #define GCI_CELL_MAX 8192u
 
-/* Lists of claimable blocks: bump blocks by how full they are, cell blocks by class; each for both kinds. */
+/* Lists of claimable blocks: bump blocks by how full they are, cell blocks by class; each for
+ * both kinds. */
 #define GCI_DENSITIES 8u
 #define GCI_LISTS     (GCI_KINDS * (GCI_DENSITIES + GCI_CLASSES))
 #define GCI_NO_LIST   0xffu
@@ -175,11 +176,12 @@ struct gci_arena {
 
 _Static_assert(GCI_LISTS < GCI_POOL_LIST, "list numbers fit a byte");
 
-/* ---- Threads ------------------------------------------------------------------------------------ */
+/* ---- Threads -------------------------------------------------------------------------------- */
 
 #define GCI_FREED_RUNS 64u
 
-/* Bump allocation of one kind by one thread.  The buffer that inline code uses is a zeroed part of HOLE. */
+/* Bump allocation of one kind by one thread.  The buffer that inline code uses is a zeroed part
+ * of HOLE. */
 struct gci_bump {
     struct gc_buffer *buffer; /* in the thread's gc_buffers */
     uintptr_t hole_end;    /* [buffer->limit, hole_end) belongs to the hole and is not zeroed yet */
@@ -211,7 +213,7 @@ struct gci_thread {
     struct gci_cells cells[GCI_KINDS][GCI_CLASSES];
 };
 
-/* ---- Marking ------------------------------------------------------------------------------------ */
+/* ---- Marking -------------------------------------------------------------------------------- */
 
 struct gci_mark_segment; /* gc/mark_stack.c */
 
@@ -231,7 +233,7 @@ struct gci_marker {
     bool past_end_in_heap;
 };
 
-/* ---- Large objects ------------------------------------------------------------------------------ */
+/* ---- Large objects -------------------------------------------------------------------------- */
 
 /* One for each kind, so that leaf pages are never protected. */
 struct gci_large {
@@ -241,7 +243,7 @@ struct gci_large {
     uint64_t used_pages;
 };
 
-/* ---- Pauses, policy, the heap -------------------------------------------------------------------- */
+/* ---- Pauses, policy, the heap --------------------------------------------------------------- */
 
 /* A histogram with 16 buckets an octave of nanoseconds: values to within 7 %. */
 #define GCI_HISTOGRAM_BUCKETS (16u * 44u)
@@ -251,7 +253,8 @@ struct gci_histogram {
     uint32_t buckets[GCI_HISTOGRAM_BUCKETS];
 };
 
-/* What decides when to collect what.  Written by gc/policy.c only, but for EXTERNAL (docs/policy.md). */
+/* What decides when to collect what.  Written by gc/policy.c only, but for EXTERNAL
+ * (docs/policy.md). */
 struct gci_policy {
     size_t nursery;          /* bytes to allocate between two minor collections */
     uint64_t full_threshold; /* bytes live or young that call for a full collection */

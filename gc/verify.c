@@ -1,5 +1,6 @@
-/* The heap verifier: walks everything and states the invariants of docs/memory.md.  Slow and simple on purpose: it
- * shares neither the mask arithmetic nor the inner loops with what it checks. */
+/* The heap verifier: walks everything and states the invariants of docs/memory.md.  Slow and
+ * simple on purpose: it shares neither the mask arithmetic nor the inner loops with what it
+ * checks. */
 #include "gc/verify.h"
 
 #include "gc/allocate.h"
@@ -18,7 +19,7 @@ static void report(
         heap->arena.side[granule], heap->arena.live[block], what);
 }
 
-/* ---- Side bytes of one block of small objects --------------------------------------------------- */
+/* ---- Side bytes of one block of small objects ----------------------------------------------- */
 
 static void check_small_block(const struct gc_heap *heap, uint32_t block, size_t *broken) {
     const struct gci_arena *arena = &heap->arena;
@@ -52,7 +53,7 @@ static void check_small_block(const struct gc_heap *heap, uint32_t block, size_t
         report(broken, heap, block, first, "live count is not the marked granules' sum");
 }
 
-/* ---- Lists, tags, buffers ------------------------------------------------------------------------ */
+/* ---- Lists, tags, buffers ------------------------------------------------------------------- */
 
 static void check_tag(const struct gc_heap *heap, uint32_t block, size_t *broken) {
     const struct gci_arena *arena = &heap->arena;
@@ -124,7 +125,7 @@ size_t gci_verify_heap(struct gc_heap *heap) {
     return broken;
 }
 
-/* ---- Marks ---------------------------------------------------------------------------------------- */
+/* ---- Marks ---------------------------------------------------------------------------------- */
 
 /* Checks that no word of [START, END), a marked object, means an unmarked young one. */
 static void check_words(

@@ -1,10 +1,11 @@
 /* The page-protection write barrier: which old pages did the program write to?
  *
- * What the caller gets: after gci_barrier_protect(range), every first write by the program (or by a system call, if
- * the backend can survive that) to a page of the range is remembered, and gci_barrier_collect(range) reports
- * it.  What the caller must supply: the world is stopped during every call here except gci_barrier_prepare();
- * ranges are page aligned and inside the arena named at opening; and a range whose protection fails is treated as
- * written for ever ("open") until it is protected again.
+ * What the caller gets: after gci_barrier_protect(range), every first write by the program (or
+ * by a system call, if the backend can survive that) to a page of the range is remembered, and
+ * gci_barrier_collect(range) reports it.  What the caller must supply: the world is stopped
+ * during every call here except gci_barrier_prepare(); ranges are page aligned and inside the
+ * arena named at opening; and a range whose protection fails is treated as written for ever
+ * ("open") until it is protected again.
  *
  * The barrier knows nothing of blocks or objects.  Rules: docs/barrier.md. */
 #ifndef CAIRN_RUNTIME_BARRIER_H
@@ -28,11 +29,11 @@ struct gci_barrier_stats {
     uint64_t disagreements; /* GC_BARRIER_CROSS: pages that one backend missed */
 };
 
-/* Opens a barrier of kind WHICH (enum gc_barrier) over the arena [start, start + bytes), all of which is
- * reserved and hardly committed yet.  GC_BARRIER_AUTO probes: UFFD; else MPROTECT if prepares_writes; else
- * NONE.  A backend asked for by name that doesn't work here falls back in the same way.  What was refused
- * and what was taken is logged when LOG, and a backend asked for by name that is refused always says so.
- * Returns NULL only when there is no memory. */
+/* Opens a barrier of kind WHICH (enum gc_barrier) over the arena [start, start + bytes), all of
+ * which is reserved and hardly committed yet.  GC_BARRIER_AUTO probes: UFFD; else MPROTECT if
+ * prepares_writes; else NONE.  A backend asked for by name that doesn't work here falls back in
+ * the same way.  What was refused and what was taken is logged when LOG, and a backend asked for
+ * by name that is refused always says so. Returns NULL only when there is no memory. */
 struct gci_barrier *gci_barrier_open(
     enum gc_barrier which, bool prepares_writes, bool log, uintptr_t start, size_t bytes);
 
@@ -42,21 +43,23 @@ void gci_barrier_close(struct gci_barrier *barrier);
 /* The kind in force: never GC_BARRIER_AUTO. */
 enum gc_barrier gci_barrier_kind(const struct gci_barrier *barrier);
 
-/* Arms the barrier for the pages of a committed range: each is clean from here on.  Returns 0 or an errno
- * value (ENOTSUP under NONE): then the range, or part of it, may be unarmed and counts as open. */
+/* Arms the barrier for the pages of a committed range: each is clean from here on.  Returns 0 or
+ * an errno value (ENOTSUP under NONE): then the range, or part of it, may be unarmed and counts
+ * as open. */
 int gci_barrier_protect(struct gci_barrier *barrier, uintptr_t start, size_t bytes);
 
-/* Disarms: writes to the range are no longer noticed and cost nothing.  Can't fail in a way that makes a
- * write fail. */
+/* Disarms: writes to the range are no longer noticed and cost nothing.  Can't fail in a way that
+ * makes a write fail. */
 void gci_barrier_unprotect(struct gci_barrier *barrier, uintptr_t start, size_t bytes);
 
-/* Visits each run of pages of an armed range that was written since it was armed or last collected, and arms these
- * again.  A page that can't be known clean is reported.  The visitor may not call the barrier. */
+/* Visits each run of pages of an armed range that was written since it was armed or last
+ * collected, and arms these again.  A page that can't be known clean is reported.  The visitor
+ * may not call the barrier. */
 void gci_barrier_collect(struct gci_barrier *barrier, uintptr_t start, size_t bytes,
     gci_dirty_visitor *visit, void *context);
 
-/* Before a system call writes to [p, p + n), any addresses, while the program runs: afterwards no page of it
- * is protected in a way that can make the call fail; the pages count as written. */
+/* Before a system call writes to [p, p + n), any addresses, while the program runs: afterwards
+ * no page of it is protected in a way that can make the call fail; the pages count as written. */
 void gci_barrier_prepare(struct gci_barrier *barrier, uintptr_t p, size_t n);
 
 void gci_barrier_get_stats(const struct gci_barrier *barrier, struct gci_barrier_stats *stats);

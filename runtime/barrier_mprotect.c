@@ -1,13 +1,14 @@
-/* The barrier on mprotect and SIGSEGV: armed pages are read-only, and the signal handler opens what
- * is written to. Owns barrier->mprotect (a byte for each page), the process's SIGSEGV handler while
- * a barrier is open, and the list of the barriers it serves.  Called through gci_backend_mprotect
- * by barrier.c and barrier_cross.c, and by the kernel.
+/* The barrier on mprotect and SIGSEGV: armed pages are read-only, and the signal handler opens
+ * what is written to. Owns barrier->mprotect (a byte for each page), the process's SIGSEGV
+ * handler while a barrier is open, and the list of the barriers it serves.  Called through
+ * gci_backend_mprotect by barrier.c and barrier_cross.c, and by the kernel.
  *
  * Invariants: a page that is read-only has its PROTECTED bit set (the reverse may fail to hold
- * after a refused mprotect: then it has its WRITTEN bit, too); `runs` is the number of maximal runs of PROTECTED pages, so that the
- * barrier costs at most 2 * runs mappings; an armed page that isn't PROTECTED, or is WRITTEN, is
- * dirty.  While the program runs, bits change under the lock and with all signals blocked, so no
- * thread is ever stopped between the two halves of a change (docs/barrier.md, rules 4 to 7). */
+ * after a refused mprotect: then it has its WRITTEN bit, too); `runs` is the number of maximal
+ * runs of PROTECTED pages, so that the barrier costs at most 2 * runs mappings; an armed page
+ * that isn't PROTECTED, or is WRITTEN, is dirty.  While the program runs, bits change under the
+ * lock and with all signals blocked, so no thread is ever stopped between the two halves of a
+ * change (docs/barrier.md, rules 4 to 7). */
 #define _GNU_SOURCE
 #include "runtime/barrier_backend.h"
 

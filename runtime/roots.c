@@ -102,8 +102,8 @@ static bool append(void *context, uintptr_t start, uintptr_t end) {
     return true;
 }
 
-/* Is the object one whose data never refers to the heap: libunwind, which only gc_explain() uses, and the loader?
- * (docs/roots.md, rule 6.) */
+/* Is the object one whose data never refers to the heap: libunwind, which only gc_explain()
+ * uses, and the loader? (docs/roots.md, rule 6.) */
 static bool is_left_out(const char *path) {
     const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
     return strncmp(name, "libunwind", 9) == 0 || strncmp(name, "ld-linux", 8) == 0;

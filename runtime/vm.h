@@ -1,7 +1,8 @@
 /* Virtual memory, clocks and limits: all that gc/ asks of the operating system about memory.
  *
- * Ranges are multiples of gci_page_size() unless a function says otherwise.  Functions that return int return
- * 0 or an errno value.  None calls malloc, none prints, none touches a lock but the kernel's. */
+ * Ranges are multiples of gci_page_size() unless a function says otherwise.  Functions that
+ * return int return 0 or an errno value.  None calls malloc, none prints, none touches a lock
+ * but the kernel's. */
 #ifndef CAIRN_RUNTIME_VM_H
 #define CAIRN_RUNTIME_VM_H
 
@@ -12,12 +13,12 @@
 /* The OS page size; read once. */
 size_t gci_page_size(void);
 
-/* Reserves BYTES of address space at a multiple of ALIGNMENT (a power of two): inaccessible, not charged to
- * anyone, left out of core dumps.  NULL if refused. */
+/* Reserves BYTES of address space at a multiple of ALIGNMENT (a power of two): inaccessible, not
+ * charged to anyone, left out of core dumps.  NULL if refused. */
 void *gci_vm_reserve(size_t bytes, size_t alignment);
 
-/* Makes reserved pages usable; they read as zero.  Idempotent.  A failure leaves them as they were or
- * usable, at the kernel's choice; the caller must not use them. */
+/* Makes reserved pages usable; they read as zero.  Idempotent.  A failure leaves them as they
+ * were or usable, at the kernel's choice; the caller must not use them. */
 int gci_vm_commit(void *start, size_t bytes);
 
 /* Gives the memory behind usable pages back; they stay usable and read as zero. */
@@ -32,8 +33,9 @@ void *gci_vm_map(size_t bytes);
 /* Ends a mapping made by gci_vm_reserve() or gci_vm_map(). */
 void gci_vm_unmap(void *start, size_t bytes);
 
-/* What the machine and the cgroup (v2 or v1; every level up to the root) let this process hold, in bytes;
- * SIZE_MAX if nothing limits it.  cgroup: whether to ask the cgroup; else only the machine's memory. */
+/* What the machine and the cgroup (v2 or v1; every level up to the root) let this process hold,
+ * in bytes; SIZE_MAX if nothing limits it.  cgroup: whether to ask the cgroup; else only the
+ * machine's memory. */
 size_t gci_vm_memory_limit(bool cgroup);
 
 /* Monotonic nanoseconds. */

@@ -1,5 +1,6 @@
-/* Where blocks and large objects go: free blocks join again, alignment doesn't eat the address space, frees in any
- * order take the same time, hot blocks stay open, and a stack that isn't the thread's is refused. */
+/* Where blocks and large objects go: free blocks join again, alignment doesn't eat the address
+ * space, frees in any order take the same time, hot blocks stay open, and a stack that isn't the
+ * thread's is refused. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,7 +10,8 @@
 #include "child.h"
 #include "support.h"
 
-/* Found in review: each round moved the arena's end by a gigabyte, as single blocks were never joined. */
+/* Found in review: each round moved the arena's end by a gigabyte, as single blocks were never
+ * joined. */
 static void aligned_objects_reuse_their_place(void) {
     for (int i = 0; i < 3000; i++) {
         void *p = gc_alloc_aligned((size_t)1 << 30, 16);
@@ -19,7 +21,8 @@ static void aligned_objects_reuse_their_place(void) {
     REQUIRE(gc_verify() == 0);
 }
 
-/* Found in review: blocks in the pool didn't join the free runs, and a heap with nothing in it had no room. */
+/* Found in review: blocks in the pool didn't join the free runs, and a heap with nothing in it
+ * had no room. */
 static void free_blocks_join_for_large_objects(void) {
     enum { SMALL = 14 << 20 };
     for (int round = 0; round < 6; round++) {

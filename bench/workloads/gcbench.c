@@ -80,7 +80,8 @@ static void time_construction(int depth, uint64_t iterations) {
     bench_expect("the outlines' length", outlines, 4 * iterations * (uint64_t)depth);
 }
 
-/* Not inlined, so that no slot of a frame that lives on holds the tree: ambiguous roots would keep it. */
+/* Not inlined, so that no slot of a frame that lives on holds the tree: ambiguous roots would
+ * keep it. */
 static __attribute__((noinline)) void stretch(int depth) {
     struct node *tree = bottom_up(depth);
     bench_expect("the stretch tree's node count", count_nodes(tree), nodes_of(depth));

@@ -34,8 +34,8 @@ struct strings {
     struct bench_random random;
 };
 
-/* The text as a number to the base 31.  Four letters at a time, so that the multiplications don't wait for one another:
- * this measures an allocator. */
+/* The text as a number to the base 31.  Four letters at a time, so that the multiplications
+ * don't wait for one another: this measures an allocator. */
 static uint32_t hash_text(const char *text, uint32_t length) {
     const unsigned char *t = (const unsigned char *)text;
     uint32_t hash = 0, i = 0;

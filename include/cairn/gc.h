@@ -1,14 +1,14 @@
 /* Cairn: a garbage-collected heap for C programs.
  *
- * Allocate with gc_alloc() and never free.  The collector finds pointers in registers, on the stack,
- * in static data, in thread-local storage, in ranges named with gc_add_root(), and in the objects
- * it finds from there.  Memory from malloc or mmap is NOT searched: name it with gc_add_root(), or
- * keep it on the managed heap.
+ * Allocate with gc_alloc() and never free.  The collector finds pointers in registers, on the
+ * stack, in static data, in thread-local storage, in ranges named with gc_add_root(), and in the
+ * objects it finds from there.  Memory from malloc or mmap is NOT searched: name it with
+ * gc_add_root(), or keep it on the managed heap.
  *
- * "May collect" below says that a call can run a collection.  Nothing that this header allocates ever
- * moves.  In this version one thread, the one that called gc_init() or allocated first, uses the
- * heap; an allocation from another thread aborts with a message.  No function here may be called from
- * a signal handler.
+ * "May collect" below says that a call can run a collection.  Nothing that this header allocates
+ * ever moves.  In this version one thread, the one that called gc_init() or allocated first,
+ * uses the heap; an allocation from another thread aborts with a message.  No function here may
+ * be called from a signal handler.
  *
  * The manual is docs/api.md; the words used here are explained in docs/glossary.md. */
 #ifndef CAIRN_GC_H
@@ -21,8 +21,8 @@
 extern "C" {
 #endif
 
-/* The inline allocation below bakes the heap's layout into programs.  gc_init() refuses a program that was
- * compiled for another layout. */
+/* The inline allocation below bakes the heap's layout into programs.  gc_init() refuses a
+ * program that was compiled for another layout. */
 #define GC_ABI 1
 
 #if defined(GC_BUILDING_LIBRARY)
@@ -46,9 +46,9 @@ enum gc_barrier {
 /* Where a large object is placed among the free runs of pages. */
 enum gc_fit { GC_FIT_FIRST, GC_FIT_BEST, GC_FIT_WORST };
 
-/* Options for gc_init().  Fill it with gc_options_init(), then change fields.  Each field has an environment
- * variable, named in docs/options.md, which wins over the field, so that one who runs a program can
- * tune it without its source. */
+/* Options for gc_init().  Fill it with gc_options_init(), then change fields.  Each field has an
+ * environment variable, named in docs/options.md, which wins over the field, so that one who
+ * runs a program can tune it without its source. */
 typedef struct gc_options {
     uint32_t abi;                 /* GC_ABI; set by gc_options_init() */
     uint32_t size;                /* sizeof(gc_options); set by gc_options_init() */
@@ -70,56 +70,57 @@ typedef struct gc_options {
     uint8_t poison;               /* fill what is freed with 0xfb */
 } gc_options;
 
-/* Sets *options to the defaults of the library the program runs with.  ABI and SIZE are the program's
- * own; use gc_options_init(). */
+/* Sets *options to the defaults of the library the program runs with.  ABI and SIZE are the
+ * program's own; use gc_options_init(). */
 GC_API void gc_options_init_abi(gc_options *options, uint32_t abi, uint32_t size);
 static inline void gc_options_init(gc_options *options) {
     gc_options_init_abi(options, GC_ABI, (uint32_t)sizeof *options);
 }
 
 /* Creates the heap.  OPTIONS may be NULL (the defaults).  Optional: the first allocation calls
- * gc_init(NULL).  Attaches the calling thread.
- * Returns 0; EINVAL if a field has a value it can't have (one line on stderr says which and what is
- * accepted) or the ABI number or the structure's size is another library's; EALREADY if the heap exists;
- * ENOMEM if there is not even address space for the smallest heap. */
+ * gc_init(NULL).  Attaches the calling thread. Returns 0; EINVAL if a field has a value it can't
+ * have (one line on stderr says which and what is accepted) or the ABI number or the structure's
+ * size is another library's; EALREADY if the heap exists; ENOMEM if there is not even address
+ * space for the smallest heap. */
 GC_API int gc_init(const gc_options *options);
 
 /* ---- Allocating ----------------------------------------------------------------------------- */
 
-/* All allocators return zeroed memory, aligned to 16 bytes, or NULL with errno ENOMEM when the heap limit
- * or the machine's memory is reached after a full collection and the handler of gc_set_oom_handler() gave
- * up, or when the size is beyond PTRDIFF_MAX.  A size of 0 gives a distinct object of 16 bytes.
- * All of them may collect. */
+/* All allocators return zeroed memory, aligned to 16 bytes, or NULL with errno ENOMEM when the
+ * heap limit or the machine's memory is reached after a full collection and the handler of
+ * gc_set_oom_handler() gave up, or when the size is beyond PTRDIFF_MAX.  A size of 0 gives a
+ * distinct object of 16 bytes. All of them may collect. */
 
 /* SIZE bytes whose every aligned word may be a pointer, also into the middle of an object. */
 GC_API void *gc_alloc(size_t size);
 
-/* SIZE bytes that hold no pointers to the heap: text, numbers, pixels.  Never searched, so cheaper, and
- * never write-protected. */
+/* SIZE bytes that hold no pointers to the heap: text, numbers, pixels.  Never searched, so
+ * cheaper, and never write-protected. */
 GC_API void *gc_alloc_leaf(size_t size);
 
-/* Like gc_alloc(), at a multiple of ALIGNMENT, a power of two up to 1 GiB (else NULL, errno EINVAL). */
+/* Like gc_alloc(), at a multiple of ALIGNMENT, a power of two up to 1 GiB (else NULL, errno
+ * EINVAL). */
 GC_API void *gc_alloc_aligned(size_t alignment, size_t size);
 
-/* Changes the size of the object at P and keeps its kind (pointers or leaf) and contents up to the
- * smaller size; bytes beyond the old size are zero.  May return another address: P is then freed, as by
- * gc_free().  P NULL: gc_alloc(SIZE).  SIZE 0 frees P and returns NULL with errno unchanged.  On failure
- * returns NULL, errno ENOMEM, and the object at P is untouched.  P must be the start of an object: anything
- * else aborts with a message. */
+/* Changes the size of the object at P and keeps its kind (pointers or leaf) and contents up to
+ * the smaller size; bytes beyond the old size are zero.  May return another address: P is then
+ * freed, as by gc_free().  P NULL: gc_alloc(SIZE).  SIZE 0 frees P and returns NULL with errno
+ * unchanged.  On failure returns NULL, errno ENOMEM, and the object at P is untouched.  P must
+ * be the start of an object: anything else aborts with a message. */
 GC_API void *gc_realloc(void *p, size_t size);
 
 /* A copy of the string S, itself a leaf object. */
 GC_API char *gc_strdup(const char *s);
 
-/* Optional: gives the object at P back at once.  The caller promises that nothing uses it any more.  P NULL
- * does nothing.  A pointer that isn't the start of a live object prints what it is and aborts.
- * Never collects. */
+/* Optional: gives the object at P back at once.  The caller promises that nothing uses it any
+ * more.  P NULL does nothing.  A pointer that isn't the start of a live object prints what it is
+ * and aborts. Never collects. */
 GC_API void gc_free(void *p);
 
 /* ---- Asking --------------------------------------------------------------------------------- */
 
-/* The usable size in bytes of the object at P, at least what was asked for; 0 if P isn't the start of a
- * live object.  Never collects. */
+/* The usable size in bytes of the object at P, at least what was asked for; 0 if P isn't the
+ * start of a live object.  Never collects. */
 GC_API size_t gc_size(const void *p);
 
 /* The start of the object that P points into, or NULL.  One past an object's end is not in it.
@@ -133,42 +134,44 @@ enum gc_collection {
     GC_FULL   /* the whole heap */
 };
 
-/* Collects now.  Returns 0; EINVAL for another KIND; EBUSY while collection is disabled, or when the list of
- * loaded objects can't be read for want of memory. */
+/* Collects now.  Returns 0; EINVAL for another KIND; EBUSY while collection is disabled, or when
+ * the list of loaded objects can't be read for want of memory. */
 GC_API int gc_collect(enum gc_collection kind);
 
-/* Keeps collections from starting until gc_enable() was called as often.  The heap grows meanwhile; at the
- * heap limit allocation fails. */
+/* Keeps collections from starting until gc_enable() was called as often.  The heap grows
+ * meanwhile; at the heap limit allocation fails. */
 GC_API void gc_disable(void);
 /* Aborts with a message when called more often than gc_disable(). */
 GC_API void gc_enable(void);
 
-/* Tells the collector of BYTES of memory outside the heap (negative: fewer) that are released once objects of
- * this heap die; it collects earlier for them.  Never collects itself. */
+/* Tells the collector of BYTES of memory outside the heap (negative: fewer) that are released
+ * once objects of this heap die; it collects earlier for them.  Never collects itself. */
 GC_API void gc_account_external(ptrdiff_t bytes);
 
-/* Makes the collector search the BYTES bytes at START for pointers at every collection.  Returns 0, EINVAL if
- * START is NULL or BYTES is 0 or the range wraps around, ENOMEM.  The range must stay readable until it is
- * removed. */
+/* Makes the collector search the BYTES bytes at START for pointers at every collection.  Returns
+ * 0, EINVAL if START is NULL or BYTES is 0 or the range wraps around, ENOMEM.  The range must
+ * stay readable until it is removed. */
 GC_API int gc_add_root(const void *start, size_t bytes);
 /* Removes a range that was added with the same START and BYTES.  Returns 0, or ENOENT. */
 GC_API int gc_remove_root(const void *start, size_t bytes);
 
-/* Pins the object P points into: it keeps its address for as long as it lives.  (What gc_alloc() returns never
- * moves anyhow.)  A pin doesn't keep an object alive and doesn't count: one gc_unpin() ends it.
- * Both return 0, or EINVAL when P points into no live object.  Never collect. */
+/* Pins the object P points into: it keeps its address for as long as it lives.  (What gc_alloc()
+ * returns never moves anyhow.)  A pin doesn't keep an object alive and doesn't count: one
+ * gc_unpin() ends it. Both return 0, or EINVAL when P points into no live object.  Never
+ * collect. */
 GC_API int gc_pin(const void *p);
 GC_API int gc_unpin(const void *p);
 
-/* Before a system call stores into the N bytes at P: opens their pages, so that the call can't fail with EFAULT
- * under GC_BARRIER_MPROTECT.  Not needed, and nearly free, under the other barriers.  The range may lie outside
- * the heap.  Never collects; the next collection ends its effect. */
+/* Before a system call stores into the N bytes at P: opens their pages, so that the call can't
+ * fail with EFAULT under GC_BARRIER_MPROTECT.  Not needed, and nearly free, under the other
+ * barriers.  The range may lie outside the heap.  Never collects; the next collection ends its
+ * effect. */
 GC_API void gc_prepare_write(void *p, size_t n);
 
 /* HANDLER is called when an allocation of SIZE bytes can't be met.  It may drop references and
- * return nonzero: the collector collects and tries once more.  It returns 0 to give up: the allocation
- * returns NULL with errno ENOMEM.  NULL: no handler.  The handler may not allocate from the heap.  DATA is not a
- * root. */
+ * return nonzero: the collector collects and tries once more.  It returns 0 to give up: the
+ * allocation returns NULL with errno ENOMEM.  NULL: no handler.  The handler may not allocate
+ * from the heap.  DATA is not a root. */
 typedef int (*gc_oom_handler)(size_t size, void *data);
 GC_API void gc_set_oom_handler(gc_oom_handler handler, void *data);
 
@@ -202,17 +205,18 @@ typedef struct gc_stats {
     uint64_t promoted_bytes; /* survived their first collection, since the start */
 } gc_stats;
 
-/* Fills *STATS as far as STATS->size says.  Returns 0; EINVAL if that size is smaller than the first version
- * of the structure.  Never collects. */
+/* Fills *STATS as far as STATS->size says.  Returns 0; EINVAL if that size is smaller than the
+ * first version of the structure.  Never collects. */
 GC_API int gc_get_stats(gc_stats *stats);
 
-/* Checks every invariant of the heap.  Returns 0, or how many are broken; each of these is printed on stderr
- * (of those in blocks the first 20).  Never collects. */
+/* Checks every invariant of the heap.  Returns 0, or how many are broken; each of these is
+ * printed on stderr (of those in blocks the first 20).  Never collects. */
 GC_API size_t gc_verify(void);
 
-/* Prints on stderr what keeps the object that P points into alive: a root, named by its frame's function, its
- * static symbol or its range, and the chain of objects that leads from it to P.  Returns 0; ESRCH if nothing
- * does; EINVAL if P points into no live object; ENOMEM.  Never collects. */
+/* Prints on stderr what keeps the object that P points into alive: a root, named by its frame's
+ * function, its static symbol or its range, and the chain of objects that leads from it to P.
+ * Returns 0; ESRCH if nothing does; EINVAL if P points into no live object; ENOMEM.  Never
+ * collects. */
 GC_API int gc_explain(const void *p);
 
 /* "cairn 0.1.0". */
@@ -234,8 +238,8 @@ struct gc_buffer {
     uintptr_t limit;
 };
 
-/* The part of a thread's state that inline code uses.  Written by its own thread only; all zero in a thread that
- * is not attached, which sends it down the slow path. */
+/* The part of a thread's state that inline code uses.  Written by its own thread only; all zero
+ * in a thread that is not attached, which sends it down the slow path. */
 struct gc_thread_buffers {
     uint8_t *side; /* side byte of address p is side[p / GC_GRANULE] */
     struct gc_buffer ambiguous;
@@ -250,8 +254,9 @@ GC_API void *gc_alloc_leaf_slow(size_t size) __attribute__((__malloc__, __alloc_
 
 #define GC_INLINE extern inline __attribute__((__gnu_inline__, __always_inline__))
 
-/* Takes SIZE bytes from BUFFER, or returns NULL.  The side byte that makes the object visible is written last,
- * so that a thread stopped in between has lost nothing and shown nothing (docs/memory.md, rule 6). */
+/* Takes SIZE bytes from BUFFER, or returns NULL.  The side byte that makes the object visible is
+ * written last, so that a thread stopped in between has lost nothing and shown nothing
+ * (docs/memory.md, rule 6). */
 GC_INLINE void *gc_bump(struct gc_buffer *buffer, size_t size) {
     uintptr_t start = buffer->cursor;
     size_t bytes = (size + (GC_GRANULE - 1)) & ~(size_t)(GC_GRANULE - 1);

@@ -70,7 +70,7 @@ static inline uint64_t add(uint64_t a, uint64_t b, uint64_t *carry) {
 /* The bits from each marked start to its end, for WORDS words, by arithmetic on the masks as
  * long integers:
  *   ends - starts                  has ones from each object's start to just before its end;
- *   marked starts + that           carries through the marked ones, which brings out their end bits;
+ *   marked starts + that           carries through the marked ones to their end bits;
  *   2 * marked ends - marked starts  has ones from start to end of the marked.
  * ENTERING: what is known of an object from before the range that covers granule 0: START and
  * perhaps MARK, or 0 if there is none.  EDGES, if not NULL, receives all starts and ends. */

@@ -10,7 +10,7 @@
  *   old       marked
  *   dead      started, unmarked, in a block tagged UNSWEPT
  *   claimed   (of a block) swept, tagged YOUNG, and ready to be allocated into
- *   open      (of a block with old objects that hold pointers) not protected: searched whole by minor collections
+ *   open      (of a block with old pointers) not protected: searched whole by minor collections
  *   closed    protected: its dirty pages are searched by minor collections
  *
  * Conservation: every block below the frontier is either in use (tag not FREE), in the pool, or

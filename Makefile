@@ -163,6 +163,8 @@ TEST_BIN     := $(TEST_NAMES:%=$(B)/tests/%)
 
 # The tests of a build with SANITIZE=1.
 SANITIZE_TESTS := $(TEST_NAMES)
+# Links the library as a user's C++ program does, without a sanitizer's run-time library.
+CXX_TEST := $(if $(SANITIZE),,tests/cxx.sh)
 TESTS_TO_RUN := $(if $(SANITIZE),$(SANITIZE_TESTS),$(TEST_NAMES))
 
 $(TEST_OBJ): $(B)/obj/%.o: %.c $(B)/flags
@@ -191,7 +193,7 @@ run-test: export CAIRN_TEST_LIBRARY := $(abspath $(STATIC_LIB))
 run-test: export CAIRN_TEST_JSON := $(abspath $(B)/examples/json)
 run-test: export CAIRN_TEST_JSON_GENERATE := $(abspath $(B)/examples/json-generate)
 run-test: tests examples
-	@bash tests/run.sh $(TEST_OPTIONS) $(TESTS_TO_RUN:%=$(B)/tests/%) tests/json.sh tests/cxx.sh
+	@bash tests/run.sh $(TEST_OPTIONS) $(TESTS_TO_RUN:%=$(B)/tests/%) tests/json.sh $(CXX_TEST)
 
 # ---- Packages ------------------------------------------------------------------------------------
 

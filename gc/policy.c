@@ -139,8 +139,6 @@ static void learn_from_minor(struct gc_heap *heap, const struct gci_cycle *cycle
     uint64_t fixed_ns = ns > marking_ns ? ns - marking_ns : 0;
     for (unsigned i = 0; i < 4; i++)
         if (first || i == policy->trial % 4) policy->fixed_ns[i] = fixed_ns;
-    uint64_t mutator_ns = cycle->start_ns - policy->last_end_ns;
-    policy->mutator_ns = first ? mutator_ns : (policy->mutator_ns * 3 + mutator_ns) / 4;
     policy->minor_ns = first ? ns : (policy->minor_ns * 3 + ns) / 4;
     if (++policy->trial == TRUSTED) policy->next_patience = PATIENCE_FIRST;
     size_nursery(heap);
@@ -187,10 +185,15 @@ static void release_surplus(struct gc_heap *heap) {
 }
 
 void gci_policy_update(struct gc_heap *heap, const struct gci_cycle *cycle) {
+    struct gci_policy *policy = &heap->policy;
+    uint64_t mutator_ns = cycle->start_ns - policy->last_end_ns;
+    if (policy->generational) /* after cheap full collections, too, or they would go on for ever */
+        policy->mutator_ns =
+            policy->trial == 0 ? mutator_ns : (policy->mutator_ns * 3 + mutator_ns) / 4;
     if (cycle->kind == GC_FULL)
         learn_from_full(heap, cycle);
     else
         learn_from_minor(heap, cycle);
     release_surplus(heap);
-    heap->policy.last_end_ns = gci_clock_ns();
+    policy->last_end_ns = gci_clock_ns();
 }

@@ -268,7 +268,7 @@ struct gci_policy {
     double survival;       /* of bytes allocated, in minor collections */
     uint64_t fixed_ns[4];  /* of recent minor collections: what they cost whatever survives */
     uint64_t minor_ns;     /* moving average of minor collections' pauses */
-    uint64_t mutator_ns;   /* moving average of the time between minor collections */
+    uint64_t mutator_ns;   /* moving average of the time between collections, when generational */
     bool generational;     /* else all collections are full, and no more blocks are protected */
     uint32_t trial;        /* generational: minor collections since that began */
     uint32_t patience;     /* not generational: full collections until the next trial */

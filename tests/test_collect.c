@@ -174,6 +174,140 @@ static void old_objects_keep_what_is_stored_in_them(void) {
     REQUIRE_EQUAL(gc_verify(), 0);
 }
 
+/* ---- Memory used again -------------------------------------------------------------------------
+ */
+
+enum { SPREAD = 40000 };
+
+static void *volatile spread[SPREAD];
+
+/* A system call writes to P, which was just allocated: nothing may be protected there. */
+static void fill_by_system_call(int zero, char *p, size_t bytes) {
+    if (read(zero, p, bytes) != (ssize_t)bytes)
+        child_fail(__FILE__, __LINE__, "read() into a young object of %zu bytes: %s", bytes,
+            strerror(errno));
+}
+
+/* Makes old objects with room between them, in closed blocks: one of four stays. */
+static __attribute__((noinline)) void make_sparse_blocks(size_t bytes, size_t count) {
+    for (size_t i = 0; i < count; i++) {
+        void *p = gc_alloc(bytes);
+        if (i % 4 == 0) spread[i / 4] = p;
+    }
+    settle_old();
+    REQUIRE(statistics().closed_blocks > 0);
+}
+
+/* Allocates between them; how many of the new objects share a block with an old one? */
+static size_t fill_sparse_blocks(size_t bytes, size_t count) {
+    static bool old_blocks[1 << 16];
+    uintptr_t base = (uintptr_t)spread[0] >> 16;
+    int zero = open("/dev/zero", O_RDONLY);
+    size_t shared = 0;
+    memset(old_blocks, 0, sizeof old_blocks);
+    for (size_t i = 0; i < count / 4; i++)
+        old_blocks[(((uintptr_t)spread[i] >> 16) - base) & 0xffff] = true;
+    gc_disable();
+    for (size_t i = 0; i < count; i++) {
+        char *p = gc_alloc(bytes);
+        shared += old_blocks[(((uintptr_t)p >> 16) - base) & 0xffff];
+        fill_by_system_call(zero, p, bytes);
+    }
+    gc_enable();
+    close(zero);
+    return shared;
+}
+
+static void system_calls_fill_young_objects_between_old_ones(void) {
+    REQUIRE_EQUAL(gc_init(NULL), 0);
+    static const size_t sizes[] = {64, 2048};
+    for (unsigned i = 0; i < 2; i++) {
+        size_t count = ((size_t)4 << 20) / sizes[i];
+        REQUIRE(count / 4 <= SPREAD);
+        make_sparse_blocks(sizes[i], count);
+        size_t shared = fill_sparse_blocks(sizes[i], count);
+        uint64_t dirty = statistics().dirty_pages;
+        collect(GC_MINOR);
+        dirty = statistics().dirty_pages - dirty;
+        printf("%zu of %zu objects of %zu bytes beside old ones, %llu pages written\n", shared,
+            count, sizes[i], (unsigned long long)dirty);
+        REQUIRE(shared > count / 4);
+        REQUIRE(dirty < 100); /* what is allocated into is not protected */
+        memset((void *)spread, 0, sizeof spread);
+        collect(GC_FULL);
+    }
+    REQUIRE_EQUAL(gc_verify(), 0);
+}
+
+/* In blocks that were closed when they were freed, and whose memory went back to the system, so that
+ * nothing is zeroed there before: objects of each kind and of all sizes. */
+static void system_calls_fill_objects_in_freed_blocks(void) {
+    static const size_t sizes[] = {64, 1000, 2048, 8192, 100000};
+    int zero = open("/dev/zero", O_RDONLY);
+    for (unsigned i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        for (unsigned leaf = 0; leaf < 2; leaf++) {
+            make_old_objects();
+            uintptr_t low = UINTPTR_MAX, high = 0;
+            for (size_t n = 0; n < READS; n++) {
+                uintptr_t at = (uintptr_t)objects[n];
+                low = at < low ? at : low;
+                high = at > high ? at : high;
+                objects[n] = NULL;
+            }
+            uint64_t released = statistics().released_bytes;
+            for (unsigned n = 0; n < 12; n++) collect(GC_FULL);
+            REQUIRE(statistics().released_bytes - released > 1 << 20);
+            gc_disable();
+            size_t count = ((size_t)4 << 20) / sizes[i], inside = 0;
+            for (size_t n = 0; n < count; n++) {
+                char *p = leaf ? gc_alloc_leaf(sizes[i]) : gc_alloc(sizes[i]);
+                inside += (uintptr_t)p >= low && (uintptr_t)p <= high;
+                fill_by_system_call(zero, p, sizes[i]);
+            }
+            gc_enable();
+            REQUIRE(inside > count / 4);
+            collect(GC_FULL);
+        }
+    }
+    close(zero);
+    REQUIRE_EQUAL(gc_verify(), 0);
+}
+
+/* ---- The dead stay dead ------------------------------------------------------------------------
+ */
+
+enum { DEAD = 20000 };
+
+static uintptr_t dead[DEAD];
+static void *volatile stale[DEAD], *volatile beside[DEAD];
+
+static __attribute__((noinline)) void make_the_dead(void) {
+    for (size_t i = 0; i < DEAD; i++) {
+        dead[i] = hide(gc_alloc(i % 16 == 0 ? 2000 : 48));
+        /* So that no block is free.  Not its first byte, which is the end of the one before. */
+        beside[i] = (char *)gc_alloc(i % 16 == 0 ? 2000 : 48) + 8;
+    }
+}
+
+/* A collection found them dead; a word that says their address afterwards doesn't revive them,
+ * although a full collection makes young what lives beside them. */
+static void dead_objects_are_not_revived(void) {
+    need_optimised_code();
+    gc_disable(); /* none is found dead early, and its place used again */
+    make_the_dead();
+    gc_enable();
+    collect(GC_FULL);
+    size_t alive = count_alive(dead, DEAD);
+    REQUIRE(alive < 100);
+    for (size_t i = 0; i < DEAD; i++) stale[i] = reveal(dead[i]);
+    for (unsigned i = 0; i < 4; i++) {
+        collect(i % 2 == 0 ? GC_FULL : GC_MINOR);
+        REQUIRE(count_alive(dead, DEAD) <= alive);
+    }
+    for (size_t i = 0; i < DEAD; i++) REQUIRE(gc_base(beside[i]) == (char *)beside[i] - 8);
+    REQUIRE_EQUAL(gc_verify(), 0);
+}
+
 /* ---- Size --------------------------------------------------------------------------------------
  */
 
@@ -214,6 +348,11 @@ int main(void) {
         CHILD_TEST(old_objects_keep_what_is_stored_in_them, "CAIRN_BARRIER=mprotect"),
         CHILD_TEST(old_objects_keep_what_is_stored_in_them, "CAIRN_BARRIER=none"),
         CHILD_TEST(old_objects_keep_what_is_stored_in_them, "CAIRN_BARRIER=cross"),
+        CHILD_TEST(system_calls_fill_young_objects_between_old_ones, "CAIRN_BARRIER=mprotect"),
+        CHILD_TEST(system_calls_fill_young_objects_between_old_ones),
+        CHILD_TEST(system_calls_fill_objects_in_freed_blocks, "CAIRN_BARRIER=mprotect",
+            "CAIRN_RELEASE_AFTER=1", "CAIRN_NURSERY=64K"),
+        CHILD_TEST(dead_objects_are_not_revived),
         CHILD_TEST(a_list_of_five_million_cells_is_marked),
         CHILD_TEST(a_list_of_five_million_cells_is_marked, "CAIRN_BARRIER=mprotect"),
     };

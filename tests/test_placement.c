@@ -36,6 +36,20 @@ static void free_blocks_join_for_large_objects(void) {
     REQUIRE(gc_verify() == 0);
 }
 
+/* A large object that fits one block takes one that small objects left, though the address space has ended. */
+static void a_free_block_serves_a_large_object(void) {
+    gc_disable();
+    for (size_t bytes = 0; gc_alloc(64) != NULL; bytes += 64) REQUIRE(bytes < 64 << 20);
+    gc_enable();
+    collect(GC_FULL);
+    for (size_t bytes = 8200; bytes <= 65536; bytes += 4096) {
+        void *large = gc_alloc_leaf(bytes);
+        REQUIRE(large != NULL);
+        gc_free(large);
+    }
+    REQUIRE(gc_verify() == 0);
+}
+
 /* Found in review: the list of large objects was searched for each. */
 static void large_objects_are_freed_in_any_order(void) {
     enum { OBJECTS = 60000 };
@@ -92,6 +106,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         CHILD_TEST(aligned_objects_reuse_their_place),
         CHILD_TEST(free_blocks_join_for_large_objects, "CAIRN_HEAP_RESERVE=32M"),
+        CHILD_TEST(a_free_block_serves_a_large_object, "CAIRN_HEAP_RESERVE=32M"),
         CHILD_TEST(large_objects_are_freed_in_any_order),
         CHILD_TEST(large_objects_are_freed_in_any_order, "CAIRN_LARGE_FIT=best"),
         CHILD_TEST(a_hot_table_stays_open, "CAIRN_NURSERY=1G"),

@@ -183,6 +183,34 @@ static __attribute__((noinline)) void keep_pointers_in_objects(void) {
     }
 }
 
+/* A young object between two old ones grows in place into a block where nothing is young; a pointer
+ * into what it got there is the only one to it. */
+static __attribute__((noinline)) void grow_into_the_next_block(void) {
+    char *middle = gc_realloc(gc_alloc_leaf(4 * 4096), 12 * 4096);
+    memset(middle, 7, 12 * 4096);
+    roots[2] = middle + 11 * 4096 + 100;
+    REQUIRE(hide(middle) == hidden[0]);
+}
+
+static __attribute__((noinline)) void make_room_between(void) {
+    roots[0] = gc_alloc_leaf(8 * 4096);
+    void *room = gc_alloc_leaf(16 * 4096);
+    roots[1] = gc_alloc_leaf(8 * 4096);
+    REQUIRE((uintptr_t)room % BLOCK == BLOCK / 2); /* as first fit places them */
+    hidden[0] = hide(room);
+    gc_free(room);
+}
+
+static void interior_pointers_keep_large_objects_that_grew(void) {
+    make_room_between();
+    collect(GC_FULL);
+    grow_into_the_next_block();
+    collect(GC_MINOR);
+    REQUIRE_EQUAL(count_alive(hidden, 1), 1);
+    REQUIRE(all_bytes(gc_base(roots[2]), 7, 12 * 4096));
+    REQUIRE_EQUAL(gc_verify(), 0);
+}
+
 static void interior_pointers_in_objects_keep_objects(void) {
     keep_pointers_in_objects();
     collect(GC_MINOR);
@@ -337,6 +365,23 @@ static void leaf_objects_hold_nothing(void) {
     REQUIRE(count_alive(hidden, COUNT) < 50);
 }
 
+static __attribute__((noinline)) void fill_a_large_object(size_t bytes) {
+    void **large = gc_alloc(bytes);
+    for (size_t i = 0; i < COUNT; i++) {
+        large[i] = gc_alloc(32);
+        hidden[i] = hide(large[i]);
+    }
+}
+
+static void unreachable_large_objects_keep_nothing(void) {
+    need_optimised_code();
+    for (unsigned i = 0; i < 4; i++) {
+        fill_a_large_object(20000 + i * 100000);
+        collect(i % 2 == 0 ? GC_MINOR : GC_FULL);
+        REQUIRE(count_alive(hidden, COUNT) < 50);
+    }
+}
+
 static void unreachable_cycles_are_collected(void) {
     for (size_t i = 0; i < COUNT; i++) {
         void **a = gc_alloc(64), **b = gc_alloc(2000);
@@ -392,6 +437,7 @@ int main(void) {
         CHILD_TEST(pointers_moved_in_pairs_are_found, "CAIRN_NURSERY=64K"),
         CHILD_TEST(interior_pointers_keep_objects),
         CHILD_TEST(interior_pointers_keep_large_objects_where_small_ones_were),
+        CHILD_TEST(interior_pointers_keep_large_objects_that_grew),
         CHILD_TEST(interior_pointers_in_objects_keep_objects),
         CHILD_TEST(pointers_past_the_end_keep_objects),
         CHILD_TEST(pointers_past_the_end_of_a_block_keep_objects),
@@ -401,6 +447,7 @@ int main(void) {
         CHILD_TEST(ends_in_objects_keep_nothing_without_the_option),
         CHILD_TEST(static_and_thread_local_variables_keep_objects),
         CHILD_TEST(leaf_objects_hold_nothing),
+        CHILD_TEST(unreachable_large_objects_keep_nothing),
         CHILD_TEST(unreachable_cycles_are_collected),
         CHILD_TEST(a_plugins_variables_keep_objects_until_it_is_closed),
     };

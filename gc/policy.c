@@ -9,7 +9,7 @@
 #define NURSERY_MIN     (2 * MB)  /* fits a second-level cache or two */
 #define NURSERY_ROOMY   (8 * MB)  /* beyond, only fixed costs make it grow */
 #define NURSERY_MAX     (32 * MB) /* for small heaps; large ones may have a quarter of what lives */
-#define GROWTH_MIN      (12 * MB) /* the old space may always grow by this much */
+#define GROWTH_MIN      (28 * MB) /* the old space may always grow by this much */
 #define CHEAP_SHARE     8         /* full, not minor, if that costs under 1/8 of the time between */
 #define FIXED_SHARE     12u       /* the nursery grows while fixed costs are over 1/12 of it */
 #define FIXED_LITTLE    60u       /* and shrinks when they are under 1/60 */

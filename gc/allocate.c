@@ -293,6 +293,7 @@ static bool is_last(const struct gci_bump *bump, uintptr_t end) {
 
 void gci_deallocate(struct gci_thread *thread, gci_object object) {
     struct gc_heap *heap = thread->heap;
+    heap->freed_by_hand = true;
     struct gci_arena *arena = &heap->arena;
     uint32_t block = gci_block_of(object.granule);
     uint8_t tag = arena->tags[block];
@@ -356,6 +357,7 @@ bool gci_resize(struct gci_thread *thread, gci_object object, size_t bytes) {
     else
         done = bytes > old / 2 || old <= SHRINK_MIN;
     if (!done || bytes >= old) return done;
+    heap->freed_by_hand = true;
     /* What is given up reads as zero if the object grows again. */
     size_t now = gci_object_bytes(heap, object);
     memset((uint8_t *)gci_granule_address(&heap->arena, object.granule) + bytes, 0, now - bytes);

@@ -297,6 +297,7 @@ struct gc_heap {
     size_t limit; /* bytes; SIZE_MAX: none */
     unsigned disabled;
     bool collecting;
+    bool freed_by_hand; /* by gc_free() or gc_realloc(): there may be dangling pointers */
     gc_oom_handler oom_handler;
     void *oom_data;
     uint32_t stress_countdown;

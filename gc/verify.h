@@ -6,7 +6,9 @@
 #include "gc/types.h"
 
 /* Between marking and sweeping: no marked object refers to an unmarked young one.  This is what
- * a missed write or a missed word looks like.  Aborts if it is broken. */
+ * a missed write or a missed word looks like.  Aborts if it is broken, unless something was
+ * freed by hand: a dangling pointer that nobody uses looks the same once its place is used
+ * again. */
 void gci_verify_marks(struct gc_heap *heap);
 
 /* At any time outside a collection: tables, lists, counts, side bytes.  Returns how many

@@ -55,7 +55,7 @@ static const struct option options_table[] = {
         "0 (by cost) or 64K to 64G", NULL},
     {"mark_stack_limit", "CAIRN_MARK_STACK_LIMIT", SIZE, true, AT(mark_stack_limit), 0, 4 * K,
         SIZE_MAX, "0 (no limit) or at least 4K", NULL},
-    {"growth_percent", "CAIRN_GROWTH_PERCENT", COUNT, false, AT(growth_percent), 100, 10, 1000,
+    {"growth_percent", "CAIRN_GROWTH_PERCENT", COUNT, false, AT(growth_percent), 115, 10, 1000,
         "10 to 1000", NULL},
     {"barrier", "CAIRN_BARRIER", ENUM, false, AT(barrier), GC_BARRIER_AUTO, 0, GC_BARRIER_CROSS,
         "auto, uffd, mprotect, none or cross", barrier_names},

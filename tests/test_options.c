@@ -49,7 +49,7 @@ static void the_defaults_are_those_of_the_manual(void **state) {
     assert_int_equal(options.heap_reserve, (size_t)1 << 40);
     assert_int_equal(options.nursery, 0);
     assert_int_equal(options.mark_stack_limit, 0);
-    assert_int_equal(options.growth_percent, 100);
+    assert_int_equal(options.growth_percent, 115);
     assert_int_equal(options.barrier, GC_BARRIER_AUTO);
     assert_int_equal(options.large_fit, GC_FIT_FIRST);
     assert_int_equal(options.stress, 0);

@@ -153,6 +153,7 @@ bool gci_collect(struct gc_heap *heap, enum gc_collection kind, const char *reas
     uint64_t before = heap->live_bytes + heap->allocated_since;
     heap->marker.marked_granules = heap->marker.marked_objects = 0;
     heap->dirty_now = 0;
+    heap->recycled_now = 0;
     gci_retire_buffers(heap->threads);
 
     if (kind == GC_FULL) make_all_young(heap);

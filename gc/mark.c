@@ -13,7 +13,6 @@
 #include "gc/block.h"
 #include "gc/large.h"
 #include "gc/remember.h"
-#include "runtime/log.h"
 
 #define PREFETCH_QUEUE 16u  /* a power of two */
 #define PIECE_WORDS    2048 /* longer runs are searched piece by piece */

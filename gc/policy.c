@@ -16,6 +16,7 @@
 #define MARK_SHARE      4u        /* it grows, too, while minor collections are over 1/4 */
 #define MARK_LITTLE     8u        /* and shrinks only when they are under 1/8 */
 #define FAULT_NS        1000.0    /* a page's first write and its protection: measured */
+#define SEARCH_NS       1200u     /* to search a nearly empty open block: measured */
 #define MARK_NS         10u       /* to mark an object, at the least: measured */
 #define TRIAL           3u        /* minor collections before the generational mode is judged */
 #define CLEARLY         1.5       /* but one is enough if it is this much too expensive */
@@ -136,6 +137,7 @@ static void learn_from_minor(struct gc_heap *heap, const struct gci_cycle *cycle
     policy->survival = first ? survival : average(policy->survival, survival);
     /* Leaves are marked while what refers to them is searched, which is no fixed cost. */
     uint64_t marking_ns = mark_ns + MARK_NS * heap->marker.marked_objects;
+    marking_ns += SEARCH_NS * heap->recycled_now; /* as many as the nursery needs */
     uint64_t fixed_ns = ns > marking_ns ? ns - marking_ns : 0;
     for (unsigned i = 0; i < 4; i++)
         if (first || i == policy->trial % 4) policy->fixed_ns[i] = fixed_ns;

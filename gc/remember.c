@@ -122,6 +122,8 @@ static uint32_t scan_closed(struct gc_heap *heap, uint32_t first) {
 
 static void scan_open(struct gc_heap *heap, uint32_t block) {
     uint64_t before = heap->marker.marked_objects;
+    if (heap->arena.tags[block] & GCI_TAG_YOUNG && heap->arena.live[block] > 0)
+        heap->recycled_now++;
     scan_block(heap, block);
     struct gci_block *b = &heap->arena.blocks[block];
     if (heap->marker.marked_objects != before)

@@ -308,7 +308,8 @@ struct gc_heap {
     uint64_t allocated_total, allocated_large;
     uint64_t live_bytes;
     uint64_t promoted_bytes, dirty_pages, released_bytes;
-    uint64_t dirty_now; /* pages, in the running collection */
+    uint64_t dirty_now;    /* pages, in the running collection */
+    uint64_t recycled_now; /* blocks searched in it that were allocated into, too */
     uint64_t open_blocks, closed_blocks;
     struct gci_histogram minor_pauses, full_pauses;
 };

@@ -49,14 +49,22 @@ all: libraries examples
 
 # ---- What the build depends on besides files -----------------------------------------------------
 
+# What stands in for functions of the C library is for the shared library only.
 SRC := $(sort $(wildcard gc/*.c runtime/*.c))
-OBJ := $(SRC:%.c=$(B)/obj/%.o)
+INTERPOSE_SRC := runtime/interpose.c
+OBJ := $(patsubst %.c,$(B)/obj/%.o,$(filter-out $(INTERPOSE_SRC),$(SRC)))
+INTERPOSE_OBJ := $(INTERPOSE_SRC:%.c=$(B)/obj/%.o)
+
+# The functions of the C library's that the shared library exports, too.  Calls of them in the
+# library itself are made calls of __wrap_NAME, which leads to the C library's.
+INTERPOSED := pthread_create pthread_join pthread_detach pthread_exit pthread_sigmask sigprocmask \
+              sigwait sigwaitinfo sigtimedwait sigsuspend ppoll pselect epoll_pwait
 
 # Two files that are written again only when their contents change: the compiler with its flags, and
 # the list of the library's sources.
 quote = '$(subst ','\'',$(1))'
 .PHONY: FORCE
-$(B)/flags: CONTENTS = $(CC) $(LIBFLAGS) $(CFLAGS) $(LDFLAGS) $(LDLIBS)
+$(B)/flags: CONTENTS = $(CC) $(LIBFLAGS) $(CFLAGS) $(LDFLAGS) $(LDLIBS) $(INTERPOSED)
 $(B)/sources: CONTENTS = $(SRC)
 $(B)/flags $(B)/sources: FORCE
 	@mkdir -p $(@D)
@@ -71,7 +79,7 @@ SHARED_LIB := $(B)/lib/libcairn.so.$(VERSION)
 
 libraries: $(STATIC_LIB) $(B)/lib/libcairn.so
 
-$(OBJ): $(B)/obj/%.o: %.c $(B)/flags
+$(OBJ) $(INTERPOSE_OBJ): $(B)/obj/%.o: %.c $(B)/flags
 	@mkdir -p $(@D)
 	$(CC) $(LIBFLAGS) $(CFLAGS) -MMD -MP -c $< -o $@
 
@@ -83,12 +91,12 @@ $(STATIC_LIB): $(OBJ) $(B)/sources
 # A sanitizer's functions come from the program, so that only the plain library can be checked for
 # undefined symbols.  The bounds of the library's own section of data (__start_*, __stop_*) are made
 # by the linker, which exports them unless a version script says otherwise.
-$(SHARED_LIB): $(OBJ) $(B)/sources
+$(SHARED_LIB): $(OBJ) $(INTERPOSE_OBJ) $(B)/sources
 	@mkdir -p $(@D)
 	@echo '{ local: __start_*; __stop_*; };' >$(@D)/local.map
 	$(CC) -shared -Wl,-soname,libcairn.so.$(SOVERSION) $(if $(SANITIZE),,-Wl,-z,defs) -Wl,-z,now \
-	    -Wl,--version-script=$(@D)/local.map \
-	    $(COMMON) $(CFLAGS) $(LDFLAGS) $(OBJ) $(LDLIBS) -o $@
+	    -Wl,--version-script=$(@D)/local.map $(INTERPOSED:%=-Wl,--wrap=%) \
+	    $(COMMON) $(CFLAGS) $(LDFLAGS) $(OBJ) $(INTERPOSE_OBJ) $(LDLIBS) -o $@
 
 $(B)/lib/libcairn.so.$(SOVERSION): $(SHARED_LIB)
 	ln -sf $(<F) $@
@@ -96,12 +104,18 @@ $(B)/lib/libcairn.so.$(SOVERSION): $(SHARED_LIB)
 $(B)/lib/libcairn.so: $(B)/lib/libcairn.so.$(SOVERSION)
 	ln -sf $(<F) $@
 
-# The shared library may export gc_* and nothing else.
+# The shared library may export gc_* and, without a version, each of $(INTERPOSED); nothing else.
 .PHONY: check-exports
 check-exports: $(B)/lib/libcairn.so
-	@nm -D --defined-only $(SHARED_LIB) | awk '$$3 !~ /^gc_/ { print "exported: " $$3; bad = 1 } \
-	    $$3 ~ /^gc_/ { n++ } END { if (!n) print "nothing is exported"; \
-	    else if (!bad) print n " symbols are exported, all of them gc_*"; exit bad || !n }'
+	@nm -D --defined-only $(SHARED_LIB) | awk -v interposed='$(INTERPOSED)' ' \
+	    BEGIN { split(interposed, names); for (i in names) wanted[names[i]] = 1 } \
+	    $$3 ~ /^gc_/ { n++; next } \
+	    $$3 in wanted { delete wanted[$$3]; next } \
+	    { print "exported: " $$3; bad = 1 } \
+	    END { for (name in wanted) { print "not exported: " name; bad = 1 } \
+	    if (!n) print "nothing is exported"; \
+	    else if (!bad) print n " symbols are exported as gc_*, and those that stand in"; \
+	    exit bad || !n }'
 
 # ---- The benchmark -------------------------------------------------------------------------------
 
@@ -153,13 +167,16 @@ run-demo: $(B)/examples/json $(BIG_JSON)
 # ---- Tests ---------------------------------------------------------------------------------------
 
 # Each tests/test_NAME.c is a program, $(B)/tests/NAME.  Other files there are linked into every
-# one, apart from plugins, which tests load at run time.
+# one, apart from plugins, which tests load at run time, and auto.c, which a test runs, linked with
+# the shared library before the C library, and after it.
 TEST_NAMES   := $(patsubst tests/test_%.c,%,$(sort $(wildcard tests/test_*.c)))
 TEST_PLUGINS := $(patsubst tests/%.c,$(B)/tests/%.so,$(sort $(wildcard tests/plugin*.c)))
-TEST_SHARED  := $(filter-out tests/test_%.c tests/plugin%.c,$(sort $(wildcard tests/*.c)))
+TEST_SHARED  := $(filter-out tests/test_%.c tests/plugin%.c tests/auto.c,\
+                  $(sort $(wildcard tests/*.c)))
 TEST_SHARED_OBJ := $(TEST_SHARED:%.c=$(B)/obj/%.o)
 TEST_OBJ     := $(TEST_NAMES:%=$(B)/obj/tests/test_%.o) $(TEST_SHARED_OBJ)
 TEST_BIN     := $(TEST_NAMES:%=$(B)/tests/%)
+TEST_AUTO_OBJ := $(B)/obj/tests/auto.o
 
 # The tests of a build with SANITIZE=1.
 SANITIZE_TESTS := $(TEST_NAMES)
@@ -167,7 +184,7 @@ SANITIZE_TESTS := $(TEST_NAMES)
 CXX_TEST := $(if $(SANITIZE),,tests/cxx.sh)
 TESTS_TO_RUN := $(if $(SANITIZE),$(SANITIZE_TESTS),$(TEST_NAMES))
 
-$(TEST_OBJ): $(B)/obj/%.o: %.c $(B)/flags
+$(TEST_OBJ) $(TEST_AUTO_OBJ): $(B)/obj/%.o: %.c $(B)/flags
 	@mkdir -p $(@D)
 	$(CC) $(PROGFLAGS) -Itests $(CFLAGS) -MMD -MP -c $< -o $@
 
@@ -182,14 +199,23 @@ $(TEST_PLUGINS): | $(B)/obj/tests
 $(B)/obj/tests:
 	@mkdir -p $@
 
+$(B)/tests/auto: LIBRARIES := $(SHARED_LIB)
+$(B)/tests/auto-late: LIBRARIES := -lc $(SHARED_LIB)
+$(B)/tests/auto $(B)/tests/auto-late: $(TEST_AUTO_OBJ) $(B)/lib/libcairn.so
+	@mkdir -p $(@D)
+	$(CC) $(PROGFLAGS) $(CFLAGS) $(LDFLAGS) $< $(LIBRARIES) -Wl,-rpath,$(abspath $(B)/lib) -o $@
+
 .PHONY: test tests run-test
 test: deps
 	+@$(MAKE) --no-print-directory run-test
 
-tests: $(TEST_BIN) $(TEST_PLUGINS)
+tests: $(TEST_BIN) $(TEST_PLUGINS) $(B)/tests/auto $(B)/tests/auto-late
 
 run-test: export CAIRN_TEST_PLUGIN := $(abspath $(B)/tests/plugin.so)
 run-test: export CAIRN_TEST_LIBRARY := $(abspath $(STATIC_LIB))
+run-test: export CAIRN_TEST_SHARED := $(abspath $(SHARED_LIB))
+run-test: export CAIRN_TEST_AUTO := $(abspath $(B)/tests/auto)
+run-test: export CAIRN_TEST_AUTO_LATE := $(abspath $(B)/tests/auto-late)
 run-test: export CAIRN_TEST_JSON := $(abspath $(B)/examples/json)
 run-test: export CAIRN_TEST_JSON_GENERATE := $(abspath $(B)/examples/json-generate)
 run-test: tests examples
@@ -292,7 +318,7 @@ make deps            install the Debian packages that are missing (root), or say
 make test            run all tests; TEST_OPTIONS=-v shows their output
 make demo            the JSON example at work, on real files and on a large one
 make bench           the benchmark, Cairn beside other allocators
-make check-exports   see that the shared library exports gc_* only
+make check-exports   see that the shared library exports gc_* and what it stands in for only
 make install         to PREFIX ($(PREFIX)), below DESTDIR if that is set
 make uninstall       the reverse
 make format          clang-format on every C file; format-check only looks
@@ -311,5 +337,6 @@ ifneq ($(filter demo test,$(MAKECMDGOALS)),)
 .NOTPARALLEL:
 endif
 
--include $(OBJ:.o=.d) $(JSON_OBJ:.o=.d) $(GENERATE_OBJ:.o=.d) $(TEST_OBJ:.o=.d)
+-include $(OBJ:.o=.d) $(INTERPOSE_OBJ:.o=.d) $(JSON_OBJ:.o=.d) $(GENERATE_OBJ:.o=.d)
+-include $(TEST_OBJ:.o=.d) $(TEST_AUTO_OBJ:.o=.d)
 -include $(TEST_PLUGINS:$(B)/tests/%.so=$(B)/obj/tests/%.d)

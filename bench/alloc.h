@@ -3,10 +3,17 @@
  * Compiled once for each allocator, with exactly one of BENCH_CAIRN, BENCH_BOEHM, BENCH_MALLOC and
  * BENCH_MIMALLOC defined.  Everything on the way to the allocator is inline, so that a workload
  * costs what a program written for that allocator would cost.  bench_start() and bench_report()
- * live in bench/allocators/. */
+ * live in bench/allocators/.
+ *
+ * With BENCH_THREADS defined, as bench/threads.h does, pthread_create() and its like mean what a
+ * program of several threads calls under that allocator.  Without it nothing of this concerns a
+ * file, so that the workloads of one thread are compiled as if there were no others. */
 #ifndef BENCH_ALLOC_H
 #define BENCH_ALLOC_H
 
+#ifdef BENCH_THREADS
+#include <pthread.h>
+#endif
 #include <stddef.h>
 #include <stdint.h>
 
@@ -19,6 +26,9 @@
 /* BENCH_FREES: bench_free() does something.  A workload tests it before it walks a structure for no
  * other reason than to free it. */
 #if defined(BENCH_CAIRN)
+#ifdef BENCH_THREADS
+#define CAIRN_PTHREADS
+#endif
 #include <cairn/gc.h>
 #define BENCH_ALLOCATOR        "cairn"
 #define BENCH_FREES            0
@@ -27,6 +37,9 @@
 #define BENCH_TAKE_LEAF(size)  gc_alloc_leaf(size)
 #define BENCH_GIVE_BACK(block) ((void)(block))
 #elif defined(BENCH_BOEHM)
+#ifdef BENCH_THREADS
+#define GC_THREADS
+#endif
 #include <gc.h>
 #define BENCH_ALLOCATOR        "boehm"
 #define BENCH_FREES            0
@@ -80,6 +93,19 @@ static inline void *bench_alloc_leaf(size_t size) {
 /* Called where a program without a collector frees; nothing with a collector. */
 static inline void bench_free(void *block) {
     BENCH_GIVE_BACK(block);
+}
+
+/* Around a wait for other threads, as the allocator's manual has it: a thread that sleeps need not
+ * be woken to be stopped. */
+static inline void bench_wait_begin(void) {
+#ifdef BENCH_CAIRN
+    gc_blocking_begin();
+#endif
+}
+static inline void bench_wait_end(void) {
+#ifdef BENCH_CAIRN
+    gc_blocking_end();
+#endif
 }
 
 /* What an allocator did in this process; all zero for one that doesn't collect. */

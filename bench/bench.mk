@@ -1,9 +1,10 @@
 # The benchmark program: build/cairn-bench and one build/bench/bench-ALLOCATOR for each allocator.
 #
 # Included by the top Makefile, which defines B, CC, CFLAGS, WARN and the rule for the library.  A
-# workload is a file in bench/workloads/, an allocator a file in bench/allocators/ with its section
-# in bench/alloc.h, its lines below and its name in bench/driver/plan.c.  Allocators whose header
-# isn't installed are left out, and so is OCaml's program without ocamlopt.
+# workload is a file in bench/workloads/, or in bench/workloads/ALLOCATOR/ if only that one can run
+# it; an allocator is a file in bench/allocators/ with its section in bench/alloc.h, its lines below
+# and its name in bench/driver/catalogue.c.  Allocators whose header isn't installed are left out,
+# and so is OCaml's program without ocamlopt.
 
 bench_has = $(shell printf '\043include <$(1)>\n' | $(CC) -E -x c - >/dev/null 2>&1 && echo $(2))
 BENCH_ALLOCATORS := cairn malloc $(call bench_has,gc.h,boehm) $(call bench_has,mimalloc.h,mimalloc)
@@ -19,7 +20,8 @@ BENCH_DEFINE_mimalloc := -DBENCH_MIMALLOC
 BENCH_LIBS_mimalloc := -lmimalloc
 
 BENCH_FLAGS := -std=gnu11 $(WARN) -Iinclude -I.
-BENCH_SOURCES := bench/runner.c $(sort $(wildcard bench/workloads/*.c))
+BENCH_SOURCES := bench/gcbench.c bench/runner.c bench/threads.c \
+    $(sort $(wildcard bench/workloads/*.c))
 BENCH_DRIVER_OBJECTS := $(patsubst bench/%.c,$(B)/bench/obj/%.o,$(wildcard bench/driver/*.c))
 BENCH_PROGRAMS := $(BENCH_ALLOCATORS:%=$(B)/bench/bench-%)
 BENCH_OBJECTS := $(BENCH_DRIVER_OBJECTS)
@@ -27,14 +29,14 @@ BENCH_OBJECTS := $(BENCH_DRIVER_OBJECTS)
 # $(1): the allocator.
 define BENCH_RULES
 BENCH_OBJECTS_$(1) := $$(patsubst bench/%.c,$$(B)/bench/obj/$(1)/%.o,\
-    $$(BENCH_SOURCES) bench/allocators/$(1).c)
+    $$(BENCH_SOURCES) $$(sort $$(wildcard bench/workloads/$(1)/*.c)) bench/allocators/$(1).c)
 BENCH_OBJECTS += $$(BENCH_OBJECTS_$(1))
 $$(B)/bench/obj/$(1)/%.o: bench/%.c
 	@mkdir -p $$(@D)
 	$$(CC) $$(BENCH_FLAGS) $$(CFLAGS) $$(BENCH_DEFINE_$(1)) -MMD -MP -c $$< -o $$@
 $$(B)/bench/bench-$(1): $$(BENCH_OBJECTS_$(1)) $$(BENCH_ARCHIVE_$(1))
 	@mkdir -p $$(@D)
-	$$(CC) $$(CFLAGS) $$(LDFLAGS) $$^ $$(BENCH_LIBS_$(1)) -o $$@
+	$$(CC) $$(CFLAGS) $$(LDFLAGS) -pthread $$^ $$(BENCH_LIBS_$(1)) -o $$@
 endef
 $(foreach allocator,$(BENCH_ALLOCATORS),$(eval $(call BENCH_RULES,$(allocator))))
 

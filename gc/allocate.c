@@ -3,15 +3,18 @@
  * of the cursor so that the lines are in the first-level cache when the program writes them.
  * Objects of 1 to 8 KiB take cells of a size class, larger ones page runs.  Invariants: the
  * block of an open buffer is claimed; [cursor, limit) is zero and so are its side bytes. Called
- * by one thread for its own struct gci_thread. */
+ * by each thread for its own struct gci_thread, inside the library; what threads share is changed
+ * under the world's lock, and zeroing and sweeping are done without it. */
 #include "gc/allocate.h"
 
 #include <errno.h>
+#include <sched.h>
 #include <string.h>
 
 #include "gc/block.h"
 #include "gc/collect.h"
 #include "gc/large.h"
+#include "gc/thread.h"
 #include "runtime/log.h"
 
 #define ZERO_AHEAD                                                                                 \
@@ -85,40 +88,62 @@ static bool next_hole(struct gc_heap *heap, struct gci_bump *bump, size_t bytes)
     return false;
 }
 
-/* A block from a list of bump blocks at densities from FIRST to before END, claimed. */
-static uint32_t recycle(
-    struct gc_heap *heap, struct gci_bump *bump, enum gci_kind kind, unsigned first, unsigned end) {
+/* A block from a list of bump blocks at densities from FIRST to before END, taken. */
+static uint32_t recycle(struct gc_heap *heap, enum gci_kind kind, unsigned first, unsigned end) {
     for (unsigned density = first; density < end; density++) {
         uint32_t block = heap->lists[gci_list_of_bump(kind, density)];
         if (block == GCI_NONE) continue;
-        if (heap->arena.tags[block] & GCI_TAG_CLOSED) gci_block_open(heap, block, 1);
-        gci_block_claim(heap, block, bump->occupied);
-        bump->recycled = true;
+        gci_block_take(heap, block);
         return block;
     }
     return GCI_NONE;
 }
 
-/* Gets a block to bump into: a free one; else one with room; else a fresh one; else one with
- * little room. */
-static bool next_block(struct gc_heap *heap, struct gci_bump *bump, enum gci_kind kind) {
+/* A block to bump into: a free one; else one with room; else a fresh one; else one with little
+ * room.  *EMPTY: no object is in it. */
+static uint32_t choose_block(struct gc_heap *heap, enum gci_kind kind, bool *empty) {
     uint32_t block = gci_block_new(heap, GCI_USE_BUMP, kind, false);
-    bool empty = block != GCI_NONE;
-    if (!empty) block = recycle(heap, bump, kind, 0, EASY_DENSITIES);
+    *empty = block != GCI_NONE;
+    if (!*empty) block = recycle(heap, kind, 0, EASY_DENSITIES);
     if (block == GCI_NONE) {
         block = gci_block_new(heap, GCI_USE_BUMP, kind, true);
-        empty = block != GCI_NONE;
+        *empty = block != GCI_NONE;
     }
-    if (block == GCI_NONE) block = recycle(heap, bump, kind, EASY_DENSITIES, GCI_DENSITIES);
+    if (block == GCI_NONE) block = recycle(heap, kind, EASY_DENSITIES, GCI_DENSITIES);
+    return block;
+}
+
+/* Takes the lock, where memory is about to be taken that all threads share.  If a collection is
+ * due, it is run first. */
+static void lock_after_collection(struct gci_thread *thread) {
+    struct gc_heap *heap = thread->heap;
+    enum gc_collection kind;
+    const char *reason;
+    gci_heap_lock(heap);
+    gci_thread_count(thread);
+    if (!gci_policy_due(heap, &kind, &reason)) return;
+    uint64_t seen = heap->collections;
+    gci_heap_unlock(heap);
+    gci_collect(thread, kind, reason, seen);
+    gci_heap_lock(heap);
+}
+
+/* Gets the next block to bump into. */
+static bool next_block(struct gci_thread *thread, struct gci_bump *bump, enum gci_kind kind) {
+    struct gc_heap *heap = thread->heap;
+    bool empty;
+    lock_after_collection(thread);
+    uint32_t block = choose_block(heap, kind, &empty);
+    gci_heap_unlock(heap);
     if (block == GCI_NONE) return false;
+    if (!empty) gci_block_claim(heap, block, bump->occupied);
     bump->block = block;
-    bump->next_granule = 0;
+    bump->next_granule = empty ? GCI_BLOCK_GRANULES : 0;
+    bump->recycled = !empty;
     if (empty) {
         uintptr_t start = gci_block_address(&heap->arena, block);
         open_hole(bump, start, start + GCI_BLOCK_BYTES, heap->arena.blocks[block].zeroed);
         heap->arena.blocks[block].zeroed = false;
-        bump->next_granule = GCI_BLOCK_GRANULES;
-        bump->recycled = false;
     } else {
         open_hole(bump, 0, 0, false);
     }
@@ -138,29 +163,32 @@ static bool freed_hole(struct gci_bump *bump, size_t bytes) {
 /* Bumps past holes that are too small, in a block of its own, so that the small ones aren't lost
  * to smaller objects. */
 static void *bump_overflow(
-    struct gc_heap *heap, struct gci_bump *bump, enum gci_kind kind, size_t bytes) {
+    struct gci_thread *thread, struct gci_bump *bump, enum gci_kind kind, size_t bytes) {
+    struct gc_heap *heap = thread->heap;
     struct gc_buffer *overflow = &bump->overflow;
     if (overflow->limit - overflow->cursor < bytes) {
+        gci_heap_lock(heap);
         uint32_t block = gci_block_new(heap, GCI_USE_BUMP, kind, false);
+        gci_heap_unlock(heap);
         if (block == GCI_NONE) return NULL;
         heap->arena.blocks[block].zeroed = false;
         overflow->cursor = gci_block_address(&heap->arena, block);
         overflow->limit = overflow->cursor + GCI_BLOCK_BYTES;
     }
     memset((void *)overflow->cursor, 0, bytes);
-    heap->allocated_since += bytes;
+    thread->allocated += bytes;
     return gc_bump(overflow, bytes);
 }
 
 /* Makes [cursor, END) of the hole allocatable: zeroes some of it, and a little more. */
-static void zero_hole(struct gc_heap *heap, struct gci_bump *bump, uintptr_t end) {
+static void zero_hole(struct gci_thread *thread, struct gci_bump *bump, uintptr_t end) {
     struct gc_buffer *buffer = bump->buffer;
     if (end <= buffer->limit) return;
     uintptr_t ahead = buffer->limit + ZERO_AHEAD;
-    if (ahead > end && heap->options.stress == 0) end = ahead;
+    if (ahead > end && thread->heap->options.stress == 0) end = ahead;
     if (end > bump->hole_end) end = bump->hole_end;
     if (!bump->zeroed) memset((void *)buffer->limit, 0, end - buffer->limit);
-    heap->allocated_since += end - buffer->limit;
+    thread->allocated += end - buffer->limit;
     buffer->limit = end;
 }
 
@@ -171,19 +199,18 @@ static void *allocate_small(
     for (;;) {
         uintptr_t start = (bump->buffer->cursor + alignment - 1) & ~(alignment - 1);
         if (start <= bump->hole_end && bump->hole_end - start >= bytes) {
-            zero_hole(heap, bump, start + bytes);
+            zero_hole(thread, bump, start + bytes);
             bump->buffer->cursor = start;
             return gc_bump(bump->buffer, bytes);
         }
         if (freed_hole(bump, bytes)) continue;
         if (bump->block != GCI_NONE && bump->recycled && bytes >= OVERFLOW_MIN &&
             alignment == GC_GRANULE) {
-            void *p = bump_overflow(heap, bump, kind, bytes);
+            void *p = bump_overflow(thread, bump, kind, bytes);
             if (p != NULL) return p;
         }
         if (next_hole(heap, bump, bytes)) continue;
-        gci_collect_if_due(heap);
-        if (!next_block(heap, bump, kind)) return NULL;
+        if (!next_block(thread, bump, kind)) return NULL;
     }
 }
 
@@ -196,39 +223,46 @@ static uintptr_t free_cell(struct gc_heap *heap, struct gci_cells *cells, uint32
     uint32_t each = bytes / GC_GRANULE, count = (uint32_t)GCI_BLOCK_GRANULES / each;
     while (cells->next < count) {
         size_t granule = first + cells->next++ * each;
-        if (!(heap->arena.side[granule] & GCI_SIDE_START))
+        if (!(__atomic_load_n(&heap->arena.side[granule], __ATOMIC_ACQUIRE) & GCI_SIDE_START))
             return gci_granule_address(&heap->arena, granule);
     }
     return 0;
 }
 
-/* Makes BLOCK, claimed, the one in use.  The one before goes on the list if it may have room
- * still. */
+/* Makes BLOCK, claimed, the one in use, with the lock held.  The one before goes on the list if it
+ * may have room still. */
 static void use_cell_block(struct gc_heap *heap, struct gci_cells *cells, uint32_t block) {
     struct gci_arena *arena = &heap->arena;
     unsigned size_class = arena->blocks[block].size_class;
     if (cells->block == block) return;
     if (arena->blocks[block].list != GCI_NO_LIST) gci_list_remove(heap, block);
-    if (cells->block != GCI_NONE && cells->next < GCI_BLOCK_BYTES / cell_bytes[size_class])
-        gci_list_push(
-            heap, gci_list_of_cells(gci_tag_kind(arena->tags[block]), size_class), cells->block);
+    if (cells->block != GCI_NONE) {
+        arena->blocks[cells->block].list = GCI_NO_LIST;
+        if (cells->next < GCI_BLOCK_BYTES / cell_bytes[size_class])
+            gci_list_push(heap, gci_list_of_cells(gci_tag_kind(arena->tags[block]), size_class),
+                cells->block);
+    }
+    arena->blocks[block].list = GCI_OWNED_LIST;
     cells->block = block;
     cells->next = 0;
 }
 
 static bool next_cell_block(
-    struct gc_heap *heap, struct gci_cells *cells, enum gci_kind kind, unsigned size_class) {
+    struct gci_thread *thread, struct gci_cells *cells, enum gci_kind kind, unsigned size_class) {
+    struct gc_heap *heap = thread->heap;
+    lock_after_collection(thread);
     uint32_t block = heap->lists[gci_list_of_cells(kind, size_class)];
-    if (block != GCI_NONE) {
-        if (heap->arena.tags[block] & GCI_TAG_CLOSED) gci_block_open(heap, block, 1);
-        gci_block_claim(heap, block, NULL);
+    bool recycled = block != GCI_NONE;
+    if (recycled) {
+        gci_block_take(heap, block);
     } else {
         block = gci_block_new(heap, GCI_USE_CELLS, kind, true);
-        if (block == GCI_NONE) return false;
-        heap->arena.blocks[block].size_class = (uint8_t)size_class;
+        if (block != GCI_NONE) heap->arena.blocks[block].size_class = (uint8_t)size_class;
     }
-    use_cell_block(heap, cells, block);
-    return true;
+    if (block != GCI_NONE) use_cell_block(heap, cells, block);
+    gci_heap_unlock(heap);
+    if (recycled) gci_block_claim(heap, block, NULL);
+    return block != GCI_NONE;
 }
 
 static void *allocate_cell(struct gci_thread *thread, enum gci_kind kind, size_t bytes) {
@@ -237,12 +271,10 @@ static void *allocate_cell(struct gci_thread *thread, enum gci_kind kind, size_t
     struct gci_cells *cells = &thread->cells[kind][size_class];
     uint32_t cell = cell_bytes[size_class];
     uintptr_t start; /* of the cell */
-    while ((start = free_cell(heap, cells, cell)) == 0) {
-        gci_collect_if_due(heap);
-        if (!next_cell_block(heap, cells, kind, size_class)) return NULL;
-    }
+    while ((start = free_cell(heap, cells, cell)) == 0)
+        if (!next_cell_block(thread, cells, kind, size_class)) return NULL;
     if (!heap->arena.blocks[cells->block].zeroed) memset((void *)start, 0, cell);
-    heap->allocated_since += cell;
+    thread->allocated += cell;
     uint8_t *side = heap->arena.side + gci_address_granule(&heap->arena, start);
     side[cell / GC_GRANULE - 1] = GCI_SIDE_END;
     __atomic_signal_fence(__ATOMIC_SEQ_CST);
@@ -257,8 +289,31 @@ static void *try_allocate(
     if (bytes <= GC_SMALL_MAX && alignment <= GC_SMALL_MAX)
         return allocate_small(thread, kind, bytes, alignment);
     if (bytes <= GCI_CELL_MAX && alignment <= GC_GRANULE) return allocate_cell(thread, kind, bytes);
-    gci_collect_if_due(thread->heap);
-    return gci_large_allocate(thread->heap, kind, bytes, alignment);
+    lock_after_collection(thread);
+    void *p = gci_large_allocate(thread->heap, kind, bytes, alignment);
+    gci_heap_unlock(thread->heap);
+    if (p != NULL) gci_large_zero(&thread->heap->arena, (uintptr_t)p, bytes);
+    return p;
+}
+
+/* CAIRN_STRESS: is it this allocation's turn to collect? */
+static bool stress_is_due(struct gc_heap *heap) {
+    if (heap->options.stress == 0) return false;
+    if (__atomic_sub_fetch(&heap->stress_countdown, 1, __ATOMIC_RELAXED) != 0) return false;
+    __atomic_store_n(&heap->stress_countdown, heap->options.stress, __ATOMIC_RELAXED);
+    return true;
+}
+
+/* Asks the program's handler to make room, as if it were called by the program. */
+static bool handler_helps(struct gci_thread *thread, size_t size) {
+    struct gc_heap *heap = thread->heap;
+    gc_oom_handler handler = heap->oom_handler;
+    if (handler == NULL) return false;
+    uintptr_t frame = thread->mutator.scan_from;
+    gci_leave(&thread->mutator);
+    bool helps = handler(size, heap->oom_data) != 0;
+    gci_enter(&thread->mutator, (const void *)frame);
+    return helps;
 }
 
 void *gci_allocate(struct gci_thread *thread, enum gci_kind kind, size_t size, size_t alignment) {
@@ -269,17 +324,12 @@ void *gci_allocate(struct gci_thread *thread, enum gci_kind kind, size_t size, s
     }
     size_t bytes = size == 0 ? GC_GRANULE : (size + GC_GRANULE - 1) & ~(size_t)(GC_GRANULE - 1);
     if (alignment < GC_GRANULE) alignment = GC_GRANULE;
-    if (heap->options.stress > 0 && --heap->stress_countdown == 0) {
-        heap->stress_countdown = heap->options.stress;
-        gci_collect_stress(heap);
-    }
+    if (stress_is_due(heap)) gci_collect_stress(thread);
     void *p = try_allocate(thread, kind, bytes, alignment);
     for (unsigned attempt = 0; p == NULL && attempt < 2; attempt++) {
-        if (attempt == 1 &&
-            (heap->oom_handler == NULL || heap->oom_handler(size, heap->oom_data) == 0))
-            break;
+        if (attempt == 1 && !handler_helps(thread, size)) break;
         /* While collection is disabled, what the handler freed by hand may be enough. */
-        gci_collect(heap, GC_FULL, "memory is short");
+        gci_collect(thread, GC_FULL, "memory is short", GCI_ALWAYS);
         p = try_allocate(thread, kind, bytes, alignment);
     }
     if (p == NULL) errno = ENOMEM;
@@ -291,31 +341,49 @@ static bool is_last(const struct gci_bump *bump, uintptr_t end) {
     return bump->buffer->limit != 0 && bump->buffer->cursor == end && end % GCI_BLOCK_BYTES != 0;
 }
 
-void gci_deallocate(struct gci_thread *thread, gci_object object) {
+/* A freed cell is used again at once if its block is the thread's, or nobody's. */
+static void reuse_cell(struct gci_thread *thread, uint32_t block, uint8_t tag, uint32_t cell) {
     struct gc_heap *heap = thread->heap;
-    heap->freed_by_hand = true;
+    unsigned size_class = heap->arena.blocks[block].size_class;
+    struct gci_cells *cells = &thread->cells[gci_tag_kind(tag)][size_class];
+    if (cells->block != block && heap->arena.blocks[block].list == GCI_OWNED_LIST) return;
+    use_cell_block(heap, cells, block);
+    if (cell < cells->next) cells->next = cell;
+}
+
+/* Takes the lock when BLOCK isn't being swept by another thread; sweeps it if that is owed. */
+static void lock_swept(struct gc_heap *heap, uint32_t block) {
+    for (;;) {
+        gci_heap_lock(heap);
+        uint8_t tag = __atomic_load_n(&heap->arena.tags[block], __ATOMIC_ACQUIRE);
+        if (!(tag & GCI_TAG_YOUNG)) {
+            gci_block_take(heap, block);
+            gci_block_claim(heap, block, NULL);
+            return;
+        }
+        if (!(tag & GCI_TAG_UNSWEPT)) return;
+        gci_heap_unlock(heap);
+        sched_yield();
+    }
+}
+
+static void deallocate_small(struct gci_thread *thread, gci_object object) {
+    struct gc_heap *heap = thread->heap;
     struct gci_arena *arena = &heap->arena;
     uint32_t block = gci_block_of(object.granule);
     uint8_t tag = arena->tags[block];
-    if (gci_tag_use(tag) == GCI_USE_LARGE) {
-        gci_large_free(heap, object);
-        return;
-    }
     size_t granules = gci_small_granules(arena->side, object.granule);
     uintptr_t start = gci_granule_address(arena, object.granule);
     uintptr_t end = start + granules * GC_GRANULE;
-    if (!(tag & GCI_TAG_YOUNG)) gci_block_claim(heap, block, NULL);
     if (arena->side[object.granule] & GCI_SIDE_MARK) arena->live[block] -= (uint16_t)granules;
-    arena->side[object.granule + granules - 1] = 0;
-    arena->side[object.granule] = 0;
     if (heap->options.poison) memset((void *)start, GCI_POISON, end - start);
+    arena->blocks[block].zeroed = false;
+    if (granules > 1) arena->side[object.granule + granules - 1] = 0;
+    /* Whoever allocates cells in this block may take this one from here on. */
+    __atomic_store_n(&arena->side[object.granule], 0, __ATOMIC_RELEASE);
     if (gci_tag_use(tag) == GCI_USE_CELLS) {
-        struct gci_cells *cells =
-            &thread->cells[gci_tag_kind(tag)][arena->blocks[block].size_class];
         uint32_t cell = (uint32_t)((object.granule - gci_block_granule(block)) / granules);
-        arena->blocks[block].zeroed = false;
-        use_cell_block(heap, cells, block);
-        if (cell < cells->next) cells->next = cell;
+        reuse_cell(thread, block, tag, cell);
         return;
     }
     struct gci_bump *bump = &thread->bump[gci_tag_kind(tag)];
@@ -325,6 +393,20 @@ void gci_deallocate(struct gci_thread *thread, gci_object object) {
     } else if (bump->freed_count < GCI_FREED_RUNS) {
         bump->freed[bump->freed_count++] = (struct gc_buffer){start, end};
     }
+}
+
+void gci_deallocate(struct gci_thread *thread, gci_object object) {
+    struct gc_heap *heap = thread->heap;
+    uint32_t block = gci_block_of(object.granule);
+    __atomic_store_n(&heap->freed_by_hand, true, __ATOMIC_RELAXED);
+    if (gci_tag_use(heap->arena.tags[block]) == GCI_USE_LARGE) {
+        gci_heap_lock(heap);
+        gci_large_free(heap, object);
+    } else {
+        lock_swept(heap, block);
+        deallocate_small(thread, object);
+    }
+    gci_heap_unlock(heap);
 }
 
 /* Moves the end of the young small object that ends at the cursor.  BYTES: more than it has. */
@@ -338,11 +420,21 @@ static bool grow_last(
         !is_last(bump, gci_granule_address(&heap->arena, object.granule) + old) ||
         bump->hole_end - bump->buffer->cursor < more)
         return false;
-    zero_hole(heap, bump, bump->buffer->cursor + more);
+    zero_hole(thread, bump, bump->buffer->cursor + more);
     side[(old + more) / GC_GRANULE - 1] = GCI_SIDE_END;
     side[old / GC_GRANULE - 1] &= (uint8_t)~GCI_SIDE_END;
     bump->buffer->cursor += more;
     return true;
+}
+
+static bool resize_large(struct gc_heap *heap, gci_object object, size_t old, size_t bytes) {
+    gci_heap_lock(heap);
+    bool done = gci_large_resize(heap, object, bytes);
+    gci_heap_unlock(heap);
+    if (done && bytes > old)
+        gci_large_zero(
+            &heap->arena, gci_granule_address(&heap->arena, object.granule) + old, bytes - old);
+    return done;
 }
 
 bool gci_resize(struct gci_thread *thread, gci_object object, size_t bytes) {
@@ -351,13 +443,13 @@ bool gci_resize(struct gci_thread *thread, gci_object object, size_t bytes) {
     size_t old = gci_object_bytes(heap, object);
     bool done;
     if (gci_tag_use(tag) == GCI_USE_LARGE)
-        done = bytes > GCI_CELL_MAX && gci_large_resize(heap, object, bytes);
+        done = bytes > GCI_CELL_MAX && resize_large(heap, object, old, bytes);
     else if (bytes > old)
         done = grow_last(thread, object, gci_tag_kind(tag), old, bytes);
     else
         done = bytes > old / 2 || old <= SHRINK_MIN;
     if (!done || bytes >= old) return done;
-    heap->freed_by_hand = true;
+    __atomic_store_n(&heap->freed_by_hand, true, __ATOMIC_RELAXED);
     /* What is given up reads as zero if the object grows again. */
     size_t now = gci_object_bytes(heap, object);
     memset((uint8_t *)gci_granule_address(&heap->arena, object.granule) + bytes, 0, now - bytes);

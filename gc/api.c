@@ -1,20 +1,24 @@
 /* The public functions: they check their arguments, find the calling thread's state, and call
- * the parts.  Owns the library's only globals: the default heap, and each thread's buffers and
- * state.  Functions that may collect are entered through GCI_ENTRY, which saves the caller's
- * registers and says where its stack begins. */
+ * the parts.  Owns the default heap and each thread's buffers.  Functions that may collect or wait
+ * for a collection are entered through GCI_ENTRY, which saves the caller's registers and says where
+ * its stack begins; between enter() and leave() a thread is inside the library (docs/threads.md,
+ * rule 5). */
 #define GC_NO_INLINE
 #include "cairn/gc.h"
 
 #include <errno.h>
+#include <sched.h>
 #include <string.h>
 
 #include "gc/allocate.h"
 #include "gc/block.h"
 #include "gc/collect.h"
 #include "gc/explain.h"
+#include "gc/fork.h"
 #include "gc/heap.h"
 #include "gc/large.h"
 #include "gc/stats.h"
+#include "gc/thread.h"
 #include "gc/verify.h"
 #include "runtime/globals.h"
 #include "runtime/log.h"
@@ -30,51 +34,39 @@ static GCI_GLOBAL int heap_state;
 
 __thread struct gc_thread_buffers gc_buffers __attribute__((tls_model("initial-exec")));
 
-/* The calling thread's state; NULL if it isn't attached.  Written by gc_init(). */
-static __thread struct gci_thread *self __attribute__((tls_model("initial-exec")));
-
 /* ---- Starting ------------------------------------------------------------------------------- */
 
-static int open_heap(const gc_options *options) {
+/* Waits while another thread opens the heap. */
+static int state_of_heap(void) {
+    int state;
+    while ((state = __atomic_load_n(&heap_state, __ATOMIC_ACQUIRE)) == HEAP_OPENING) sched_yield();
+    return state;
+}
+
+static int open_heap(const gc_options *options, const void *frame) {
     int none = HEAP_NONE, error;
     if (!__atomic_compare_exchange_n(
             &heap_state, &none, HEAP_OPENING, false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
-        return EALREADY;
+        return state_of_heap() == HEAP_OPEN ? EALREADY : ENOMEM;
     gc_options resolved;
     struct gc_heap *heap = NULL;
     error = gci_options_resolve(options, &resolved);
-    if (error == 0)
-        heap = gci_heap_open(&resolved, &gc_buffers.ambiguous, &gc_buffers.leaf, &error);
+    if (error == 0) heap = gci_heap_open(&resolved, frame, &error);
     if (heap == NULL) {
         __atomic_store_n(&heap_state, HEAP_NONE, __ATOMIC_RELEASE);
         return error;
     }
-    self = heap->threads;
-    gc_buffers.side = heap->arena.side - heap->arena.base / GC_GRANULE;
     default_heap = heap;
     __atomic_store_n(&heap_state, HEAP_OPEN, __ATOMIC_RELEASE);
     return 0;
 }
 
-int gc_init(const gc_options *options) {
-    return open_heap(options);
-}
+int gci_entry_init(const gc_options *options, size_t b, size_t c, const struct gci_frame *frame);
+GCI_ENTRY(gc_init, gci_entry_init);
 
-/* The calling thread, its stack to be searched from FRAME.  Opens the heap if need be; NULL if
- * that fails. */
-static struct gci_thread *enter(const struct gci_frame *frame) {
-    if (__builtin_expect(self == NULL, 0)) {
-        int error = open_heap(NULL);
-        if (error == EALREADY)
-            gci_fatal("a thread that the heap does not know allocates or collects: only the "
-                      "thread that called gc_init() or allocated first may use the heap");
-        if (error != 0) {
-            errno = error;
-            return NULL;
-        }
-    }
-    self->scan_from = (const uintptr_t *)frame;
-    return self;
+int gci_entry_init(const gc_options *options, size_t b, size_t c, const struct gci_frame *frame) {
+    (void)b, (void)c;
+    return open_heap(options, frame);
 }
 
 /* The heap, for functions that only look; NULL before it is opened. */
@@ -82,15 +74,58 @@ static struct gc_heap *the_heap(void) {
     return __atomic_load_n(&heap_state, __ATOMIC_ACQUIRE) == HEAP_OPEN ? default_heap : NULL;
 }
 
-/* The heap, for functions that change settings: opened if need be. */
-static struct gc_heap *need_heap(void) {
-    struct gc_heap *heap = the_heap();
-    if (heap != NULL) return heap;
-    int error = open_heap(NULL);
-    if (error != 0)
-        gci_fatal(error == EALREADY ? "another thread is opening the heap"
-                                    : "there is no memory for a heap");
-    return default_heap;
+struct gc_heap *gci_default_heap(void) {
+    return the_heap();
+}
+
+/* Opens the heap if need be.  Returns 0 or an errno value. */
+static int need_heap(const void *frame) {
+    if (the_heap() != NULL) return 0;
+    int error = open_heap(NULL, frame);
+    return error == EALREADY ? 0 : error;
+}
+
+/* A thread that isn't attached: the first one, or one that may attach itself by allocating. */
+static struct gci_thread *attach_by_use(const struct gci_frame *frame) {
+    int error = need_heap(frame);
+    if (error == 0 && gci_self == NULL) {
+        if (default_heap->options.attach != GC_ATTACH_AUTO)
+            gci_fatal("a thread that the heap does not know allocates or collects: call "
+                      "gc_thread_attach() in it, make it with gc_pthread_create(), or set "
+                      "CAIRN_ATTACH=auto");
+        error = gci_thread_attach(default_heap, frame);
+    }
+    if (error == 0) return gci_thread_self();
+    errno = error;
+    return NULL;
+}
+
+/* The calling thread, inside the library, its stack to be searched from FRAME.  NULL with errno set
+ * if there is no heap and none can be had. */
+static struct gci_thread *enter(const struct gci_frame *frame) {
+    struct gci_thread *thread = gci_thread_self();
+    if (__builtin_expect(thread == NULL, 0)) {
+        thread = attach_by_use(frame);
+        if (thread == NULL) return NULL;
+    }
+    gci_enter(&thread->mutator, frame);
+    gci_fork_notice(thread->heap);
+    if (__builtin_expect(thread->mutator.blocking > 0, 0))
+        gci_fatal("a call that may touch the heap between gc_blocking_begin() and _end()");
+    return thread;
+}
+
+/* Out of the library with P, which is held until the caller has it. */
+static void *leave_with(struct gci_thread *thread, void *p) {
+    thread->held = (uintptr_t)p;
+    gci_leave(&thread->mutator);
+    thread->held = 0;
+    return p;
+}
+
+static int leave(struct gci_thread *thread, int result) {
+    gci_leave(&thread->mutator);
+    return result;
 }
 
 const char *gc_version(void) {
@@ -103,17 +138,40 @@ void *gci_entry_alloc(size_t size, size_t b, size_t c, const struct gci_frame *f
 void *gci_entry_alloc_leaf(size_t size, size_t b, size_t c, const struct gci_frame *frame);
 void *gci_entry_aligned(size_t alignment, size_t size, size_t c, const struct gci_frame *frame);
 void *gci_entry_realloc(void *p, size_t size, size_t c, const struct gci_frame *frame);
+void gci_entry_free(void *p, size_t b, size_t c, const struct gci_frame *frame);
 char *gci_entry_strdup(const char *s, size_t b, size_t c, const struct gci_frame *frame);
 int gci_entry_collect(enum gc_collection kind, size_t b, size_t c, const struct gci_frame *frame);
+int gci_entry_add_root(const void *start, size_t bytes, size_t c, const struct gci_frame *frame);
+int gci_entry_remove_root(const void *start, size_t bytes, size_t c, const struct gci_frame *frame);
+int gci_entry_stats(gc_stats *stats, size_t b, size_t c, const struct gci_frame *frame);
+size_t gci_entry_verify(size_t a, size_t b, size_t c, const struct gci_frame *frame);
+int gci_entry_attach(size_t a, size_t b, size_t c, const struct gci_frame *frame);
+void gci_entry_safepoint(size_t a, size_t b, size_t c, const struct gci_frame *frame);
+void gci_entry_blocking(size_t a, size_t b, size_t c, const struct gci_frame *frame);
+gc_stack *gci_entry_stack_register(
+    void *low, size_t bytes, size_t c, const struct gci_frame *frame);
+int gci_entry_stack_unregister(gc_stack *stack, size_t b, size_t c, const struct gci_frame *frame);
+void gci_entry_stack_switch(gc_stack *stack, size_t b, size_t c, const struct gci_frame *frame);
 int gci_entry_explain(const void *p, size_t b, size_t c, const struct gci_frame *frame);
 
 GCI_ENTRY(gc_alloc_slow, gci_entry_alloc);
 GCI_ENTRY(gc_alloc_leaf_slow, gci_entry_alloc_leaf);
 GCI_ENTRY(gc_alloc_aligned, gci_entry_aligned);
 GCI_ENTRY(gc_realloc, gci_entry_realloc);
+GCI_ENTRY(gc_free, gci_entry_free);
 GCI_ENTRY(gc_strdup, gci_entry_strdup);
 GCI_ENTRY(gc_collect, gci_entry_collect);
+GCI_ENTRY(gc_add_root, gci_entry_add_root);
+GCI_ENTRY(gc_remove_root, gci_entry_remove_root);
+GCI_ENTRY(gc_get_stats, gci_entry_stats);
+GCI_ENTRY(gc_verify, gci_entry_verify);
 GCI_ENTRY(gc_explain, gci_entry_explain);
+GCI_ENTRY(gc_thread_attach, gci_entry_attach);
+GCI_ENTRY(gc_safepoint_slow, gci_entry_safepoint);
+GCI_ENTRY(gc_blocking_begin, gci_entry_blocking);
+GCI_ENTRY(gc_stack_register, gci_entry_stack_register);
+GCI_ENTRY(gc_stack_unregister, gci_entry_stack_unregister);
+GCI_ENTRY(gc_stack_switch, gci_entry_stack_switch);
 
 void *gc_alloc(size_t size) {
     void *p = gc_bump(&gc_buffers.ambiguous, size);
@@ -125,16 +183,21 @@ void *gc_alloc_leaf(size_t size) {
     return p != NULL ? p : gc_alloc_leaf_slow(size);
 }
 
+static void *allocate(
+    const struct gci_frame *frame, enum gci_kind kind, size_t size, size_t alignment) {
+    struct gci_thread *thread = enter(frame);
+    if (thread == NULL) return NULL;
+    return leave_with(thread, gci_allocate(thread, kind, size, alignment));
+}
+
 void *gci_entry_alloc(size_t size, size_t b, size_t c, const struct gci_frame *frame) {
     (void)b, (void)c;
-    struct gci_thread *thread = enter(frame);
-    return thread == NULL ? NULL : gci_allocate(thread, GCI_AMBIGUOUS, size, GC_GRANULE);
+    return allocate(frame, GCI_AMBIGUOUS, size, GC_GRANULE);
 }
 
 void *gci_entry_alloc_leaf(size_t size, size_t b, size_t c, const struct gci_frame *frame) {
     (void)b, (void)c;
-    struct gci_thread *thread = enter(frame);
-    return thread == NULL ? NULL : gci_allocate(thread, GCI_LEAF, size, GC_GRANULE);
+    return allocate(frame, GCI_LEAF, size, GC_GRANULE);
 }
 
 void *gci_entry_aligned(size_t alignment, size_t size, size_t c, const struct gci_frame *frame) {
@@ -143,8 +206,7 @@ void *gci_entry_aligned(size_t alignment, size_t size, size_t c, const struct gc
         errno = EINVAL;
         return NULL;
     }
-    struct gci_thread *thread = enter(frame);
-    return thread == NULL ? NULL : gci_allocate(thread, GCI_AMBIGUOUS, size, alignment);
+    return allocate(frame, GCI_AMBIGUOUS, size, alignment);
 }
 
 char *gci_entry_strdup(const char *s, size_t b, size_t c, const struct gci_frame *frame) {
@@ -155,7 +217,8 @@ char *gci_entry_strdup(const char *s, size_t b, size_t c, const struct gci_frame
     thread->held = (uintptr_t)s; /* perhaps the only reference to it */
     char *copy = gci_allocate(thread, GCI_LEAF, size, GC_GRANULE);
     thread->held = 0;
-    return copy == NULL ? NULL : memcpy(copy, s, size);
+    if (copy != NULL) memcpy(copy, s, size);
+    return leave_with(thread, copy);
 }
 
 /* ---- Freeing and resizing ------------------------------------------------------------------- */
@@ -174,17 +237,16 @@ static gci_object object_at(const struct gc_heap *heap, const void *p, const cha
     return object;
 }
 
-/* The calling thread for gc_free(), which does not collect and so needs no frame. */
-static struct gci_thread *attached(const char *function, const void *p) {
-    if (self == NULL)
-        gci_fatal("%s(%p): called by a thread that the heap does not know", function, p);
-    return self;
-}
-
-void gc_free(void *p) {
+void gci_entry_free(void *p, size_t b, size_t c, const struct gci_frame *frame) {
+    (void)b, (void)c;
     if (p == NULL) return;
-    gci_object object = object_at(the_heap(), p, "gc_free");
-    gci_deallocate(attached("gc_free", p), object);
+    if (gci_self == NULL) {
+        object_at(the_heap(), p, "gc_free");
+        gci_fatal("gc_free(%p): called by a thread that the heap does not know", p);
+    }
+    struct gci_thread *thread = enter(frame);
+    gci_deallocate(thread, object_at(thread->heap, p, "gc_free"));
+    gci_leave(&thread->mutator);
 }
 
 static void *move(struct gci_thread *thread, void *p, gci_object object, size_t size) {
@@ -202,16 +264,17 @@ static void *move(struct gci_thread *thread, void *p, gci_object object, size_t 
 
 void *gci_entry_realloc(void *p, size_t size, size_t c, const struct gci_frame *frame) {
     (void)c;
+    if (p == NULL) return allocate(frame, GCI_AMBIGUOUS, size, GC_GRANULE);
     struct gci_thread *thread = enter(frame);
     if (thread == NULL) return NULL;
-    if (p == NULL) return gci_allocate(thread, GCI_AMBIGUOUS, size, GC_GRANULE);
     gci_object object = object_at(thread->heap, p, "gc_realloc");
     if (size == 0) {
         gci_deallocate(thread, object);
-        return NULL;
+        p = NULL;
+    } else if (size > PTRDIFF_MAX || !gci_resize(thread, object, size)) {
+        p = move(thread, p, object, size);
     }
-    if (size <= PTRDIFF_MAX && gci_resize(thread, object, size)) return p;
-    return move(thread, p, object, size);
+    return leave_with(thread, p);
 }
 
 /* ---- Asking --------------------------------------------------------------------------------- */
@@ -239,32 +302,61 @@ int gci_entry_collect(enum gc_collection kind, size_t b, size_t c, const struct 
     if (kind != GC_MINOR && kind != GC_FULL) return EINVAL;
     struct gci_thread *thread = enter(frame);
     if (thread == NULL) return ENOMEM;
-    return gci_collect(thread->heap, kind, "the program asked") ? 0 : EBUSY;
+    bool done = gci_collect(thread, kind, "the program asked", GCI_ALWAYS);
+    return leave(thread, done ? 0 : EBUSY);
+}
+
+/* For functions that change settings, by any thread, attached or not. */
+static struct gc_heap *heap_or_abort(void) {
+    if (need_heap(__builtin_frame_address(0)) != 0) gci_fatal("there is no memory for a heap");
+    return default_heap;
 }
 
 void gc_disable(void) {
-    need_heap()->disabled++;
+    __atomic_fetch_add(&heap_or_abort()->disabled, 1, __ATOMIC_RELAXED);
 }
 
 void gc_enable(void) {
-    struct gc_heap *heap = need_heap();
-    if (heap->disabled == 0) gci_fatal("gc_enable(): called more often than gc_disable()");
-    heap->disabled--;
+    struct gc_heap *heap = heap_or_abort();
+    uint32_t count = __atomic_load_n(&heap->disabled, __ATOMIC_RELAXED);
+    do {
+        if (count == 0) gci_fatal("gc_enable(): called more often than gc_disable()");
+    } while (!__atomic_compare_exchange_n(
+        &heap->disabled, &count, count - 1, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED));
 }
 
 void gc_account_external(ptrdiff_t bytes) {
-    struct gci_policy *policy = &need_heap()->policy;
-    if (__builtin_add_overflow(policy->external, bytes, &policy->external))
-        policy->external = bytes > 0 ? INT64_MAX : 0;
-    if (policy->external < 0) policy->external = 0;
+    int64_t *external = &heap_or_abort()->policy.external;
+    int64_t before = __atomic_load_n(external, __ATOMIC_RELAXED), after;
+    do {
+        if (__builtin_add_overflow(before, bytes, &after)) after = bytes > 0 ? INT64_MAX : 0;
+        if (after < 0) after = 0;
+    } while (!__atomic_compare_exchange_n(
+        external, &before, after, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED));
 }
 
-int gc_add_root(const void *start, size_t bytes) {
-    return gci_heap_add_root(need_heap(), start, bytes);
+/* Enters if the calling thread is attached, or opens the heap: for functions that any thread may
+ * call and that take the lock. */
+static struct gci_thread *enter_if_attached(const struct gci_frame *frame) {
+    if (need_heap(frame) != 0) gci_fatal("there is no memory for a heap");
+    return gci_self != NULL ? enter(frame) : NULL;
 }
 
-int gc_remove_root(const void *start, size_t bytes) {
-    return gci_heap_remove_root(need_heap(), start, bytes);
+static int leave_if_attached(struct gci_thread *thread, int result) {
+    return thread != NULL ? leave(thread, result) : result;
+}
+
+int gci_entry_add_root(const void *start, size_t bytes, size_t c, const struct gci_frame *frame) {
+    (void)c;
+    struct gci_thread *thread = enter_if_attached(frame);
+    return leave_if_attached(thread, gci_heap_add_root(default_heap, start, bytes));
+}
+
+int gci_entry_remove_root(
+    const void *start, size_t bytes, size_t c, const struct gci_frame *frame) {
+    (void)c;
+    struct gci_thread *thread = enter_if_attached(frame);
+    return leave_if_attached(thread, gci_heap_remove_root(default_heap, start, bytes));
 }
 
 static int set_pin(const void *p, bool pinned) {
@@ -272,7 +364,10 @@ static int set_pin(const void *p, bool pinned) {
     gci_object object;
     if (heap == NULL || !gci_find(heap, (uintptr_t)p, &object)) return EINVAL;
     uint8_t *side = &heap->arena.side[object.granule];
-    *side = (uint8_t)(pinned ? *side | GCI_SIDE_PINNED : *side & ~GCI_SIDE_PINNED);
+    if (pinned) /* at once: a collection in between may mark the object */
+        __atomic_fetch_or(side, GCI_SIDE_PINNED, __ATOMIC_RELAXED);
+    else
+        __atomic_fetch_and(side, (uint8_t)~GCI_SIDE_PINNED, __ATOMIC_RELAXED);
     return 0;
 }
 
@@ -290,36 +385,144 @@ void gc_prepare_write(void *p, size_t n) {
 }
 
 void gc_set_oom_handler(gc_oom_handler handler, void *data) {
-    struct gc_heap *heap = need_heap();
+    struct gc_heap *heap = heap_or_abort();
     heap->oom_handler = handler;
     heap->oom_data = data;
 }
 
+/* ---- Threads -------------------------------------------------------------------------------- */
+
+int gci_entry_attach(size_t a, size_t b, size_t c, const struct gci_frame *frame) {
+    (void)a, (void)b, (void)c;
+    bool first = the_heap() == NULL;
+    int error = need_heap(frame);
+    if (error != 0 || (first && gci_self != NULL)) return error;
+    return gci_thread_attach(default_heap, frame);
+}
+
+int gc_thread_detach(void) {
+    return gci_thread_detach();
+}
+
+void gci_entry_safepoint(size_t a, size_t b, size_t c, const struct gci_frame *frame) {
+    (void)a, (void)b, (void)c;
+    struct gci_thread *thread = gci_thread_self();
+    if (thread == NULL || thread->mutator.blocking > 0) return;
+    gci_enter(&thread->mutator, frame);
+    gci_leave(&thread->mutator);
+}
+
+/* What the caller has in registers is copied, as the frame is gone when this returns. */
+void gci_entry_blocking(size_t a, size_t b, size_t c, const struct gci_frame *frame) {
+    (void)a, (void)b, (void)c;
+    struct gci_thread *thread = gci_thread_self();
+    if (thread == NULL) return;
+    struct gci_mutator *m = &thread->mutator;
+    if (m->blocking > 0) {
+        m->blocking++;
+        return;
+    }
+    gci_enter(m, frame);
+    memcpy(m->registers, frame, sizeof m->registers);
+    m->scan_from = (uintptr_t)frame + sizeof m->registers;
+    m->blocking = 1;
+    gci_block(m);
+    __atomic_signal_fence(__ATOMIC_SEQ_CST);
+    m->inside = false;
+}
+
+void gc_blocking_end(void) {
+    struct gci_thread *thread = gci_thread_self();
+    if (thread == NULL) return;
+    struct gci_mutator *m = &thread->mutator;
+    if (m->blocking == 0)
+        gci_fatal("gc_blocking_end(): called more often than gc_blocking_begin()");
+    if (m->blocking > 1) {
+        m->blocking--;
+        return;
+    }
+    gci_unblock(m);
+    m->blocking = 0;
+    __atomic_signal_fence(__ATOMIC_SEQ_CST);
+}
+
+gc_stack *gci_entry_stack_register(
+    void *low, size_t bytes, size_t c, const struct gci_frame *frame) {
+    (void)c;
+    struct gci_thread *thread = enter_if_attached(frame);
+    int error;
+    gci_heap_lock(default_heap);
+    gc_stack *stack = gci_stack_add(&default_heap->world, (uintptr_t)low, bytes, &error);
+    gci_heap_unlock(default_heap);
+    leave_if_attached(thread, 0);
+    if (stack == NULL) errno = error;
+    return stack;
+}
+
+int gci_entry_stack_unregister(gc_stack *stack, size_t b, size_t c, const struct gci_frame *frame) {
+    (void)b, (void)c;
+    struct gci_thread *thread = enter_if_attached(frame);
+    gci_heap_lock(default_heap);
+    int error = gci_stack_remove(&default_heap->world, gci_self, stack, frame);
+    gci_heap_unlock(default_heap);
+    return leave_if_attached(thread, error);
+}
+
+void gci_entry_stack_switch(gc_stack *stack, size_t b, size_t c, const struct gci_frame *frame) {
+    (void)b, (void)c;
+    if (gci_self == NULL) return;
+    struct gci_thread *thread = enter(frame);
+    gci_stack_leave(&thread->mutator, stack, frame);
+    gci_leave(&thread->mutator);
+}
+
+int gci_stop_signal(void) {
+    const struct gc_heap *heap = the_heap();
+    return heap == NULL ? 0 : heap->world.signal;
+}
+
 /* ---- Seeing --------------------------------------------------------------------------------- */
 
-int gc_get_stats(gc_stats *stats) {
+static void fill_stats(gc_stats *stats, struct gc_heap *heap) {
+    gci_heap_lock(heap);
+    gci_stats_fill(heap, stats);
+    gci_heap_unlock(heap);
+}
+
+int gci_entry_stats(gc_stats *stats, size_t b, size_t c, const struct gci_frame *frame) {
+    (void)b, (void)c;
     uint32_t size = stats->size;
     if (size < sizeof *stats) return EINVAL;
-    const struct gc_heap *heap = the_heap();
-    if (heap != NULL)
-        gci_stats_fill(heap, stats);
-    else
-        memset(stats, 0, sizeof *stats);
-    memset(stats + 1, 0, size - sizeof *stats); /* fields of a later version */
+    struct gc_heap *heap = the_heap();
+    memset(stats, 0, size); /* fields of a later version stay so */
+    if (heap != NULL) {
+        struct gci_thread *thread = gci_self != NULL ? enter(frame) : NULL;
+        fill_stats(stats, heap);
+        leave_if_attached(thread, 0);
+    }
     stats->size = size;
     return 0;
 }
 
-size_t gc_verify(void) {
-    struct gc_heap *heap = the_heap();
-    return heap == NULL ? 0 : gci_verify_heap(heap);
+static void verify_stopped(struct gc_heap *heap, void *context) {
+    *(size_t *)context = gci_verify_heap(heap);
+}
+
+size_t gci_entry_verify(size_t a, size_t b, size_t c, const struct gci_frame *frame) {
+    (void)a, (void)b, (void)c;
+    size_t broken = 0;
+    if (the_heap() == NULL) return 0;
+    struct gci_thread *thread = enter(frame);
+    gci_with_world_stopped(thread, verify_stopped, &broken);
+    gci_leave(&thread->mutator);
+    return broken;
 }
 
 int gci_entry_explain(const void *p, size_t b, size_t c, const struct gci_frame *frame) {
     (void)b, (void)c;
     gci_object object;
-    if (the_heap() == NULL) return EINVAL;
+    struct gc_heap *heap = the_heap();
+    if (heap == NULL || !gci_find(heap, (uintptr_t)p, &object)) return EINVAL;
     struct gci_thread *thread = enter(frame);
-    if (!gci_find(thread->heap, (uintptr_t)p, &object)) return EINVAL;
-    return gci_explain(thread->heap, object);
+    return gci_explain(thread, object);
 }

@@ -1,7 +1,7 @@
 /* Blocks of small objects: what the side bytes say, and how a block goes from unswept to
  * claimed.  Invariants: side bytes outside live objects are zero in a swept block; a block on a
  * list is in use, and swept if it is YOUNG.  Called by the allocator and the collector, never by
- * two threads for one block. */
+ * two threads for one block.  Lists and free blocks are the world's lock's. */
 #include "gc/block.h"
 
 #include <string.h>
@@ -101,10 +101,14 @@ void gci_marked_cover(
         arena->side + granule, words, entering ? arena->side[object.granule] : 0, cover, NULL);
 }
 
-static void poison_uncovered(struct gci_arena *arena, uint32_t block, const uint64_t *cover) {
-    uint8_t *memory = (uint8_t *)gci_block_address(arena, block);
-    for (unsigned g = 0; g < GCI_BLOCK_GRANULES; g++)
-        if (!(cover[g / 64] >> g % 64 & 1)) memset(memory + g * GC_GRANULE, GCI_POISON, GC_GRANULE);
+/* Fills dead objects, and nothing else: there may be an open buffer between them. */
+static void poison_dead(struct gci_arena *arena, uint32_t block) {
+    size_t first = gci_block_granule(block);
+    for (size_t g = first; g < first + GCI_BLOCK_GRANULES; g++) {
+        if ((arena->side[g] & (GCI_SIDE_START | GCI_SIDE_MARK)) != GCI_SIDE_START) continue;
+        memset((void *)gci_granule_address(arena, g), GCI_POISON,
+            gci_small_granules(arena->side, g) * GC_GRANULE);
+    }
 }
 
 void gci_block_sweep(
@@ -112,6 +116,7 @@ void gci_block_sweep(
     uint64_t own_cover[GCI_MASK_WORDS], edges[GCI_MASK_WORDS];
     if (cover == NULL) cover = own_cover;
     uint8_t *side = arena->side + gci_block_granule(block);
+    if (poison) poison_dead(arena, block);
     cover_marked(side, GCI_MASK_WORDS, 0, cover, edges);
     for (unsigned i = 0; i < GCI_MASK_WORDS; i++) {
         if (cover[i] == 0) {
@@ -121,8 +126,8 @@ void gci_block_sweep(
         for (uint64_t stale = edges[i] & ~cover[i]; stale != 0; stale &= stale - 1)
             side[64 * i + (unsigned)__builtin_ctzll(stale)] = 0;
     }
-    if (poison) poison_uncovered(arena, block, cover);
-    arena->tags[block] &= (uint8_t)~GCI_TAG_UNSWEPT;
+    __atomic_store_n(
+        &arena->tags[block], arena->tags[block] & (uint8_t)~GCI_TAG_UNSWEPT, __ATOMIC_RELEASE);
 }
 
 void gci_block_unmark(struct gci_arena *arena, uint32_t block) {
@@ -141,14 +146,32 @@ void gci_block_open(struct gc_heap *heap, uint32_t first, uint32_t length) {
     }
 }
 
-void gci_block_claim(struct gc_heap *heap, uint32_t block, uint64_t cover[GCI_MASK_WORDS]) {
+void gci_block_take(struct gc_heap *heap, uint32_t block) {
     struct gci_arena *arena = &heap->arena;
+    if (arena->tags[block] & GCI_TAG_CLOSED) gci_block_open(heap, block, 1);
     if (arena->blocks[block].list != GCI_NO_LIST) gci_list_remove(heap, block);
-    if (cover != NULL || arena->tags[block] & GCI_TAG_UNSWEPT)
-        gci_block_sweep(arena, block, false, cover);
     arena->tags[block] |= GCI_TAG_YOUNG;
     arena->blocks[block].passed_over = 0;
     arena->blocks[block].zeroed = false;
+    __atomic_fetch_add(&heap->sweeping, 1, __ATOMIC_RELAXED);
+}
+
+void gci_block_claim(struct gc_heap *heap, uint32_t block, uint64_t cover[GCI_MASK_WORDS]) {
+    struct gci_arena *arena = &heap->arena;
+    if (cover != NULL || arena->tags[block] & GCI_TAG_UNSWEPT)
+        gci_block_sweep(arena, block, false, cover);
+    __atomic_fetch_sub(&heap->sweeping, 1, __ATOMIC_RELEASE);
+}
+
+void gci_block_repair(struct gci_arena *arena, uint32_t block) {
+    uint8_t *side = arena->side + gci_block_granule(block);
+    bool inside = false;
+    for (unsigned g = 0; g < GCI_BLOCK_GRANULES; g++) {
+        if (side[g] & GCI_SIDE_START) inside = true;
+        if (!(side[g] & GCI_SIDE_END)) continue;
+        if (!inside) side[g] = 0;
+        inside = false;
+    }
 }
 
 void gci_block_clear_side(struct gci_arena *arena, uint32_t block) {

@@ -31,11 +31,17 @@ void gci_block_sweep(
 /* Makes every object of a swept block young again: clears its marks. */
 void gci_block_unmark(struct gci_arena *arena, uint32_t block);
 
-/* Makes a block that is in use ready to be allocated into: off its list, swept, tagged YOUNG.
- * COVER as for gci_block_sweep(). */
+/* Claiming a block that is in use, to allocate into it, in two steps.  The first, with the lock
+ * held, takes it off its list and tags it YOUNG; the second, which needs no lock, sweeps it, COVER as
+ * for gci_block_sweep().  In between it is YOUNG and UNSWEPT, and its side bytes are the claimer's
+ * alone. */
+void gci_block_take(struct gc_heap *heap, uint32_t block);
 void gci_block_claim(struct gc_heap *heap, uint32_t block, uint64_t cover[GCI_MASK_WORDS]);
 
-/* Takes a free block for USE and KIND, if need be a fresh one when GROW, claimed and with no
+/* Clears each END without a START, left by an allocation that was never finished. */
+void gci_block_repair(struct gci_arena *arena, uint32_t block);
+
+/* With the lock held: takes a free block for USE and KIND, if need be a fresh one when GROW, claimed and with no
  * object in it. */
 uint32_t gci_block_new(struct gc_heap *heap, enum gci_use use, enum gci_kind kind, bool grow);
 

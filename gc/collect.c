@@ -3,21 +3,26 @@
  * with all other threads stopped, and never calls malloc. */
 #include "gc/collect.h"
 
-#include "gc/allocate.h"
 #include "gc/block.h"
+#include "gc/crew.h"
 #include "gc/explain.h"
 #include "gc/large.h"
 #include "gc/mark.h"
+#include "gc/pthreads.h"
 #include "gc/remember.h"
 #include "gc/stats.h"
+#include "gc/thread.h"
 #include "gc/verify.h"
 #include "runtime/log.h"
+#include "runtime/tls.h"
 #include "runtime/vm.h"
 
 #define PASSED_OVER_MAX 2u /* scans without a young object until an open block is closed */
 #define DENSE_EIGHTHS                                                                              \
     6u /* blocks at least this full are closed at once: little of them will be refilled */
-#define LISTED_EIGHTHS 7u /* fuller blocks are not worth recycling */
+#define STRETCH        128u  /* blocks that a member of the crew takes at a time: some 100 us */
+#define MANY           4096u /* blocks, for which it pays to wake the crew */
+#define LISTED_EIGHTHS 7u    /* fuller blocks are not worth recycling */
 
 /* ---- Roots ---------------------------------------------------------------------------------- */
 
@@ -27,11 +32,21 @@ static void visit_root(
     gci_mark_root_words(context, (gci_words){start, end});
 }
 
-void gci_visit_roots(struct gc_heap *heap, gci_root_visitor *visit, void *context) {
-    struct gci_thread *thread = heap->threads;
-    visit(context, GCI_ROOT_STACK, thread->scan_from, thread->stack_base);
+static void visit_thread(
+    struct gc_heap *heap, const struct gci_thread *thread, gci_root_visitor *visit, void *context) {
+    const struct gci_mutator *m = &thread->mutator;
+    if (m->vanished) return;
+    gci_mutator_visit(&heap->world, m, visit, context);
+    gci_tls_visit(
+        m->thread_pointer, m->stack.low, m->stack.high, &heap->static_roots, visit, context);
     visit(context, GCI_ROOT_RANGE, &thread->held, &thread->held + 1);
-    gci_tls_roots_visit(visit, context);
+}
+
+void gci_visit_roots(struct gc_heap *heap, gci_root_visitor *visit, void *context) {
+    for (const struct gci_mutator *m = heap->world.first; m != NULL; m = m->next)
+        visit_thread(heap, (const struct gci_thread *)(const void *)m, visit, context);
+    gci_stacks_visit(&heap->world, visit, context);
+    gci_pthreads_visit(visit, context);
     gci_static_roots_visit(&heap->static_roots, visit, context);
     for (size_t i = 0; i < heap->range_count; i++) {
         uintptr_t start = (uintptr_t)heap->ranges[i].start, end = start + heap->ranges[i].bytes;
@@ -44,17 +59,35 @@ void gci_visit_roots(struct gc_heap *heap, gci_root_visitor *visit, void *contex
 
 /* ---- Before marking ------------------------------------------------------------------------- */
 
+static void make_young(struct gc_heap *heap, uint32_t b) {
+    struct gci_arena *arena = &heap->arena;
+    uint8_t tag = arena->tags[b];
+    if (gci_tag_use(tag) == GCI_USE_FREE) return;
+    arena->tags[b] |= GCI_TAG_YOUNG;
+    if (gci_tag_use(tag) == GCI_USE_LARGE) return;
+    if (tag & GCI_TAG_UNSWEPT) gci_block_sweep(arena, b, heap->options.poison, NULL);
+    if (arena->live[b] > 0) gci_block_unmark(arena, b);
+}
+
+/* A member's part: one stretch of blocks after another, until *CONTEXT, the next, is at the end. */
+static void make_some_young(struct gci_marker *marker, void *context) {
+    struct gc_heap *heap = marker->heap;
+    uint32_t *next = context, frontier = heap->arena.frontier;
+    for (;;) {
+        uint32_t b = __atomic_fetch_add(next, STRETCH, __ATOMIC_RELAXED);
+        if (b >= frontier) return;
+        uint32_t end = frontier - b < STRETCH ? frontier : b + STRETCH;
+        while (b < end) make_young(heap, b++);
+    }
+}
+
 /* For a full collection: ends the sweep that is still owed, then makes every object young. */
 static void make_all_young(struct gc_heap *heap) {
-    struct gci_arena *arena = &heap->arena;
-    for (uint32_t b = 0; b < arena->frontier; b++) {
-        uint8_t tag = arena->tags[b];
-        if (gci_tag_use(tag) == GCI_USE_FREE) continue;
-        arena->tags[b] |= GCI_TAG_YOUNG;
-        if (gci_tag_use(tag) == GCI_USE_LARGE) continue;
-        if (tag & GCI_TAG_UNSWEPT) gci_block_sweep(arena, b, heap->options.poison, NULL);
-        gci_block_unmark(arena, b);
-    }
+    uint32_t next = 0;
+    if (heap->arena.frontier >= MANY && gci_crew_call(heap))
+        gci_crew_run(heap, make_some_young, &next);
+    else
+        make_some_young(&heap->marker, &next);
     gci_large_unmark(heap);
 }
 
@@ -63,7 +96,14 @@ static void make_all_young(struct gc_heap *heap) {
 /* A block of small objects that was young: free, or old and with a sweep owed. */
 static void settle_small(struct gc_heap *heap, uint32_t b) {
     struct gci_arena *arena = &heap->arena;
-    if (arena->blocks[b].list != GCI_NO_LIST) gci_list_remove(heap, b);
+    uint8_t list = arena->blocks[b].list;
+    if (list < GCI_LISTS) gci_list_remove(heap, b);
+    arena->blocks[b].list = GCI_NO_LIST;
+    if (list == GCI_KEPT_LIST) { /* stays as it was claimed: young, swept, open */
+        gci_block_sweep(arena, b, heap->options.poison, NULL);
+        arena->blocks[b].passed_over = 0;
+        return;
+    }
     if (arena->live[b] == 0) {
         if (heap->options.poison)
             __builtin_memset((void *)gci_block_address(arena, b), GCI_POISON, GCI_BLOCK_BYTES);
@@ -76,10 +116,11 @@ static void settle_small(struct gc_heap *heap, uint32_t b) {
     unsigned eighths = arena->live[b] / (GCI_BLOCK_GRANULES / 8);
     if (eighths >= LISTED_EIGHTHS) return;
     enum gci_kind kind = gci_tag_kind(arena->tags[b]);
-    unsigned list = gci_tag_use(arena->tags[b]) == GCI_USE_BUMP
-                        ? gci_list_of_bump(kind, eighths)
-                        : gci_list_of_cells(kind, arena->blocks[b].size_class);
-    gci_list_push(heap, list, b);
+    gci_list_push(heap,
+        gci_tag_use(arena->tags[b]) == GCI_USE_BUMP
+            ? gci_list_of_bump(kind, eighths)
+            : gci_list_of_cells(kind, arena->blocks[b].size_class),
+        b);
 }
 
 /* Should the open block B, which holds old objects with pointers, be protected from now on? */
@@ -110,7 +151,7 @@ static void settle_blocks(struct gc_heap *heap, enum gc_collection kind) {
         }
         granules += arena->live[b];
         if (!gci_tag_scanned(tag)) continue;
-        if (protects && !(tag & GCI_TAG_CLOSED) && should_close(heap, b))
+        if (protects && !(tag & (GCI_TAG_CLOSED | GCI_TAG_YOUNG)) && should_close(heap, b))
             arena->tags[b] |= GCI_TAG_CLOSING;
         if (arena->tags[b] & (GCI_TAG_CLOSED | GCI_TAG_CLOSING))
             closed++;
@@ -127,66 +168,133 @@ static void settle_blocks(struct gc_heap *heap, enum gc_collection kind) {
 
 static void log_collection(
     const struct gc_heap *heap, const struct gci_cycle *cycle, uint64_t before) {
-    gci_log("%s: %s; pause %lu us (roots %lu, mark %lu, settle %lu); %lu KB, %lu KB live after; "
+    gci_log("%s: %s; pause %lu us (stop %lu, roots %lu, mark %lu, settle %lu); %lu KB, %lu KB live "
+            "after; "
             "%lu dirty pages, %lu blocks open, %lu closed; marked %lu objects, %lu KB; "
             "nursery %lu KB, %s",
         cycle->kind == GC_FULL ? "full" : "minor", cycle->reason,
-        (cycle->end_ns - cycle->start_ns) / 1000, (cycle->roots_ns - cycle->start_ns) / 1000,
-        (cycle->marked_ns - cycle->roots_ns) / 1000, (cycle->end_ns - cycle->marked_ns) / 1000,
-        before / 1024, heap->live_bytes / 1024, heap->dirty_now, heap->open_blocks,
-        heap->closed_blocks, heap->marker.marked_objects,
+        (cycle->end_ns - cycle->start_ns) / 1000, (cycle->stopped_ns - cycle->start_ns) / 1000,
+        (cycle->roots_ns - cycle->stopped_ns) / 1000, (cycle->marked_ns - cycle->roots_ns) / 1000,
+        (cycle->end_ns - cycle->marked_ns) / 1000, before / 1024, heap->live_bytes / 1024,
+        heap->dirty_now, heap->open_blocks, heap->closed_blocks, heap->marker.marked_objects,
         heap->marker.marked_granules * GC_GRANULE / 1024, heap->policy.nursery / 1024,
         heap->policy.generational ? "generational" : "full only");
 }
 
-bool gci_collect(struct gc_heap *heap, enum gc_collection kind, const char *reason) {
-    if (heap->disabled > 0 || heap->collecting) return false;
-    struct gci_cycle cycle = {kind, reason, gci_clock_ns(), 0, 0, 0, heap->allocated_since};
-    if (gci_static_roots_refresh(&heap->static_roots) != 0) return false;
-    const struct gci_thread *thread = heap->threads;
-    if (thread->scan_from < thread->stack_lowest || thread->scan_from >= thread->stack_base)
-        gci_fatal("a collection on a stack that isn't the thread's own (a coroutine's?), which is "
-                  "not supported: %p is not in [%p, %p)",
-            (const void *)thread->scan_from, (const void *)thread->stack_lowest,
-            (const void *)thread->stack_base);
-    heap->collecting = true;
+/* The phases, with the world stopped. */
+static void collect(struct gc_heap *heap, struct gci_cycle *cycle) {
+    enum gc_collection kind = cycle->kind;
+    gci_threads_count(heap);
+    cycle->allocated = heap->allocated_since;
     uint64_t before = heap->live_bytes + heap->allocated_since;
     heap->marker.marked_granules = heap->marker.marked_objects = 0;
     heap->dirty_now = 0;
     heap->recycled_now = 0;
-    gci_retire_buffers(heap->threads);
+    gci_threads_release_buffers(heap);
 
     if (kind == GC_FULL) make_all_young(heap);
     if (kind == GC_MINOR) gci_remember_scan(heap);
     gci_visit_roots(heap, visit_root, &heap->marker);
-    cycle.roots_ns = gci_clock_ns();
+    cycle->roots_ns = gci_clock_ns();
     gci_mark_drain(&heap->marker);
-    cycle.marked_ns = gci_clock_ns();
+    cycle->marked_ns = gci_clock_ns();
     if (heap->options.verify) gci_verify_marks(heap);
     settle_blocks(heap, kind);
     gci_remember_close(heap);
-    cycle.end_ns = gci_clock_ns();
+    cycle->end_ns = gci_clock_ns();
 
     if (kind == GC_MINOR) heap->promoted_bytes += heap->marker.marked_granules * GC_GRANULE;
+    heap->mark_ns += cycle->marked_ns - cycle->stopped_ns;
     heap->allocated_total += heap->allocated_since;
     heap->allocated_since = 0;
-    gci_policy_update(heap, &cycle);
+    heap->collections++;
+    gci_policy_update(heap, cycle);
     gci_histogram_add(kind == GC_FULL ? &heap->full_pauses : &heap->minor_pauses,
-        gci_clock_ns() - cycle.start_ns);
-    if (heap->options.log) log_collection(heap, &cycle, before);
+        gci_clock_ns() - cycle->start_ns);
+    if (heap->options.log) log_collection(heap, cycle, before);
     if (heap->options.verify && gci_verify_heap(heap) > 0)
         gci_fatal("the heap is broken after a %s collection", kind == GC_FULL ? "full" : "minor");
-    heap->collecting = false;
-    return true;
 }
 
-void gci_collect_if_due(struct gc_heap *heap) {
+/* ---- With the world stopped ----------------------------------------------------------------- */
+
+struct stopped_call {
+    struct gci_thread *thread;
+    bool (*wanted)(struct gc_heap *heap, void *context); /* looked at with the lock held */
+    void (*function)(struct gc_heap *heap, void *context);
+    void *context;
+    int error;
+};
+
+/* With the loader's lock held, and the thread BLOCKING. */
+static void stop_and_call(void *context) {
+    struct stopped_call *call = context;
+    struct gci_thread *thread = call->thread;
+    struct gc_heap *heap = thread->heap;
+    call->error = gci_static_roots_refresh(&heap->static_roots);
+    gci_lock_take(&heap->world.lock);
+    gci_unblock(&thread->mutator);
+    if (call->error == 0 && (call->wanted == NULL || call->wanted(heap, call->context))) {
+        gci_threads_stop(heap, thread);
+        call->function(heap, call->context);
+        gci_threads_start(heap, thread);
+    }
+    gci_world_unlock(&heap->world);
+}
+
+static int call_stopped(struct stopped_call *call) {
+    struct gci_thread *thread = call->thread;
+    struct gci_world *world = &thread->heap->world;
+    int cancel;
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel);
+    gci_world_enter(world, &thread->mutator);
+    gci_block(&thread->mutator);
+    gci_crew_hire(thread->heap);
+    gci_with_loader_lock(stop_and_call, call);
+    gci_world_exit(world);
+    pthread_setcancelstate(cancel, NULL);
+    return call->error;
+}
+
+int gci_with_world_stopped(struct gci_thread *thread,
+    void (*function)(struct gc_heap *heap, void *context), void *context) {
+    struct stopped_call call = {thread, NULL, function, context, 0};
+    return call_stopped(&call);
+}
+
+/* ---- Collecting ----------------------------------------------------------------------------- */
+
+struct wish {
     enum gc_collection kind;
     const char *reason;
-    if (gci_policy_due(heap, &kind, &reason)) gci_collect(heap, kind, reason);
+    uint64_t seen;
+    uint64_t start_ns;
+};
+
+static bool is_wanted(struct gc_heap *heap, void *context) {
+    struct wish *wish = context;
+    wish->start_ns = gci_clock_ns();
+    return wish->seen == GCI_ALWAYS || wish->seen == heap->collections;
 }
 
-void gci_collect_stress(struct gc_heap *heap) {
-    uint64_t count = heap->minor_pauses.count + heap->full_pauses.count;
-    gci_collect(heap, count % 8 == 7 ? GC_FULL : GC_MINOR, "stress");
+static void collect_as_wished(struct gc_heap *heap, void *context) {
+    const struct wish *wish = context;
+    struct gci_cycle cycle = {
+        .kind = wish->kind, .reason = wish->reason, .start_ns = wish->start_ns};
+    cycle.stopped_ns = gci_clock_ns();
+    gci_histogram_add(&heap->stops, cycle.stopped_ns - cycle.start_ns);
+    collect(heap, &cycle);
+}
+
+bool gci_collect(
+    struct gci_thread *thread, enum gc_collection kind, const char *reason, uint64_t seen) {
+    if (__atomic_load_n(&thread->heap->disabled, __ATOMIC_RELAXED) > 0) return false;
+    struct wish wish = {kind, reason, seen, 0};
+    struct stopped_call call = {thread, is_wanted, collect_as_wished, &wish, 0};
+    return call_stopped(&call) == 0;
+}
+
+void gci_collect_stress(struct gci_thread *thread) {
+    gci_collect(
+        thread, thread->heap->collections % 8 == 7 ? GC_FULL : GC_MINOR, "stress", GCI_ALWAYS);
 }

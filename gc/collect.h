@@ -4,22 +4,29 @@
 
 #include "gc/types.h"
 
-/* Collects now, for the REASON that the log gives.  False if collection is disabled or already
- * running. */
-bool gci_collect(struct gc_heap *heap, enum gc_collection kind, const char *reason);
+#define GCI_ALWAYS UINT64_MAX
 
-/* Collects if so much was allocated that the policy wants it. */
-void gci_collect_if_due(struct gc_heap *heap);
+/* Collects now, for the REASON that the log gives.  The calling thread is inside the library and
+ * doesn't hold the lock.  SEEN: the heap's count of collections when this one was found to be due: if
+ * another thread has collected since, nothing is done; or GCI_ALWAYS.  False if collection is
+ * disabled, or the list of loaded objects can't be read. */
+bool gci_collect(
+    struct gci_thread *thread, enum gc_collection kind, const char *reason, uint64_t seen);
+
+/* Calls FUNCTION with the world stopped and the lists of roots up to date.  Returns 0, or ENOMEM if
+ * the list of loaded objects can't be read; then FUNCTION was not called. */
+int gci_with_world_stopped(struct gci_thread *thread,
+    void (*function)(struct gc_heap *heap, void *context), void *context);
 
 /* For CAIRN_STRESS: minor collections, and every eighth time a full one. */
-void gci_collect_stress(struct gc_heap *heap);
+void gci_collect_stress(struct gci_thread *thread);
 
 /* What one collection did and took. */
 struct gci_cycle {
     enum gc_collection kind;
     const char *reason;
-    uint64_t start_ns, roots_ns, marked_ns, end_ns; /* points in time */
-    uint64_t allocated;                             /* bytes, since the collection before */
+    uint64_t start_ns, stopped_ns, roots_ns, marked_ns, end_ns; /* points in time */
+    uint64_t allocated; /* bytes, since the collection before */
 };
 
 /* Policy (gc/policy.c, docs/policy.md). */

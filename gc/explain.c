@@ -1,21 +1,26 @@
 /* Explains why an object is alive: a breadth-first search from the roots, remembering for each
  * object the word that led to it, until the target is met; the path found is a shortest one.
- * Uses memory of its own from the system: 32 bytes for each object passed, hash slots included.
- * Called by gc_explain() in the program's thread, outside collections. */
+ * Uses memory of its own from the system: 40 bytes for each object passed, hash slots included.
+ * Called by gc_explain(); the search runs with the world stopped, and what it found is printed when
+ * the world runs again, since names are found by functions that take locks. */
 #include "gc/explain.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "gc/block.h"
+#include "gc/collect.h"
 #include "runtime/log.h"
 #include "runtime/vm.h"
 
 struct step {
     gci_object object;
     const uintptr_t *word; /* that refers to it */
+    size_t bytes;          /* of the object */
     uint32_t from;         /* step whose object holds the word; GCI_NONE: a root */
-    enum gci_root_kind root;
+    uint8_t root;          /* enum gci_root_kind */
+    bool leaf;
 };
 
 struct search {
@@ -25,6 +30,7 @@ struct search {
     uint32_t *slots;    /* hash of granule to step + 1; twice as many as steps */
     uint32_t count, capacity;
     uint32_t found;
+    pid_t thread; /* whose stack or registers hold the root, if these do; else 0 */
     bool failed;
 };
 
@@ -71,7 +77,9 @@ static void meet(struct search *s, uintptr_t address, const uintptr_t *word, uin
     if (s->found != GCI_NONE || !gci_find(s->heap, address, &object) || !make_room(s)) return;
     uint32_t slot = slot_of(s, object);
     if (s->slots[slot] != 0) return;
-    s->steps[s->count] = (struct step){object, word, from, root};
+    uint8_t tag = s->heap->arena.tags[gci_block_of(object.granule)];
+    s->steps[s->count] = (struct step){object, word, gci_object_bytes(s->heap, object), from,
+        (uint8_t)root, (tag & GCI_TAG_LEAF) != 0};
     s->slots[slot] = ++s->count;
     if (object.granule == s->target.granule) s->found = s->count - 1;
 }
@@ -90,11 +98,16 @@ static void visit_root(
     meet_words(context, start, end, GCI_NONE, kind);
 }
 
-static void print_root(const struct step *step) {
+static void print_root(const struct step *step, pid_t thread) {
     char place[256] = "";
-    switch (step->root) {
+    switch ((enum gci_root_kind)step->root) {
     case GCI_ROOT_STACK:
-        gci_describe_stack(step->word, place, sizeof place);
+        if (thread == 0)
+            strcpy(place, "stack of a coroutine");
+        else if (gci_self == NULL || thread == gci_self->tid)
+            gci_describe_stack(step->word, place, sizeof place);
+        else
+            snprintf(place, sizeof place, "stack or registers of thread %d", (int)thread);
         break;
     case GCI_ROOT_STATIC:
         gci_describe_static(step->word, place, sizeof place);
@@ -120,7 +133,7 @@ static void print_path(const struct search *s, uint32_t at) {
         next = i;
         i = from;
     }
-    print_root(&s->steps[next]);
+    print_root(&s->steps[next], s->thread);
     for (uint32_t i = next, n = 0; i != GCI_NONE; i = s->steps[i].from, n++) {
         if (n == 10 && length > 20) {
             gci_print("  ... %u objects ...\n", length - 20);
@@ -128,9 +141,7 @@ static void print_path(const struct search *s, uint32_t at) {
         }
         const struct step *step = &s->steps[i];
         uintptr_t start = gci_granule_address(arena, step->object.granule);
-        uint8_t tag = arena->tags[gci_block_of(step->object.granule)];
-        gci_print("  -> %p, %zu bytes%s", (void *)start, gci_object_bytes(s->heap, step->object),
-            tag & GCI_TAG_LEAF ? ", leaf" : "");
+        gci_print("  -> %p, %zu bytes%s", (void *)start, step->bytes, step->leaf ? ", leaf" : "");
         if (step->from != GCI_NONE)
             gci_print(
                 ", by its word at +%zu", (size_t)((uintptr_t)s->steps[step->from].word - start));
@@ -138,17 +149,28 @@ static void print_path(const struct search *s, uint32_t at) {
     }
 }
 
-int gci_explain(struct gc_heap *heap, gci_object target) {
-    struct search s = {.heap = heap, .target = target, .found = GCI_NONE};
-    if (gci_static_roots_refresh(&heap->static_roots) != 0) return ENOMEM;
-    if (make_room(&s)) gci_visit_roots(heap, visit_root, &s);
-    for (uint32_t i = 0; i < s.count && s.found == GCI_NONE && !s.failed; i++) {
-        gci_object object = s.steps[i].object;
-        if (heap->arena.tags[gci_block_of(object.granule)] & GCI_TAG_LEAF) continue;
-        uintptr_t start = gci_granule_address(&heap->arena, object.granule);
-        meet_words(&s, (const uintptr_t *)start,
-            (const uintptr_t *)(start + gci_object_bytes(heap, object)), i, GCI_ROOT_RANGE);
+static void search(struct gc_heap *heap, void *context) {
+    struct search *s = context;
+    if (make_room(s)) gci_visit_roots(heap, visit_root, s);
+    for (uint32_t i = 0; i < s->count && s->found == GCI_NONE && !s->failed; i++) {
+        const struct step step = s->steps[i];
+        if (step.leaf) continue;
+        uintptr_t start = gci_granule_address(&heap->arena, step.object.granule);
+        meet_words(s, (const uintptr_t *)start, (const uintptr_t *)(start + step.bytes), i,
+            GCI_ROOT_RANGE);
     }
+    if (s->found == GCI_NONE) return;
+    const struct step *root = &s->steps[s->found];
+    while (root->from != GCI_NONE) root = &s->steps[root->from];
+    const struct gci_mutator *m = gci_mutator_at(&heap->world, (uintptr_t)root->word);
+    if (m != NULL) s->thread = m->tid;
+}
+
+int gci_explain(struct gci_thread *thread, gci_object target) {
+    struct gc_heap *heap = thread->heap;
+    struct search s = {.heap = heap, .target = target, .found = GCI_NONE};
+    if (gci_with_world_stopped(thread, search, &s) != 0) s.failed = true;
+    gci_leave(&thread->mutator);
     void *address = (void *)gci_granule_address(&heap->arena, target.granule);
     if (s.found != GCI_NONE) {
         gci_print("cairn: the object at %p is kept alive by\n", address);

@@ -3,15 +3,20 @@
 #include "gc/heap.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <string.h>
 
 #include "gc/allocate.h"
 #include "gc/arena.h"
 #include "gc/collect.h"
+#include "gc/crew.h"
+#include "gc/fork.h"
 #include "gc/large.h"
 #include "gc/mark.h"
+#include "gc/thread.h"
 #include "runtime/log.h"
 #include "runtime/options.h"
+#include "runtime/tls.h"
 #include "runtime/vm.h"
 
 /* Of what the machine or the cgroup lets the process have, an eighth is left to everything else. */
@@ -23,12 +28,17 @@ static size_t heap_limit(const gc_options *options) {
 }
 
 static size_t heap_bytes(void) {
-    size_t page = gci_page_size(), bytes = sizeof(struct gc_heap) + sizeof(struct gci_thread);
-    return (bytes + page - 1) / page * page;
+    size_t page = gci_page_size();
+    return (sizeof(struct gc_heap) + page - 1) / page * page;
 }
 
-struct gc_heap *gci_heap_open(const gc_options *options, struct gc_buffer *ambiguous_buffer,
-    struct gc_buffer *leaf_buffer, int *error) {
+/* The number of the signal that stops threads, 0 for none. */
+static int stop_signal(const gc_options *options) {
+    if (options->stop == GC_STOP_SAFEPOINT) return 0;
+    return options->stop_signal != 0 ? (int)options->stop_signal : SIGRTMAX - 5;
+}
+
+struct gc_heap *gci_heap_open(const gc_options *options, const void *frame, int *error) {
     *error = ENOMEM;
     struct gc_heap *heap = gci_vm_map(heap_bytes());
     if (heap == NULL) return NULL;
@@ -48,24 +58,26 @@ struct gc_heap *gci_heap_open(const gc_options *options, struct gc_buffer *ambig
     gci_mark_init(heap);
     gci_policy_init(heap);
 
-    struct gci_thread *thread = (struct gci_thread *)(heap + 1);
-    thread->heap = heap;
-    thread->bump[GCI_AMBIGUOUS].buffer = ambiguous_buffer;
-    thread->bump[GCI_LEAF].buffer = leaf_buffer;
-    thread->stack_base = gci_stack_base(&thread->stack_lowest);
-    if (thread->stack_base == NULL) {
-        gci_log("the end of this thread's stack can't be found");
-        goto no_stack;
-    }
-    gci_retire_buffers(thread);
-    heap->threads = thread;
+    gci_tls_init();
+    *error = gci_world_open(&heap->world, stop_signal(options));
+    if (*error != 0) goto no_world;
+    *error = gci_crew_open(heap);
+    if (*error == 0) *error = gci_threads_open(heap);
+    if (*error != 0) goto no_threads;
+    *error = gci_fork_open(heap);
+    if (*error == 0) *error = gci_thread_attach(heap, frame);
+    if (*error != 0) goto no_thread;
     if (options->log)
         gci_log("heap of at most %zu MB in %zu GB of address space, barrier %s", heap->limit >> 20,
             heap->arena.reserved >> 30, gci_barrier_name(gci_barrier_kind(heap->barrier)));
     *error = 0;
     return heap;
 
-no_stack:
+no_thread:
+    pthread_key_delete(heap->ending);
+no_threads:
+    gci_world_close(&heap->world);
+no_world:
     gci_barrier_close(heap->barrier);
 no_barrier:
     gci_arena_close(&heap->arena);
@@ -91,16 +103,21 @@ static bool grow_ranges(struct gc_heap *heap) {
 
 int gci_heap_add_root(struct gc_heap *heap, const void *start, size_t bytes) {
     if (start == NULL || bytes == 0 || (uintptr_t)start + bytes < (uintptr_t)start) return EINVAL;
-    if (heap->range_count == heap->range_capacity && !grow_ranges(heap)) return ENOMEM;
-    heap->ranges[heap->range_count++] = (struct gci_root_range){start, bytes};
-    return 0;
+    gci_heap_lock(heap);
+    bool room = heap->range_count < heap->range_capacity || grow_ranges(heap);
+    if (room) heap->ranges[heap->range_count++] = (struct gci_root_range){start, bytes};
+    gci_heap_unlock(heap);
+    return room ? 0 : ENOMEM;
 }
 
 int gci_heap_remove_root(struct gc_heap *heap, const void *start, size_t bytes) {
-    for (size_t i = heap->range_count; i-- > 0;) {
+    int error = ENOENT;
+    gci_heap_lock(heap);
+    for (size_t i = heap->range_count; i-- > 0 && error != 0;) {
         if (heap->ranges[i].start != start || heap->ranges[i].bytes != bytes) continue;
         heap->ranges[i] = heap->ranges[--heap->range_count];
-        return 0;
+        error = 0;
     }
-    return ENOENT;
+    gci_heap_unlock(heap);
+    return error;
 }

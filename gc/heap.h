@@ -4,12 +4,14 @@
 
 #include "gc/types.h"
 
-/* Creates a heap with resolved OPTIONS and attaches the calling thread.  Returns NULL with
- * *ERROR set. */
-struct gc_heap *gci_heap_open(const gc_options *options, struct gc_buffer *ambiguous_buffer,
-    struct gc_buffer *leaf_buffer, int *error);
+/* Creates a heap with resolved OPTIONS and attaches the calling thread, whose part of the stack
+ * begins at FRAME.  Returns NULL with *ERROR set. */
+struct gc_heap *gci_heap_open(const gc_options *options, const void *frame, int *error);
 
-/* Root ranges.  Both return 0 or an errno value. */
+/* The heap that gc_alloc() and its like use; NULL before it is opened (gc/api.c). */
+struct gc_heap *gci_default_heap(void);
+
+/* Root ranges.  Both take the lock, and return 0 or an errno value. */
 int gci_heap_add_root(struct gc_heap *heap, const void *start, size_t bytes);
 int gci_heap_remove_root(struct gc_heap *heap, const void *start, size_t bytes);
 

@@ -74,6 +74,8 @@ static void trim(struct gci_arena *arena, struct gci_large *space, uint32_t run,
 static void give_pages(
     struct gc_heap *heap, struct gci_large *space, uint32_t first, uint32_t pages) {
     struct gci_arena *arena = &heap->arena;
+    for (uint32_t b = page_block(arena, first); b <= page_block(arena, first + pages - 1); b++)
+        __atomic_store_n(&arena->blocks[b].zeroed, false, __ATOMIC_RELAXED);
     if (heap->options.poison)
         memset(page_address(arena, first), GCI_POISON, (size_t)pages << arena->page_shift);
     uint32_t joined, run = gci_runs_give(&space->runs, first, pages, &joined);
@@ -100,15 +102,17 @@ static uint32_t take_new(
     return start;
 }
 
-/* Zeroes pages, but for blocks that are fresh from the system. */
-static void zero_pages(struct gci_arena *arena, uint32_t first, uint32_t pages) {
-    uint32_t each = pages_per_block(arena), end = first + pages;
+/* Without the lock.  A block counts as zeroed until a page of it is given back, so that whoever
+ * reads that flag while another gives back is right either way: his own pages were never used. */
+void gci_large_zero(struct gci_arena *arena, uintptr_t start, size_t bytes) {
+    uint32_t each = pages_per_block(arena);
+    uint32_t first = (uint32_t)((start - arena->base) >> arena->page_shift);
+    uint32_t end = first + (uint32_t)((bytes - 1) >> arena->page_shift) + 1;
     while (first < end) {
         uint32_t block = page_block(arena, first), stop = (block + 1) * each;
         if (stop > end) stop = end;
-        if (!arena->blocks[block].zeroed)
+        if (!__atomic_load_n(&arena->blocks[block].zeroed, __ATOMIC_RELAXED))
             memset(page_address(arena, first), 0, (size_t)(stop - first) << arena->page_shift);
-        arena->blocks[block].zeroed = false;
         first = stop;
     }
 }
@@ -122,7 +126,6 @@ static void settle(struct gc_heap *heap, uint32_t head, uint32_t first, uint32_t
         arena->tags[b] |= GCI_TAG_YOUNG;
         arena->blocks[b].passed_over = 0;
     }
-    zero_pages(arena, first, end - first);
     for (uint32_t page = first; page < end; page++) arena->pages[page].head = head;
 }
 

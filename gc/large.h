@@ -7,11 +7,18 @@
 
 void gci_large_init(struct gc_heap *heap);
 
-/* Allocates a young, zeroed object of BYTES at a multiple of ALIGNMENT.  NULL if no run is long
- * enough and none can be had.  Doesn't collect. */
+/* All of these with the lock held, but gci_large_zero(), gci_large_find() and what only reads one
+ * object. */
+
+/* Allocates a young object of BYTES at a multiple of ALIGNMENT; it is not zeroed yet.  NULL if no
+ * run is long enough and none can be had.  Doesn't collect. */
 void *gci_large_allocate(struct gc_heap *heap, enum gci_kind kind, size_t bytes, size_t alignment);
 
-/* Grows or shrinks OBJECT in place to BYTES; new bytes are zero.  False if it can't. */
+/* Zeroes BYTES from START in a large object, rounded up to whole pages, but for what is fresh from
+ * the system. */
+void gci_large_zero(struct gci_arena *arena, uintptr_t start, size_t bytes);
+
+/* Grows or shrinks OBJECT in place to BYTES; new pages are not zeroed yet.  False if it can't. */
 bool gci_large_resize(struct gc_heap *heap, gci_object object, size_t bytes);
 
 /* Frees one object now. */

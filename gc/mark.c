@@ -11,11 +11,14 @@
 #include "gc/mark.h"
 
 #include "gc/block.h"
+#include "gc/crew.h"
 #include "gc/large.h"
 #include "gc/remember.h"
 
-#define PREFETCH_QUEUE 16u  /* a power of two */
-#define PIECE_WORDS    2048 /* longer runs are searched piece by piece */
+#define PREFETCH_QUEUE 16u   /* a power of two */
+#define PIECE_WORDS    2048  /* longer runs are searched piece by piece */
+#define ALONE          4096u /* runs searched before the crew is called: some 50 us, as is a call */
+#define LOOK_AROUND    32u   /* runs searched between two looks whether another waits for work */
 
 /* What the inner loop needs, in registers: stores to side bytes may alias anything in memory. */
 struct view {
@@ -29,7 +32,7 @@ struct view {
 static inline struct view view_of(const struct gci_marker *marker) {
     const struct gci_arena *arena = &marker->heap->arena;
     return (struct view){
-        arena->base, gci_arena_used_bytes(arena), arena->tags, arena->side, arena->live};
+        arena->base, gci_arena_used_bytes(arena), arena->tags, arena->side, marker->live};
 }
 
 static inline bool push(struct gci_mark_stack *stack, gci_words words) {
@@ -39,10 +42,24 @@ static inline bool push(struct gci_mark_stack *stack, gci_words words) {
     return true;
 }
 
-/* Marks the unmarked object at GRANULE and pushes it unless it is a leaf. */
+/* Sets the mark; false if another marker was faster.  SHARED: there may be others. */
+static inline __attribute__((always_inline)) bool set_mark(uint8_t *byte, bool shared) {
+    uint8_t side = __atomic_load_n(byte, __ATOMIC_RELAXED);
+    if (!shared) {
+        *byte = side | GCI_SIDE_MARK;
+        return true;
+    }
+    do {
+        if (side & GCI_SIDE_MARK) return false;
+    } while (!__atomic_compare_exchange_n(
+        byte, &side, (uint8_t)(side | GCI_SIDE_MARK), true, __ATOMIC_RELAXED, __ATOMIC_RELAXED));
+    return true;
+}
+
+/* Marks the object at GRANULE, which was found unmarked, and pushes it unless it is a leaf. */
 static inline __attribute__((always_inline)) void mark_object(
-    struct gci_marker *marker, struct view v, size_t granule, uint8_t tag) {
-    uint8_t side = v.side[granule];
+    struct gci_marker *marker, struct view v, size_t granule, uint8_t tag, bool shared) {
+    if (!set_mark(&v.side[granule], shared)) return;
     size_t granules;
     if (gci_tag_use(tag) == GCI_USE_LARGE) {
         granules = gci_large_bytes(&marker->heap->arena, (gci_object){granule}) / GC_GRANULE;
@@ -50,7 +67,6 @@ static inline __attribute__((always_inline)) void mark_object(
         granules = gci_small_granules(v.side, granule);
         v.live[gci_block_of(granule)] += (uint16_t)granules;
     }
-    v.side[granule] = side | GCI_SIDE_MARK;
     marker->marked_granules += granules;
     marker->marked_objects++;
     if (tag & GCI_TAG_LEAF) return;
@@ -61,7 +77,7 @@ static inline __attribute__((always_inline)) void mark_object(
 
 /* An ambiguous word that doesn't point into an object's first granule. */
 static __attribute__((noinline)) void mark_interior(
-    struct gci_marker *marker, gci_ambiguous word, uint8_t tag) {
+    struct gci_marker *marker, gci_ambiguous word, uint8_t tag, bool shared) {
     struct view v = view_of(marker);
     gci_object object;
     bool found =
@@ -69,48 +85,49 @@ static __attribute__((noinline)) void mark_interior(
             ? gci_large_find(&marker->heap->arena, word.offset, &object)
             : gci_block_find(&marker->heap->arena, word.offset >> GCI_GRANULE_SHIFT, &object);
     if (!found || v.side[object.granule] & GCI_SIDE_MARK) return;
-    mark_object(marker, v, object.granule, tag);
+    mark_object(marker, v, object.granule, tag, shared);
 }
 
 static inline __attribute__((always_inline)) void mark_ambiguous(
-    struct gci_marker *marker, struct view v, gci_ambiguous word) {
+    struct gci_marker *marker, struct view v, gci_ambiguous word, bool shared) {
     uint8_t tag = v.tags[word.offset >> GCI_BLOCK_SHIFT];
     if (!(tag & GCI_TAG_YOUNG)) return;
     size_t granule = word.offset >> GCI_GRANULE_SHIFT;
     uint8_t side = v.side[granule];
     if (side & GCI_SIDE_MARK) return;
     if (__builtin_expect(side & GCI_SIDE_START, 1))
-        mark_object(marker, v, granule, tag);
+        mark_object(marker, v, granule, tag, shared);
     else
-        mark_interior(marker, word, tag);
+        mark_interior(marker, word, tag, shared);
 }
 
 /* PAST_END: C allows a pointer one past an object's end, so a word at a granule's boundary also
  * means the byte before it (docs/roots.md). */
 static inline __attribute__((always_inline, no_sanitize("address"))) void mark_words(
-    struct gci_marker *marker, gci_words words, bool past_end) {
+    struct gci_marker *marker, gci_words words, bool past_end, bool shared) {
     struct view v = view_of(marker);
     /* One comparison for most words: with PAST_END the frontier itself counts too. */
     size_t bound = v.used_bytes + past_end;
     for (const uintptr_t *w = words.start; w < words.end; w++) {
         uintptr_t offset = *w - v.base;
         if (offset >= bound) continue;
-        if (!past_end || offset < v.used_bytes) mark_ambiguous(marker, v, (gci_ambiguous){offset});
+        if (!past_end || offset < v.used_bytes)
+            mark_ambiguous(marker, v, (gci_ambiguous){offset}, shared);
         if (past_end && offset % GC_GRANULE == 0 && offset != 0)
-            mark_ambiguous(marker, v, (gci_ambiguous){offset - 1});
+            mark_ambiguous(marker, v, (gci_ambiguous){offset - 1}, shared);
     }
 }
 
 __attribute__((no_sanitize("address"))) void gci_mark_root_words(
     struct gci_marker *marker, gci_words words) {
-    mark_words(marker, words, true);
+    mark_words(marker, words, true, false);
 }
 
 void gci_mark_heap_words(struct gci_marker *marker, gci_words words) {
     if (marker->past_end_in_heap)
-        mark_words(marker, words, true);
+        mark_words(marker, words, true, false);
     else
-        mark_words(marker, words, false);
+        mark_words(marker, words, false, false);
 }
 
 static inline bool pop(struct gci_mark_stack *stack, gci_words *words) {
@@ -120,31 +137,60 @@ static inline bool pop(struct gci_mark_stack *stack, gci_words *words) {
     return true;
 }
 
-/* The queue is a ring of WAITING runs that ends before AT. */
-static inline __attribute__((always_inline)) void drain_stack(
-    struct gci_marker *marker, bool past_end) {
+/* Searches what is on the stack, and what that leads to.  Alone, only up to LIMIT runs: then it
+ * returns false, with everything back on the stack.  SHARED: feeds members of the crew that wait.
+ * The queue is a ring of WAITING runs that ends before AT. */
+static inline __attribute__((always_inline)) bool drain_stack(
+    struct gci_marker *marker, bool past_end, bool shared, uint64_t limit) {
     gci_words queue[PREFETCH_QUEUE];
     unsigned at = 0, waiting = 0;
-    for (;;) {
+    for (uint64_t searched = 0;; searched++) {
         while (waiting < PREFETCH_QUEUE && pop(&marker->stack, &queue[at % PREFETCH_QUEUE])) {
             __builtin_prefetch(queue[at++ % PREFETCH_QUEUE].start);
             waiting++;
         }
-        if (waiting == 0) return;
+        if (waiting == 0) return true;
+        if (!shared && searched >= limit) {
+            while (waiting > 0 && push(&marker->stack, queue[(at - waiting) % PREFETCH_QUEUE]))
+                waiting--;
+            if (waiting == 0) return false;
+        }
         gci_words ready = queue[(at - waiting--) % PREFETCH_QUEUE];
         /* A long run is searched in pieces; if there is no room for the rest, at once. */
         gci_words rest = {ready.start + PIECE_WORDS, ready.end};
         if (ready.end - ready.start > PIECE_WORDS && push(&marker->stack, rest))
             ready.end = rest.start;
-        mark_words(marker, ready, past_end);
+        mark_words(marker, ready, past_end, shared);
+        if (shared && searched % LOOK_AROUND == 0 && gci_crew_is_hungry(marker->crew))
+            gci_crew_feed(marker);
     }
 }
 
+static bool drain_alone(struct gci_marker *marker, uint64_t limit) {
+    return marker->past_end_in_heap ? drain_stack(marker, true, false, limit)
+                                    : drain_stack(marker, false, false, limit);
+}
+
+/* A member's part of the job. */
+static void drain_together(struct gci_marker *marker, void *context) {
+    (void)context;
+    do {
+        if (marker->past_end_in_heap)
+            drain_stack(marker, true, true, 0);
+        else
+            drain_stack(marker, false, true, 0);
+    } while (gci_crew_wait(marker));
+}
+
 static void drain(struct gci_marker *marker) {
-    if (marker->past_end_in_heap)
-        drain_stack(marker, true);
-    else
-        drain_stack(marker, false);
+    if (drain_alone(marker, ALONE)) return;
+    struct gc_heap *heap = marker->heap;
+    if (gci_crew_call(heap)) {
+        gci_crew_run(heap, drain_together, NULL);
+        gci_crew_sum(heap);
+    } else {
+        drain_alone(marker, UINT64_MAX);
+    }
 }
 
 void gci_mark_drain(struct gci_marker *marker) {
@@ -159,5 +205,6 @@ void gci_mark_drain(struct gci_marker *marker) {
 void gci_mark_init(struct gc_heap *heap) {
     heap->marker = (struct gci_marker){.heap = heap,
         .stack.bytes_limit = heap->options.mark_stack_limit,
-        .past_end_in_heap = heap->options.one_past_end_in_heap};
+        .past_end_in_heap = heap->options.one_past_end_in_heap,
+        .live = heap->arena.live};
 }

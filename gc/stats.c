@@ -2,6 +2,8 @@
  * within 1/16 and costs no memory that grows.  Written by the collector, read by gc_get_stats(). */
 #include "gc/stats.h"
 
+#include "gc/crew.h"
+
 #define SUB_SHIFT 4u
 #define SUBS      (1u << SUB_SHIFT)
 
@@ -53,12 +55,17 @@ void gci_stats_fill(const struct gc_heap *heap, gc_stats *stats) {
     uint64_t page_bytes = (uint64_t)1 << arena->page_shift, free_pages = 0;
     for (unsigned kind = 0; kind < GCI_KINDS; kind++)
         free_pages += heap->large[kind].runs.free_units;
+    uint64_t allocated_since = heap->allocated_since;
+    for (const struct gci_mutator *m = heap->world.first; m != NULL; m = m->next)
+        allocated_since += __atomic_load_n(
+            &((const struct gci_thread *)(const void *)m)->allocated, __ATOMIC_RELAXED);
     *stats = (gc_stats){.size = sizeof *stats,
         .barrier = gci_barrier_kind(heap->barrier),
         .minor = pauses_of(&heap->minor_pauses, &none),
         .full = pauses_of(&heap->full_pauses, &none),
         .all = pauses_of(&heap->minor_pauses, &heap->full_pauses),
-        .allocated_bytes = heap->allocated_total + heap->allocated_since,
+        .stops = pauses_of(&heap->stops, &none),
+        .allocated_bytes = heap->allocated_total + allocated_since,
         .allocated_large = heap->allocated_large,
         .live_bytes = heap->live_bytes,
         .heap_bytes = ((uint64_t)arena->used_blocks << GCI_BLOCK_SHIFT) - free_pages * page_bytes,
@@ -71,5 +78,9 @@ void gci_stats_fill(const struct gc_heap *heap, gc_stats *stats) {
         .dirty_pages = heap->dirty_pages,
         .open_blocks = heap->open_blocks,
         .closed_blocks = heap->closed_blocks,
-        .promoted_bytes = heap->promoted_bytes};
+        .promoted_bytes = heap->promoted_bytes,
+        .mark_ns = heap->mark_ns,
+        .threads = heap->world.count,
+        .thread_slots = heap->thread_slots,
+        .workers = gci_crew_size(heap)};
 }

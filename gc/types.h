@@ -13,6 +13,9 @@
  *   open      (of a block with old pointers) not protected: searched whole by minor collections
  *   closed    protected: its dirty pages are searched by minor collections
  *
+ *   owned     (of a cell block) some thread allocates its cells
+ *   kept      (of a bump block) left to a thread that was stopped with an open buffer in it
+ *
  * Conservation: every block below the frontier is either in use (tag not FREE), in the pool, or
  * in a free run of blocks; used_blocks + free_blocks == frontier. */
 #ifndef CAIRN_GC_TYPES_H
@@ -26,6 +29,7 @@
 #include "runtime/arch/arch.h"
 #include "runtime/barrier.h"
 #include "runtime/roots.h"
+#include "runtime/world.h"
 
 #define GCI_GRANULE_SHIFT  4u
 #define GCI_BLOCK_SHIFT    16u
@@ -169,12 +173,14 @@ struct gci_arena {
 
 /* Lists of claimable blocks: bump blocks by how full they are, cell blocks by class; each for
  * both kinds. */
-#define GCI_DENSITIES 8u
-#define GCI_LISTS     (GCI_KINDS * (GCI_DENSITIES + GCI_CLASSES))
-#define GCI_NO_LIST   0xffu
-#define GCI_POOL_LIST 0xfeu /* a free block in the pool */
+#define GCI_DENSITIES  8u
+#define GCI_LISTS      (GCI_KINDS * (GCI_DENSITIES + GCI_CLASSES))
+#define GCI_NO_LIST    0xffu
+#define GCI_POOL_LIST  0xfeu /* a free block in the pool */
+#define GCI_OWNED_LIST 0xfdu /* some thread takes cells from it */
+#define GCI_KEPT_LIST  0xfcu /* in a collection: a stopped thread's open buffer is in it */
 
-_Static_assert(GCI_LISTS < GCI_POOL_LIST, "list numbers fit a byte");
+_Static_assert(GCI_LISTS < GCI_KEPT_LIST, "list numbers fit a byte");
 
 /* ---- Threads -------------------------------------------------------------------------------- */
 
@@ -183,7 +189,7 @@ _Static_assert(GCI_LISTS < GCI_POOL_LIST, "list numbers fit a byte");
 /* Bump allocation of one kind by one thread.  The buffer that inline code uses is a zeroed part
  * of HOLE. */
 struct gci_bump {
-    struct gc_buffer *buffer; /* in the thread's gc_buffers */
+    struct gc_buffer *buffer; /* in the thread's gc_buffers, or its record's */
     uintptr_t hole_end;    /* [buffer->limit, hole_end) belongs to the hole and is not zeroed yet */
     uint32_t block;        /* being allocated into, or GCI_NONE */
     uint32_t next_granule; /* of the block: where to look for its next hole */
@@ -203,12 +209,18 @@ struct gci_cells {
     uint32_t next; /* first cell that may be free */
 };
 
+/* A thread's part of the heap.  Written by its thread inside the library, and by the collector.
+ * A record outlives its thread: the next thread goes on with its blocks. */
 struct gci_thread {
+    struct gci_mutator mutator; /* first: gci_self points to it */
     struct gc_heap *heap;
-    const uintptr_t *stack_base, *stack_lowest;
-    const uintptr_t
-        *scan_from; /* the frame of the library's entry; set by every entry that may collect */
-    uintptr_t held; /* a root: what the library itself must keep across a collection */
+    struct gci_thread *next_idle;      /* among the records without a thread */
+    struct gc_thread_buffers *buffers; /* in the thread's TLS, or IDLE */
+    struct gc_thread_buffers idle;     /* a record's without a thread */
+    uintptr_t held;           /* a root: what the library itself must keep across a collection */
+    uint64_t allocated;       /* bytes, not yet in heap->allocated_since */
+    uint32_t endings;         /* how often the destructor of the thread's key was called */
+    uint8_t *torn[GCI_KINDS]; /* while stopped: where an END without START was hidden */
     struct gci_bump bump[GCI_KINDS];
     struct gci_cells cells[GCI_KINDS][GCI_CLASSES];
 };
@@ -231,6 +243,9 @@ struct gci_marker {
     uint64_t marked_granules; /* by this collection */
     uint64_t marked_objects;
     bool past_end_in_heap;
+    uint16_t
+        *live; /* where it counts what it marks in a block: the arena's, or a table of its own */
+    struct gci_crew *crew;
 };
 
 /* ---- Large objects -------------------------------------------------------------------------- */
@@ -288,16 +303,21 @@ struct gc_heap {
     struct gci_barrier *barrier;
     struct gci_large large[GCI_KINDS];
     uint32_t lists[GCI_LISTS];
-    struct gci_thread *threads; /* one, until threads come */
+    struct gci_world world;  /* its lock guards all that threads share; the list of threads */
+    struct gci_thread *idle; /* records without a thread */
+    uint32_t thread_slots;   /* records, with and without */
+    pthread_key_t ending;    /* its destructor detaches a thread that ends */
+    struct gci_crew *crew;   /* the collector's own threads: gc/crew.c */
     struct gci_static_roots static_roots;
     struct gci_root_range *ranges;
     size_t range_count, range_capacity;
     struct gci_marker marker;
     struct gci_policy policy;
-    size_t limit; /* bytes; SIZE_MAX: none */
-    unsigned disabled;
-    bool collecting;
-    bool freed_by_hand; /* by gc_free() or gc_realloc(): there may be dangling pointers */
+    size_t limit;         /* bytes; SIZE_MAX: none */
+    uint32_t sweeping;    /* blocks that are swept at the moment without the lock; atomic */
+    uint32_t disabled;    /* gc_disable() less gc_enable(); atomic */
+    uint64_t collections; /* that ended */
+    bool freed_by_hand;   /* by gc_free() or gc_realloc(): there may be dangling pointers */
     gc_oom_handler oom_handler;
     void *oom_data;
     uint32_t stress_countdown;
@@ -311,7 +331,8 @@ struct gc_heap {
     uint64_t dirty_now;    /* pages, in the running collection */
     uint64_t recycled_now; /* blocks searched in it that were allocated into, too */
     uint64_t open_blocks, closed_blocks;
-    struct gci_histogram minor_pauses, full_pauses;
+    struct gci_histogram minor_pauses, full_pauses, stops;
+    uint64_t mark_ns; /* since the start */
 };
 
 #endif

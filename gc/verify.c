@@ -114,8 +114,9 @@ size_t gci_verify_heap(struct gc_heap *heap) {
         if (use == GCI_USE_BUMP || use == GCI_USE_CELLS) check_small_block(heap, b, &broken);
     }
     check_lists(heap, &broken);
-    for (unsigned kind = 0; kind < GCI_KINDS; kind++)
-        check_buffer(heap, &heap->threads->bump[kind], &broken);
+    for (const struct gci_mutator *m = heap->world.first; m != NULL; m = m->next)
+        for (unsigned kind = 0; kind < GCI_KINDS; kind++)
+            check_buffer(heap, &((const struct gci_thread *)(const void *)m)->bump[kind], &broken);
     struct gci_barrier_stats stats;
     gci_barrier_get_stats(heap->barrier, &stats);
     if (stats.disagreements > 0) {

@@ -255,6 +255,25 @@ void gci_barrier_prepare(struct gci_barrier *barrier, uintptr_t p, size_t n) {
     barrier->backend->prepare(barrier, p, end - p);
 }
 
+bool gci_barrier_is_in_child(const struct gci_barrier *barrier) {
+    return __atomic_load_n(&barrier->fork_words->here, __ATOMIC_RELAXED) == 0;
+}
+
+/* Closing and opening again does it for every backend: registrations are gone, descriptors are the
+ * parent's, protections by mprotect were inherited and are lifted. */
+void gci_barrier_after_fork(struct gci_barrier *barrier, bool log) {
+    const struct gci_backend *backend = barrier->backend;
+    backend->close(barrier);
+    barrier->fork_words->here = 1;
+    int error = backend->open(barrier);
+    if (error == 0) return;
+    const char *name = strerrorname_np(error);
+    gci_log("barrier: %s does not work in the child process: %s failed (%s)", backend->name,
+        barrier->refused_by, name != NULL ? name : "unknown error");
+    barrier->backend = &gci_backend_none;
+    if (log) gci_log("barrier: %s", barrier->backend->name);
+}
+
 void gci_barrier_get_stats(const struct gci_barrier *barrier, struct gci_barrier_stats *stats) {
     const struct gci_barrier_stats *from = &barrier->stats;
     stats->faults = __atomic_load_n(&from->faults, __ATOMIC_RELAXED);

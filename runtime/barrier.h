@@ -3,7 +3,7 @@
  * What the caller gets: after gci_barrier_protect(range), every first write by the program (or
  * by a system call, if the backend can survive that) to a page of the range is remembered, and
  * gci_barrier_collect(range) reports it.  What the caller must supply: the world is stopped
- * during every call here except gci_barrier_prepare(); ranges are page aligned and inside the
+ * during every call here except gci_barrier_unprotect() and gci_barrier_prepare(); ranges are page aligned and inside the
  * arena named at opening; and a range whose protection fails is treated as written for ever
  * ("open") until it is protected again.
  *
@@ -61,6 +61,14 @@ void gci_barrier_collect(struct gci_barrier *barrier, uintptr_t start, size_t by
 /* Before a system call writes to [p, p + n), any addresses, while the program runs: afterwards
  * no page of it is protected in a way that can make the call fail; the pages count as written. */
 void gci_barrier_prepare(struct gci_barrier *barrier, uintptr_t p, size_t n);
+
+/* Is this process a child of the one that opened the barrier, and gci_barrier_after_fork() not
+ * called yet? */
+bool gci_barrier_is_in_child(const struct gci_barrier *barrier);
+
+/* In such a child, where nothing is armed any more: opens the backend anew, or if that fails none
+ * (it is logged).  All of the arena is unarmed afterwards. */
+void gci_barrier_after_fork(struct gci_barrier *barrier, bool log);
 
 void gci_barrier_get_stats(const struct gci_barrier *barrier, struct gci_barrier_stats *stats);
 

@@ -9,6 +9,7 @@
 #define CAIRN_RUNTIME_BARRIER_BACKEND_H
 
 #include "runtime/barrier.h"
+#include "runtime/futex.h"
 
 struct gci_backend {
     enum gc_barrier kind;
@@ -33,7 +34,7 @@ extern const struct gci_backend gci_backend_none;
 /* Two words on a page that fork clears in the child (MADV_WIPEONFORK; docs/barrier.md, rule 9). */
 struct gci_fork_words {
     uint32_t here; /* 1 in the process that opened the barrier, 0 in a child of it */
-    uint32_t lock; /* of the mprotect tables: 0 free, 1 held, 2 held and waited for */
+    gci_lock lock; /* of the mprotect tables */
 };
 
 struct gci_uffd {

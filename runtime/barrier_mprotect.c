@@ -14,7 +14,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/futex.h>
 #include <pthread.h>
 #include <signal.h>
 #include <string.h>
@@ -23,6 +22,7 @@
 #include <ucontext.h>
 #include <unistd.h>
 
+#include "runtime/futex.h"
 #include "runtime/globals.h"
 #include "runtime/log.h"
 #include "runtime/vm.h"
@@ -180,22 +180,18 @@ static void open_range(struct gci_barrier *barrier, size_t first, size_t end) {
 
 /* ---- The lock ------------------------------------------------------------------------------- */
 
-/* A futex, because a signal handler may not use pthread's mutexes.  Whoever holds it has all
- * signals blocked. */
-static void lock(uint32_t *word) {
-    uint32_t free = 0;
-    if (__atomic_compare_exchange_n(word, &free, 1, false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED)) {
-        return;
-    }
-    while (__atomic_exchange_n(word, 2, __ATOMIC_ACQUIRE) != 0) {
-        syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, 2, NULL, NULL, 0);
-    }
+/* Whoever holds it has all signals blocked: the fault handler takes it, too (docs/threads.md, rule
+ * 10). */
+static void lock_tables(struct gci_barrier *barrier, sigset_t *before) {
+    sigset_t all;
+    sigfillset(&all);
+    pthread_sigmask(SIG_BLOCK, &all, before);
+    gci_lock_take(&barrier->fork_words->lock);
 }
 
-static void unlock(uint32_t *word) {
-    if (__atomic_exchange_n(word, 0, __ATOMIC_RELEASE) == 2) {
-        syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
-    }
+static void unlock_tables(struct gci_barrier *barrier, const sigset_t *before) {
+    gci_unlock(&barrier->fork_words->lock);
+    pthread_sigmask(SIG_SETMASK, before, NULL);
 }
 
 /* ---- The signal handler --------------------------------------------------------------------- */
@@ -239,7 +235,7 @@ static bool serve(struct gci_barrier *barrier, uintptr_t address) {
     struct gci_mprotect *m = &barrier->mprotect;
     size_t page = (address - barrier->start) >> barrier->page_shift;
     bool served_it = true;
-    lock(&barrier->fork_words->lock);
+    gci_lock_take(&barrier->fork_words->lock);
     if (is_protected(m, page)) {
         open_pages(barrier, page, page + 1);
         m->pages[page] |= GCI_PAGE_FAULTED;
@@ -251,7 +247,7 @@ static bool serve(struct gci_barrier *barrier, uintptr_t address) {
         retried.address = address;
         retried.epoch = now;
     }
-    unlock(&barrier->fork_words->lock);
+    gci_unlock(&barrier->fork_words->lock);
     return served_it;
 }
 
@@ -269,9 +265,10 @@ static bool serve_any(const siginfo_t *info, const void *context) {
 /* Gives the signal to whoever had it before, as if we weren't there.  With no handler, the
  * default is restored and the fault comes again, so that the core dump shows the program and not
  * us. */
-static void pass_on(int number, siginfo_t *info, void *context) {
+static void pass_on(int number, siginfo_t *info, void *context, bool chained) {
     struct sigaction to = previous;
     bool sent = info->si_code <= 0; /* by kill(2) and the like: it won't come again */
+    if (chained) to = (struct sigaction){.sa_handler = SIG_DFL};
     if (to.sa_handler == SIG_IGN && sent) return;
     if (to.sa_handler == SIG_DFL || to.sa_handler == SIG_IGN) {
         struct sigaction fallback = {.sa_handler = SIG_DFL};
@@ -294,11 +291,24 @@ static void pass_on(int number, siginfo_t *info, void *context) {
     }
 }
 
+/* Were we called by a handler that had replaced ours and kept it to pass on to, not by the kernel,
+ * which puts the context just above the handler's frame?  To pass the fault back would go on for
+ * ever. */
+static bool is_chained(const void *context, const void *frame) {
+#if defined(__x86_64__)
+    return (uintptr_t)context != (uintptr_t)frame + 16;
+#else
+    (void)context, (void)frame;
+    return false;
+#endif
+}
+
 static void on_fault(int number, siginfo_t *info, void *context) {
     int saved_errno = errno;
+    bool chained = is_chained(context, __builtin_frame_address(0));
     if (!serve_any(info, context)) {
         errno = saved_errno;
-        pass_on(number, info, context);
+        pass_on(number, info, context, chained);
     }
     errno = saved_errno;
 }
@@ -307,7 +317,9 @@ static bool is_ours(const struct sigaction *action) {
     return (action->sa_flags & SA_SIGINFO) != 0 && action->sa_sigaction == on_fault;
 }
 
-/* All signals are blocked while it runs: a thread can't be stopped half-way through (rule 6). */
+/* All signals are blocked while it runs: a thread can't be stopped half-way through (rule 6).
+ * Called again at each collection: a handler that the program installed since gets what ours has no
+ * use for. */
 static int install(void) {
     struct sigaction current, ours = {.sa_flags = SA_SIGINFO | SA_ONSTACK};
     if (sigaction(SIGSEGV, NULL, &current) != 0) return errno;
@@ -438,6 +450,7 @@ int gci_mprotect_arm(struct gci_barrier *barrier, size_t first, size_t end) {
         return ENOMEM;
     }
     __atomic_fetch_add(&epoch, 1, __ATOMIC_RELAXED);
+    (void)install();
     /* After a failure pages may be open that count as protected: they count as written, too. */
     if (find_open(m, first, end) < end ||
         gci_pages_find(m->pages, first, end, GCI_PAGE_WRITTEN, GCI_PAGE_WRITTEN, true) < end) {
@@ -481,12 +494,14 @@ static int mprotect_protect(struct gci_barrier *barrier, uintptr_t start, size_t
     return error;
 }
 
-/* In one system call, unless mappings are scarce. */
+/* In one system call, unless mappings are scarce.  Others may fault meanwhile. */
 static void mprotect_unprotect(struct gci_barrier *barrier, uintptr_t start, size_t bytes) {
     struct gci_mprotect *m = &barrier->mprotect;
     size_t first = page_of(barrier, start), end = page_of(barrier, start + bytes);
     if (end > m->known) end = m->known;
     if (first >= end) return;
+    sigset_t before;
+    lock_tables(barrier, &before);
     if (find_protected(m, first, end) < end) {
         size_t runs = runs_after(m, first, end, false);
         bool affordable = runs <= m->runs || runs <= m->max_runs;
@@ -497,6 +512,7 @@ static void mprotect_unprotect(struct gci_barrier *barrier, uintptr_t start, siz
         }
     }
     memset(m->pages + first, 0, end - first);
+    unlock_tables(barrier, &before);
 }
 
 /* ---- Collecting ----------------------------------------------------------------------------- */
@@ -548,13 +564,10 @@ static void mprotect_prepare(struct gci_barrier *barrier, uintptr_t start, size_
         first++;
     }
     if (first >= end) return;
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_BLOCK, &all, &before);
-    lock(&barrier->fork_words->lock);
+    sigset_t before;
+    lock_tables(barrier, &before);
     open_range(barrier, first, end);
-    unlock(&barrier->fork_words->lock);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    unlock_tables(barrier, &before);
 }
 
 /* ---- Checking ------------------------------------------------------------------------------- */

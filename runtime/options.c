@@ -6,6 +6,7 @@
 #include "runtime/options.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdlib.h>
@@ -22,7 +23,7 @@
 
 _Static_assert(sizeof(size_t) == 8, "the limits below need 64-bit sizes");
 
-enum type { SIZE, COUNT, ENUM, SWITCH }; /* size_t; uint32_t; uint32_t; uint8_t */
+enum type { SIZE, COUNT, ENUM, SIGNAL, SWITCH }; /* size_t; uint32_t three times; uint8_t */
 
 struct option {
     const char *field;
@@ -37,9 +38,18 @@ struct option {
 
 static const char *const barrier_names[] = {"auto", "uffd", "mprotect", "none", "cross", NULL};
 static const char *const fit_names[] = {"first", "best", "worst", NULL};
+static const char *const stop_names[] = {"signal", "safepoint", NULL};
+static const char *const attach_names[] = {"explicit", "auto", NULL};
 
 _Static_assert(sizeof barrier_names / sizeof *barrier_names == GC_BARRIER_CROSS + 2, "a name each");
 _Static_assert(sizeof fit_names / sizeof *fit_names == GC_FIT_WORST + 2, "a name each");
+_Static_assert(sizeof stop_names / sizeof *stop_names == GC_STOP_SAFEPOINT + 2, "a name each");
+_Static_assert(sizeof attach_names / sizeof *attach_names == GC_ATTACH_AUTO + 2, "a name each");
+
+/* What can't be handled, what a fault in the program raises, and what the C library keeps for
+ * itself. */
+static const uint8_t signals_refused[] = {
+    SIGKILL, SIGSTOP, SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGTRAP, 32, 33};
 
 #define AT(name) offsetof(gc_options, name)
 #define SWITCH_OPTION(name, variable, initial)                                                     \
@@ -61,6 +71,15 @@ static const struct option options_table[] = {
         "auto, uffd, mprotect, none or cross", barrier_names},
     {"large_fit", "CAIRN_LARGE_FIT", ENUM, false, AT(large_fit), GC_FIT_FIRST, 0, GC_FIT_WORST,
         "first, best or worst", fit_names},
+    {"stop", "CAIRN_STOP", ENUM, false, AT(stop), GC_STOP_SIGNAL, 0, GC_STOP_SAFEPOINT,
+        "signal or safepoint", stop_names},
+    {"stop_signal", "CAIRN_STOP_SIGNAL", SIGNAL, true, AT(stop_signal), 0, 1, 64,
+        "0 (SIGRTMAX - 5) or 1 to 64, but not SIGKILL, SIGSTOP, SIGSEGV, SIGBUS, SIGILL, SIGFPE, "
+        "SIGTRAP, 32 or 33", NULL},
+    {"attach", "CAIRN_ATTACH", ENUM, false, AT(attach), GC_ATTACH_EXPLICIT, 0, GC_ATTACH_AUTO,
+        "explicit or auto", attach_names},
+    {"workers", "CAIRN_WORKERS", COUNT, true, AT(workers), 0, 1, 64,
+        "0 (one for each CPU) or 1 to 64", NULL},
     {"stress", "CAIRN_STRESS", COUNT, false, AT(stress), 0, 0, UINT32_MAX,
         "0 (off) or a number up to 4294967295", NULL},
     {"release_after", "CAIRN_RELEASE_AFTER", COUNT, false, AT(release_after), 8, 1, 1000000,
@@ -87,6 +106,7 @@ static void store(gc_options *options, const struct option *option, uint64_t val
         break;
     case COUNT:
     case ENUM:
+    case SIGNAL:
         *(uint32_t *)(void *)field = (uint32_t)value;
         break;
     case SWITCH:
@@ -102,6 +122,7 @@ static uint64_t load(const gc_options *options, const struct option *option) {
         return *(const size_t *)(const void *)field;
     case COUNT:
     case ENUM:
+    case SIGNAL:
         return *(const uint32_t *)(const void *)field;
     case SWITCH:
         return *(const uint8_t *)field;
@@ -109,8 +130,16 @@ static uint64_t load(const gc_options *options, const struct option *option) {
     return 0;
 }
 
+static bool is_refused(uint64_t signal) {
+    for (size_t i = 0; i < sizeof signals_refused; i++)
+        if (signals_refused[i] == signal) return true;
+    return false;
+}
+
 static bool acceptable(const struct option *option, uint64_t value) {
-    return (value == 0 && option->zero) || (value >= option->min && value <= option->max);
+    if (value == 0 && option->zero) return true;
+    if (option->type == SIGNAL && is_refused(value)) return false;
+    return value >= option->min && value <= option->max;
 }
 
 void gci_options_default(gc_options *options) {
@@ -153,6 +182,11 @@ static int check_fields(const gc_options *user) {
 }
 
 /* ---- The environment ------------------------------------------------------------------------ */
+
+/* Whoever starts a setuid program doesn't own it. */
+static bool environment_counts(void) {
+    return getauxval(AT_SECURE) == 0;
+}
 
 /* A decimal number, for SIZE with an optional suffix, and nothing after it. */
 static bool parse_number(const char *text, bool suffix, uint64_t *value) {
@@ -274,11 +308,15 @@ int gci_options_resolve(const gc_options *user, gc_options *out) {
     } else {
         gci_options_default(out);
     }
-    /* Whoever starts a setuid program doesn't own it. */
-    if (getauxval(AT_SECURE)) return 0;
+    if (!environment_counts()) return 0;
     override_from_environment(out);
     warn_of_unknown_variables();
     return 0;
+}
+
+bool gci_options_attach_auto(void) {
+    const char *text = environment_counts() ? getenv("CAIRN_ATTACH") : NULL;
+    return text && strcmp(text, attach_names[GC_ATTACH_AUTO]) == 0;
 }
 
 const char *gci_barrier_name(enum gc_barrier barrier) {

@@ -3,6 +3,8 @@
 #ifndef CAIRN_RUNTIME_OPTIONS_H
 #define CAIRN_RUNTIME_OPTIONS_H
 
+#include <stdbool.h>
+
 #include "cairn/gc.h"
 
 /* The defaults. */
@@ -15,6 +17,10 @@ void gci_options_default(gc_options *options);
  * lower-case names.  An unknown CAIRN_ variable gets a warning that names the nearest known one.
  * Calls neither malloc nor anything that collects. */
 int gci_options_resolve(const gc_options *user, gc_options *out);
+
+/* Does the environment alone ask that threads be attached as they come (CAIRN_ATTACH=auto)?  For
+ * what happens before there is a heap, and so before a program's options are known. */
+bool gci_options_attach_auto(void);
 
 /* The lower-case name of a value of enum gc_barrier. */
 const char *gci_barrier_name(enum gc_barrier barrier);

@@ -1,9 +1,9 @@
-/* Static data, thread-local variables and the stack's base: see roots.h and docs/roots.md.  Owns
- * the list of the loaded objects' writable segments, cut down to what can hold the program's
- * references; the list is replaced as a whole, under the loader's lock, so whoever reads it sees
- * one state of the loader.  Every range that leaves this file is word aligned and was readable a
- * moment before.  Called by the collector at the start of a collection and when a thread attaches;
- * only gci_stack_base() may call malloc. */
+/* Static data and the stack's ends: see roots.h and docs/roots.md.  Owns the list of the loaded
+ * objects' writable segments, cut down to what can hold the program's references, and that of the
+ * objects with thread-local variables; both are replaced as a whole, under the loader's lock, so
+ * whoever reads them sees one state of the loader.  Every range that leaves this file is word
+ * aligned and was readable a moment before.  Called by the collector at the start of a collection
+ * and when a thread attaches; only gci_stack_base() may call malloc. */
 #define _GNU_SOURCE
 #include "runtime/roots.h"
 
@@ -12,11 +12,12 @@
 #include <link.h>
 #include <pthread.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "cairn/gc.h"
 #include "runtime/globals.h"
+#include "runtime/tls.h"
 #include "runtime/vm.h"
 
 #define WORD sizeof(uintptr_t)
@@ -70,35 +71,54 @@ static bool cut(uintptr_t start, uintptr_t end, const struct holes *holes, range
     return start >= end || each(context, start, end);
 }
 
-/* ---- The list of segments ------------------------------------------------------------------- */
+/* ---- The lists ------------------------------------------------------------------------------ */
 
-/* What a walk over the loaded objects needs to build a list beside the one in force. */
+/* What a walk over the loaded objects needs to build lists beside those in force. */
 struct reading {
     const struct gci_static_roots *old;
     struct gci_static_roots fresh;
     bool unchanged, out_of_memory;
 };
 
+static size_t list_bytes(size_t capacity, size_t item) {
+    return round_up(capacity * item, gci_page_size());
+}
+
+/* Room for one more item in a list: the list, moved if need be, or NULL. */
+static void *with_room(void *items, size_t count, size_t *capacity, size_t item) {
+    if (count < *capacity) return items;
+    size_t old_bytes = list_bytes(*capacity, item);
+    size_t bytes = old_bytes ? 2 * old_bytes : gci_page_size();
+    void *larger = gci_vm_map(bytes);
+    if (!larger) return NULL;
+    if (old_bytes) {
+        memcpy(larger, items, count * item);
+        gci_vm_unmap(items, old_bytes);
+    }
+    *capacity = bytes / item;
+    return larger;
+}
+
 static bool append(void *context, uintptr_t start, uintptr_t end) {
     struct reading *reading = context;
     struct gci_static_roots *fresh = &reading->fresh;
-    if (fresh->count == fresh->capacity) {
-        size_t page = gci_page_size();
-        size_t old_bytes = round_up(fresh->capacity * sizeof *fresh->segments, page);
-        size_t bytes = old_bytes ? 2 * old_bytes : page;
-        struct gci_segment *larger = gci_vm_map(bytes);
-        if (!larger) {
-            reading->out_of_memory = true;
-            return false;
-        }
-        if (old_bytes) {
-            memcpy(larger, fresh->segments, fresh->count * sizeof *larger);
-            gci_vm_unmap(fresh->segments, old_bytes);
-        }
-        fresh->segments = larger;
-        fresh->capacity = bytes / sizeof *larger;
-    }
-    fresh->segments[fresh->count++] = (struct gci_segment){start, end};
+    struct gci_segment *segments =
+        with_room(fresh->segments, fresh->count, &fresh->capacity, sizeof *segments);
+    reading->out_of_memory = !segments;
+    if (!segments) return false;
+    fresh->segments = segments;
+    segments[fresh->count++] = (struct gci_segment){start, end};
+    return true;
+}
+
+static bool append_module(struct reading *reading, const struct gci_tls_module *module) {
+    struct gci_static_roots *fresh = &reading->fresh;
+    struct gci_tls_module *modules =
+        with_room(fresh->modules, fresh->module_count, &fresh->module_capacity, sizeof *modules);
+    reading->out_of_memory = !modules;
+    if (!modules) return false;
+    fresh->modules = modules;
+    modules[fresh->module_count++] = *module;
     return true;
 }
 
@@ -123,6 +143,8 @@ static int read_object(struct dl_phdr_info *object, size_t size, void *context) 
     reading->fresh.subs = counts ? object->dlpi_subs : 0;
 
     if (is_left_out(object->dlpi_name)) return 0;
+    struct gci_tls_module module;
+    if (gci_tls_read_module(object, size, &module) && !append_module(reading, &module)) return 1;
     struct holes holes = {.count = 0};
     add_hole(&holes, (uintptr_t)__start_cairn_data, (uintptr_t)__stop_cairn_data);
     for (size_t i = 0; i < object->dlpi_phnum; i++) {
@@ -154,8 +176,10 @@ int gci_static_roots_refresh(struct gci_static_roots *roots) {
 }
 
 void gci_static_roots_clear(struct gci_static_roots *roots) {
-    size_t bytes = round_up(roots->capacity * sizeof *roots->segments, gci_page_size());
-    if (bytes) gci_vm_unmap(roots->segments, bytes);
+    if (roots->capacity)
+        gci_vm_unmap(roots->segments, list_bytes(roots->capacity, sizeof *roots->segments));
+    if (roots->module_capacity)
+        gci_vm_unmap(roots->modules, list_bytes(roots->module_capacity, sizeof *roots->modules));
     *roots = (struct gci_static_roots){.segments = NULL};
 }
 
@@ -164,18 +188,18 @@ void gci_static_roots_clear(struct gci_static_roots *roots) {
 /* The kernel copies the signal set from the page before it rejects the first argument, so that
  * nothing is changed and EFAULT says that the page can't be read.  0.09 us, measured; asking for a
  * whole range with MADV_POPULATE_READ came to 0.5 us a page. */
-static bool page_is_readable(uintptr_t page) {
-    return syscall(SYS_rt_sigprocmask, ~0, page, NULL, 8) == 0 || errno != EFAULT;
+bool gci_is_readable(uintptr_t address) {
+    if (address == 0) return false; /* means no set at all */
+    return syscall(SYS_rt_sigprocmask, ~0, address, NULL, 8) == 0 || errno != EFAULT;
 }
 
-/* Visits the runs of readable pages in the range. */
-static void visit_readable(uintptr_t start, uintptr_t end, enum gci_root_kind kind,
+void gci_visit_readable(uintptr_t start, uintptr_t end, enum gci_root_kind kind,
     gci_root_visitor *visit, void *context) {
     size_t page = gci_page_size();
     uintptr_t run = start; /* [run, at) is readable */
     for (uintptr_t at = start; at < end;) {
         uintptr_t next = round_down(at, page) + page;
-        if (!page_is_readable(round_down(at, page))) {
+        if (!gci_is_readable(round_down(at, page))) {
             if (run < at) visit(context, kind, (const uintptr_t *)run, (const uintptr_t *)at);
             run = next;
         }
@@ -189,43 +213,9 @@ void gci_static_roots_visit(
     int saved_errno = errno;
     for (size_t i = 0; i < roots->count; i++) {
         const struct gci_segment *segment = &roots->segments[i];
-        visit_readable(segment->start, segment->end, GCI_ROOT_STATIC, visit, context);
+        gci_visit_readable(segment->start, segment->end, GCI_ROOT_STATIC, visit, context);
     }
     errno = saved_errno;
-}
-
-/* ---- Thread-local variables ----------------------------------------------------------------- */
-
-struct tls_visit {
-    gci_root_visitor *visit;
-    void *context;
-};
-
-static bool visit_tls_range(void *context, uintptr_t start, uintptr_t end) {
-    struct tls_visit *visit = context;
-    visit->visit(visit->context, GCI_ROOT_TLS, (const uintptr_t *)start, (const uintptr_t *)end);
-    return true;
-}
-
-static int visit_tls_of_object(struct dl_phdr_info *object, size_t size, void *context) {
-    if (size < offsetof(struct dl_phdr_info, dlpi_tls_data) + sizeof object->dlpi_tls_data)
-        return 1;
-    /* NULL also for an object whose variables this thread hasn't touched: it has none yet. */
-    if (!object->dlpi_tls_data) return 0;
-    struct holes holes = {.count = 0};
-    add_hole(&holes, (uintptr_t)&gc_buffers, (uintptr_t)(&gc_buffers + 1));
-    for (size_t i = 0; i < object->dlpi_phnum; i++) {
-        const ElfW(Phdr) *header = &object->dlpi_phdr[i];
-        if (header->p_type != PT_TLS) continue;
-        uintptr_t start = (uintptr_t)object->dlpi_tls_data;
-        cut(start, start + header->p_memsz, &holes, visit_tls_range, context);
-    }
-    return 0;
-}
-
-void gci_tls_roots_visit(gci_root_visitor *visit, void *context) {
-    struct tls_visit tls = {visit, context};
-    dl_iterate_phdr(visit_tls_of_object, &tls);
 }
 
 /* ---- The stack ------------------------------------------------------------------------------ */
@@ -240,4 +230,24 @@ const uintptr_t *gci_stack_base(const uintptr_t **lowest) {
     if (error || !low) return NULL;
     if (lowest) *lowest = low;
     return (const uintptr_t *)round_down((uintptr_t)low + bytes, WORD);
+}
+
+/* Is there a mapping at PAGE?  To read from a place where there is none yet would make a stack just
+ * above it grow; mincore() only looks. */
+static bool page_is_mapped(uintptr_t page) {
+    unsigned char resident;
+    return mincore((void *)page, 1, &resident) == 0 || errno != ENOMEM;
+}
+
+uintptr_t gci_stack_extent(uintptr_t lowest, uintptr_t base) {
+    int saved_errno = errno;
+    size_t page = gci_page_size();
+    uintptr_t extent = base;
+    while (extent > lowest) {
+        uintptr_t below = round_down(extent - 1, page);
+        if (!page_is_mapped(below) || !gci_is_readable(below)) break;
+        extent = below > lowest ? below : lowest;
+    }
+    errno = saved_errno;
+    return extent;
 }

@@ -1,5 +1,5 @@
-/* Where the program keeps references outside the heap: stacks, static data, thread-local
- * storage.
+/* Where the program keeps references outside the heap: stacks and static data.  Thread-local
+ * storage is in tls.h.
  *
  * Every range given to a visitor is readable, its start and end are multiples of a word, and its
  * words are ambiguous.  The library's own data and the threads' gc_buffers are left out. */
@@ -15,15 +15,18 @@ enum gci_root_kind { GCI_ROOT_STACK, GCI_ROOT_STATIC, GCI_ROOT_TLS, GCI_ROOT_RAN
 typedef void gci_root_visitor(
     void *context, enum gci_root_kind kind, const uintptr_t *start, const uintptr_t *end);
 
-/* Tracks the writable segments of the loaded objects.  All memory is from gci_vm_map(). */
+/* Tracks the loaded objects: their writable segments, and those with thread-local variables.  All
+ * memory is from gci_vm_map(). */
 struct gci_static_roots {
     struct gci_segment *segments;
     size_t count, capacity;
-    uint64_t adds, subs; /* the loader's counters when the list was read */
+    struct gci_tls_module *modules; /* for gci_tls_visit() */
+    size_t module_count, module_capacity;
+    uint64_t adds, subs; /* the loader's counters when the lists were read */
 };
 
-/* Reads the list again if objects were loaded or unloaded.  Takes the loader's lock: call it
- * before threads are stopped.  Returns 0 or ENOMEM (the list is then as it was). */
+/* Reads the lists again if objects were loaded or unloaded.  Takes the loader's lock: call it
+ * before threads are stopped.  Returns 0 or ENOMEM (the lists are then as they were). */
 int gci_static_roots_refresh(struct gci_static_roots *roots);
 
 /* Visits the writable, non-RELRO parts of each segment on the list. */
@@ -32,12 +35,22 @@ void gci_static_roots_visit(
 
 void gci_static_roots_clear(struct gci_static_roots *roots);
 
-/* Visits the calling thread's thread-local variables, of all loaded objects. */
-void gci_tls_roots_visit(gci_root_visitor *visit, void *context);
+/* The part of [START, END) whose pages can be read just now, as visits of KIND.  START and END are
+ * multiples of a word. */
+void gci_visit_readable(uintptr_t start, uintptr_t end, enum gci_root_kind kind,
+    gci_root_visitor *visit, void *context);
+
+/* Can the word at ADDRESS, a multiple of a word, be read?  Changes errno. */
+bool gci_is_readable(uintptr_t address);
 
 /* The high end of the calling thread's stack, exclusive; NULL if the system doesn't say.
  * *LOWEST, unless LOWEST is NULL, becomes the least address that the stack may grow down to. */
 const uintptr_t *gci_stack_base(const uintptr_t **lowest);
+
+/* The lowest address, not below LOWEST, from which all can be read up to BASE (words, both): the
+ * part of a stack that exists, as the first thread's grows only when it is used.  It isn't made to
+ * grow. */
+uintptr_t gci_stack_extent(uintptr_t lowest, uintptr_t base);
 
 /* For gc_explain().  Both write a description of the place ADDRESS into BUFFER, always
  * terminated: the function whose frame on the calling thread's stack holds it ("frame of

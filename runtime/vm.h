@@ -1,4 +1,5 @@
-/* Virtual memory, clocks and limits: all that gc/ asks of the operating system about memory.
+/* Virtual memory, clocks and limits: all that gc/ asks of the operating system about memory and
+ * processors.
  *
  * Ranges are multiples of gci_page_size() unless a function says otherwise.  Functions that
  * return int return 0 or an errno value.  None calls malloc, none prints, none touches a lock
@@ -37,6 +38,11 @@ void gci_vm_unmap(void *start, size_t bytes);
  * in bytes; SIZE_MAX if nothing limits it.  cgroup: whether to ask the cgroup; else only the
  * machine's memory. */
 size_t gci_vm_memory_limit(bool cgroup);
+
+/* How many CPUs the process may use at once: those of the calling thread's affinity mask, and no
+ * more than the cgroup's quota (v2 or v1; every level up to the root) pays for, rounded up.  At
+ * least 1. */
+unsigned gci_cpu_count(void);
 
 /* Monotonic nanoseconds. */
 uint64_t gci_clock_ns(void);

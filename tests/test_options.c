@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -52,6 +53,10 @@ static void the_defaults_are_those_of_the_manual(void **state) {
     assert_int_equal(options.growth_percent, 115);
     assert_int_equal(options.barrier, GC_BARRIER_AUTO);
     assert_int_equal(options.large_fit, GC_FIT_FIRST);
+    assert_int_equal(options.stop, GC_STOP_SIGNAL);
+    assert_int_equal(options.stop_signal, 0);
+    assert_int_equal(options.attach, GC_ATTACH_EXPLICIT);
+    assert_int_equal(options.workers, 0);
     assert_int_equal(options.stress, 0);
     assert_int_equal(options.release_after, 8);
     assert_int_equal(options.prepares_writes, 0);
@@ -138,6 +143,15 @@ static const struct {
         {"", "0", "Auto", "uffd ", "soft"}},
     {FIELD(large_fit), {0, 1, 2, GC_FIT_WORST}, {GC_FIT_WORST + 1}, false, "CAIRN_LARGE_FIT",
         {"first", "best", "worst"}, {0, 1, 2}, {"next", "FIRST", "1"}},
+    {FIELD(stop), {0, GC_STOP_SAFEPOINT, 1, 1}, {GC_STOP_SAFEPOINT + 1, UINT32_MAX}, false,
+        "CAIRN_STOP", {"signal", "safepoint"}, {0, 1}, {"", "0", "Signal", "safepoints"}},
+    {FIELD(stop_signal), {0, 1, SIGUSR2, 64}, {SIGKILL, 33, 65, UINT32_MAX}, false,
+        "CAIRN_STOP_SIGNAL", {"0", "10", "31", "34", "64"}, {0, 10, 31, 34, 64},
+        {"", "65", "32", "-1", "SIGUSR1", "9"}},
+    {FIELD(attach), {0, GC_ATTACH_AUTO, 1, 1}, {GC_ATTACH_AUTO + 1, UINT32_MAX}, false,
+        "CAIRN_ATTACH", {"explicit", "auto"}, {0, 1}, {"", "1", "AUTO", "automatic"}},
+    {FIELD(workers), {0, 1, 2, 64}, {65, UINT32_MAX}, false, "CAIRN_WORKERS", {"0", "1", "64"},
+        {0, 1, 64}, {"", "65", "-1", "1K", "all"}},
     {FIELD(stress), {0, 1, 1000, UINT32_MAX}, {0}, false, "CAIRN_STRESS", {"0", "1", "4294967295"},
         {0, 1, UINT32_MAX}, {"4294967296", "-1", "yes", "1K"}},
     {FIELD(release_after), {1, 8, 1000000, 2}, {1000001, UINT32_MAX}, true, "CAIRN_RELEASE_AFTER",
@@ -261,13 +275,47 @@ static void a_wrong_field_is_refused_although_its_variable_is_right(void **state
     unsetenv("CAIRN_GROWTH_PERCENT");
 }
 
+static void signals_that_the_program_or_the_system_needs_are_refused(void **state) {
+    (void)state;
+    static const int refused[] = {
+        SIGKILL, SIGSTOP, SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGTRAP, 32, 33};
+    gc_options options, resolved;
+    const char *messages;
+    size_t accepted = 0;
+    for (uint32_t number = 1; number <= 64; number++) {
+        bool refuse = false;
+        for (size_t i = 0; i < sizeof refused / sizeof *refused; i++)
+            refuse = refuse || (uint32_t)refused[i] == number;
+        gc_options_init(&options);
+        options.stop_signal = number;
+        assert_int_equal(resolve(&options, &resolved, &messages), refuse ? EINVAL : 0);
+        if (refuse) assert_non_null(strstr(messages, "but not SIGKILL, SIGSTOP, SIGSEGV"));
+        accepted += !refuse;
+    }
+    assert_int_equal(accepted, 64 - sizeof refused / sizeof *refused);
+}
+
+static void automatic_attaching_is_known_from_the_environment_alone(void **state) {
+    (void)state;
+    assert_false(gci_options_attach_auto());
+    static const char *const others[] = {"", "explicit", "AUTO", "automatic", "1"};
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
+        setenv("CAIRN_ATTACH", others[i], 1);
+        assert_false(gci_options_attach_auto());
+    }
+    setenv("CAIRN_ATTACH", "auto", 1);
+    assert_true(gci_options_attach_auto());
+    unsetenv("CAIRN_ATTACH");
+}
+
 static void an_unknown_variable_is_told_the_nearest(void **state) {
     (void)state;
     static const struct {
         const char *name, *nearest;
     } cases[] = {{"CAIRN_NURSREY", "CAIRN_NURSERY"}, {"CAIRN_VERIFI", "CAIRN_VERIFY"},
         {"CAIRN_HEAPLIMIT", "CAIRN_HEAP_LIMIT"}, {"CAIRN_LOGS", "CAIRN_LOG"},
-        {"CAIRN_BARRIER_KIND", "CAIRN_BARRIER"}};
+        {"CAIRN_BARRIER_KIND", "CAIRN_BARRIER"}, {"CAIRN_STOP_SIGNALS", "CAIRN_STOP_SIGNAL"},
+        {"CAIRN_WORKER", "CAIRN_WORKERS"}};
     gc_options resolved;
     const char *messages;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -319,6 +367,8 @@ int main(void) {
         cmocka_unit_test(a_variable_wins_over_its_field),
         cmocka_unit_test(a_wrong_variable_is_named_and_ignored),
         cmocka_unit_test(a_wrong_field_is_refused_although_its_variable_is_right),
+        cmocka_unit_test(signals_that_the_program_or_the_system_needs_are_refused),
+        cmocka_unit_test(automatic_attaching_is_known_from_the_environment_alone),
         cmocka_unit_test(an_unknown_variable_is_told_the_nearest),
         cmocka_unit_test(test_and_bench_variables_are_nobody_s_mistake),
         cmocka_unit_test(barriers_have_names),

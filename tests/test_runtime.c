@@ -28,6 +28,7 @@
 #include "runtime/globals.h"
 #include "runtime/log.h"
 #include "runtime/roots.h"
+#include "runtime/tls.h"
 #include "runtime/vm.h"
 
 /* ---- Messages ------------------------------------------------------------------------------- */
@@ -94,9 +95,14 @@ GCI_ENTRY(native_entry, scan_from);
 
 #if defined(__x86_64__) && !defined(CAIRN_PORTABLE)
 #undef GCI_ENTRY
-#define gci_side_masks64 portable_side_masks64
+#undef GCI_FRAME_WORDS
+#define gci_relax          portable_relax
+#define gci_thread_pointer portable_thread_pointer
+#define gci_side_masks64   portable_side_masks64
 #include "runtime/arch/portable.h"
 #undef gci_side_masks64
+#undef gci_thread_pointer
+#undef gci_relax
 #else
 #define portable_side_masks64 gci_side_masks64
 #endif
@@ -269,9 +275,13 @@ static bool static_roots_cover(const struct gci_static_roots *roots, const void 
     return lookup.found;
 }
 
+/* Of the calling thread. */
 static bool tls_roots_cover(const void *place) {
     struct lookup lookup = {place, GCI_ROOT_TLS, false, 0};
-    gci_tls_roots_visit(look, &lookup);
+    struct gci_static_roots roots = {.count = 0};
+    assert_int_equal(gci_static_roots_refresh(&roots), 0);
+    gci_tls_visit(gci_thread_pointer(), 0, 0, &roots, look, &lookup);
+    gci_static_roots_clear(&roots);
     return lookup.found;
 }
 

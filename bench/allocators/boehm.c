@@ -1,15 +1,16 @@
 /* The Boehm-Demers-Weiser collector as an ordinary program uses it: GC_INIT() and the defaults.
  *
- * Its pauses are measured here, from the events it reports.  The program's only thread stands still
+ * Its pauses are measured here, from the events it reports.  The thread that collects stands still
  * from the stop of the world to the end of reclaiming, which comes after the world was started
- * again, so that is what counts as the pause.  The times are kept in malloc's memory, which it
- * doesn't scan. */
+ * again, so that is what counts as the pause; other threads run on while it reclaims, until they
+ * need its lock.  The times are kept in malloc's memory, which it doesn't scan. */
 #include <stdlib.h>
 #include <time.h>
 
 #include "bench/bench.h"
 
-/* Written by on_event() only. */
+/* Written by on_event() only, under the collector's lock, in whatever thread collects; read when
+ * the other threads have ended. */
 static uint64_t pause_start;
 static uint64_t *pauses;
 static size_t pause_count, pause_room;
@@ -20,6 +21,7 @@ static uint64_t now_ns(void) {
     return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
+/* Called when the world runs again: while it's stopped a thread may hold malloc's lock. */
 static void end_pause(void) {
     if (pause_count == pause_room) {
         pause_room = pause_room == 0 ? 1024 : 2 * pause_room;

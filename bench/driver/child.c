@@ -66,10 +66,11 @@ static void set_error(struct child_result *result, const char *format, ...) {
     va_end(arguments);
 }
 
-static _Noreturn void become(char *const *arguments, int output) {
+static _Noreturn void become(char *const *arguments, char *setting, int output) {
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     dup2(output, STDOUT_FILENO);
     sigprocmask(SIG_SETMASK, &original, NULL);
+    if (setting != NULL) putenv(setting);
     execv(arguments[0], arguments);
     complain("can't run %s: %s", arguments[0], strerror(errno));
     _exit(127);
@@ -126,7 +127,8 @@ static void judge(int status, bool late, double timeout_s, struct child_result *
     }
 }
 
-int child_run(char *const *arguments, double timeout_s, struct child_result *result) {
+int child_run(
+    char *const *arguments, char *setting, double timeout_s, struct child_result *result) {
     *result = (struct child_result){0};
     for (int i = 0; i < METRICS; i++) result->value[i] = NAN;
     int ends[2];
@@ -136,7 +138,7 @@ int child_run(char *const *arguments, double timeout_s, struct child_result *res
     }
     double start = seconds_now();
     pid_t child = fork();
-    if (child == 0) become(arguments, ends[1]);
+    if (child == 0) become(arguments, setting, ends[1]);
     close(ends[1]);
     if (child < 0) {
         set_error(result, "fork: %s", strerror(errno));

@@ -15,6 +15,7 @@
 struct options {
     const char *workloads, *with, *json;
     int runs;
+    struct counts threads, workers;
     double scale, timeout_s;
 };
 
@@ -24,6 +25,9 @@ static const char usage[] =
     "\n"
     "  --with A[,A...]    of cairn, boehm, malloc, mimalloc, ocaml (binary_trees only);\n"
     "                     without it, the first four as far as they were built\n"
+    "  --threads N[,N...] how many threads the workloads with several run, 1 to 256 each\n"
+    "                     (1; stop_time 64)\n"
+    "  --workers N[,N...] how many threads Cairn marks with, 1 to 256 each (what is usual)\n"
     "  --runs N           runs of each combination, 1 to 1000 (3)\n"
     "  --json FILE        write the medians and every run's figures there; - is standard output,\n"
     "                     and the table then goes to standard error\n"
@@ -52,11 +56,12 @@ static double parse_number(const char *option, const char *text, double least, d
 }
 
 static void parse_options(int argc, char **argv, struct options *options) {
-    enum { WITH = 256, RUNS, JSON, SCALE, TIMEOUT };
+    enum { WITH = 256, THREADS, WORKERS, RUNS, JSON, SCALE, TIMEOUT };
     static const struct option names[] = {{"with", required_argument, NULL, WITH},
-        {"runs", required_argument, NULL, RUNS}, {"json", required_argument, NULL, JSON},
-        {"scale", required_argument, NULL, SCALE}, {"timeout", required_argument, NULL, TIMEOUT},
-        {"help", no_argument, NULL, 'h'}, {0}};
+        {"threads", required_argument, NULL, THREADS},
+        {"workers", required_argument, NULL, WORKERS}, {"runs", required_argument, NULL, RUNS},
+        {"json", required_argument, NULL, JSON}, {"scale", required_argument, NULL, SCALE},
+        {"timeout", required_argument, NULL, TIMEOUT}, {"help", no_argument, NULL, 'h'}, {0}};
     *options = (struct options){.runs = 3, .scale = 1, .timeout_s = 600};
     int option;
     while ((option = getopt_long(argc, argv, "h", names, NULL)) != -1) {
@@ -66,6 +71,12 @@ static void parse_options(int argc, char **argv, struct options *options) {
             break;
         case JSON:
             options->json = optarg;
+            break;
+        case THREADS:
+            if (!counts_parse(&options->threads, "--threads", optarg)) exit(2);
+            break;
+        case WORKERS:
+            if (!counts_parse(&options->workers, "--workers", optarg)) exit(2);
             break;
         case RUNS:
             options->runs = (int)parse_number("--runs", optarg, 1, 1000);
@@ -92,7 +103,8 @@ static void parse_options(int argc, char **argv, struct options *options) {
 
 static void list(const struct catalogue *catalogue) {
     for (int w = 0; w < catalogue->workload_count; w++)
-        printf("%-14s %s\n", catalogue->workloads[w].name, catalogue->workloads[w].summary);
+        printf("%-14s %s%s\n", catalogue->workloads[w].name, catalogue->workloads[w].summary,
+            catalogue->workloads[w].threads != 0 ? " (--threads)" : "");
     printf("\nallocators:");
     for (int a = 0; a < catalogue->allocator_count; a++) {
         const struct allocator *allocator = &catalogue->allocators[a];
@@ -113,19 +125,42 @@ static void read_counters(const char *output, double value[METRICS]) {
     }
 }
 
-static void run_one(const struct options *options, const struct workload *workload,
-    const struct allocator *allocator, int run, struct series *series) {
-    char scale[32];
+/* The name of the combination of TASK and CONTENDER, as in "larson, 2 threads, cairn". */
+static void describe(char *text, size_t room, const struct catalogue *catalogue,
+    const struct task *task, const struct contender *contender) {
+    const struct workload *workload = &catalogue->workloads[task->workload];
+    char threads[32] = "", workers[32] = "";
+    if (workload->threads != 0)
+        snprintf(
+            threads, sizeof threads, ", %d thread%s", task->threads, task->threads == 1 ? "" : "s");
+    if (contender->workers != 0)
+        snprintf(workers, sizeof workers, ", %d worker%s", contender->workers,
+            contender->workers == 1 ? "" : "s");
+    snprintf(text, room, "%s%s, %s%s", workload->name, threads,
+        catalogue->allocators[contender->allocator].name, workers);
+}
+
+/* NAME: the combination's. */
+static void run_one(const struct options *options, const struct catalogue *catalogue,
+    const struct task *task, const struct contender *contender, const char *name, int run,
+    struct series *series) {
+    const struct workload *workload = &catalogue->workloads[task->workload];
+    char scale[32], threads[16], setting[32];
     snprintf(scale, sizeof scale, "%.9g", options->scale);
-    char *arguments[] = {allocator->program, "run", (char *)workload->name, scale, NULL};
+    snprintf(threads, sizeof threads, "%d", task->threads);
+    snprintf(setting, sizeof setting, "CAIRN_WORKERS=%d", contender->workers);
+    char *arguments[] = {catalogue->allocators[contender->allocator].program, "run",
+        (char *)workload->name, scale, workload->threads != 0 ? threads : NULL, NULL};
     static struct child_result result;
-    int stopped = child_run(arguments, options->timeout_s, &result);
+    int stopped =
+        child_run(arguments, contender->workers != 0 ? setting : NULL, options->timeout_s, &result);
     if (stopped != 0) {
         fputs(isatty(STDERR_FILENO) ? "\r\033[K" : "", stderr);
         complain("stopped by signal %d; no results", stopped);
         child_end_by_signal(stopped);
     }
     read_counters(result.output, result.value);
+    result.value[OPS_PER_S] = result.value[OPS] / result.value[WORK_S];
     if (result.ok && isnan(result.value[FULL])) {
         result.ok = false;
         snprintf(result.error, sizeof result.error, "didn't print its counters");
@@ -136,25 +171,27 @@ static void run_one(const struct options *options, const struct workload *worklo
     }
     series->failed++;
     fputs(isatty(STDERR_FILENO) ? "\r\033[K" : "", stderr);
-    complain("%s with %s, run %d: FAILED: %s", workload->name, allocator->name, run, result.error);
+    complain("%s, run %d: FAILED: %s", name, run, result.error);
 }
 
-/* Workload by workload, the allocators in turn, so that a slow hour of the machine hits all. */
+/* Each task done by the contenders in turn, so that a slow hour of the machine hits all. */
 static bool run_all(const struct options *options, struct results *results) {
     const struct plan *plan = results->plan;
     const struct catalogue *catalogue = results->catalogue;
     bool good = true, terminal = isatty(STDERR_FILENO);
-    for (int w = 0; w < plan->workload_count; w++) {
-        const struct workload *workload = &catalogue->workloads[plan->workloads[w]];
+    for (int t = 0; t < plan->task_count; t++) {
+        const struct task *task = &plan->tasks[t];
         for (int run = 1; run <= options->runs; run++) {
-            for (int a = 0; a < plan->allocator_count; a++) {
-                if (!workload->offered[plan->allocators[a]]) continue;
-                const struct allocator *allocator = &catalogue->allocators[plan->allocators[a]];
+            for (int c = 0; c < plan->contender_count; c++) {
+                const struct contender *contender = &plan->contenders[c];
+                if (!catalogue->workloads[task->workload].offered[contender->allocator]) continue;
+                char name[128];
+                describe(name, sizeof name, catalogue, task, contender);
                 if (terminal)
-                    fprintf(stderr, "\r\033[K%s (%d of %d), run %d of %d, %s ", workload->name,
-                        w + 1, plan->workload_count, run, options->runs, allocator->name);
-                struct series *series = &results->series[w][a];
-                run_one(options, workload, allocator, run, series);
+                    fprintf(stderr, "\r\033[K%s (%d of %d), run %d of %d ", name, t + 1,
+                        plan->task_count, run, options->runs);
+                struct series *series = results_series(results, t, c);
+                run_one(options, catalogue, task, contender, name, run, series);
                 good = good && series->failed == 0;
             }
         }
@@ -190,29 +227,29 @@ static bool write_json(const struct results *results, const char *path) {
 }
 
 static bool plan_has_runs(const struct plan *plan, const struct catalogue *catalogue) {
-    for (int w = 0; w < plan->workload_count; w++)
-        for (int a = 0; a < plan->allocator_count; a++)
-            if (catalogue->workloads[plan->workloads[w]].offered[plan->allocators[a]]) return true;
+    for (int t = 0; t < plan->task_count; t++) {
+        const struct workload *workload = &catalogue->workloads[plan->tasks[t].workload];
+        for (int c = 0; c < plan->contender_count; c++)
+            if (workload->offered[plan->contenders[c].allocator]) return true;
+    }
     return false;
 }
 
 static int run(const struct catalogue *catalogue, const struct options *options) {
-    struct plan plan = {0};
-    if (!plan_workloads(&plan, catalogue, options->workloads)) return 2;
-    if (!plan_allocators(&plan, catalogue, options->with)) return 2;
+    static struct plan plan;
+    if (!plan_tasks(&plan, catalogue, options->workloads, &options->threads)) return 2;
+    if (!plan_contenders(&plan, catalogue, options->with, &options->workers)) return 2;
     if (!plan_has_runs(&plan, catalogue)) {
         complain("none of the allocators has any of the workloads");
         return 2;
     }
     if (!check_json(options->json)) return 2;
-    static struct results results;
-    results.catalogue = catalogue;
-    results.plan = &plan;
-    results.scale = options->scale;
+    struct results results;
+    results_init(&results, catalogue, &plan, options->scale);
     bool good = run_all(options, &results);
     results_finish(&results);
     bool json_to_stdout = options->json != NULL && strcmp(options->json, "-") == 0;
-    results_print(&results, json_to_stdout ? stderr : stdout);
+    table_print(&results, json_to_stdout ? stderr : stdout);
     if (options->json != NULL) good = write_json(&results, options->json) && good;
     return good ? 0 : 1;
 }

@@ -1,84 +1,41 @@
-/* Which allocators were built, which workloads each offers, and which of them the user wants.  The
- * programs are found beside the driver's own executable, in bench/. */
+/* What the user wants: which workloads with how many threads, and which allocators, Cairn with how
+ * many workers. */
 #define _GNU_SOURCE
-#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "bench/driver/driver.h"
 
-static const struct allocator known[] = {
-    {.name = "cairn", .by_default = true}, {.name = "boehm", .by_default = true},
-    {.name = "malloc", .by_default = true}, {.name = "mimalloc", .by_default = true},
-    {.name = "ocaml", .optional = true}, /* has binary_trees only */
-};
-
-static struct workload *find_or_add(struct catalogue *catalogue, const char *name) {
-    for (int i = 0; i < catalogue->workload_count; i++)
-        if (strcmp(catalogue->workloads[i].name, name) == 0) return &catalogue->workloads[i];
-    if (catalogue->workload_count == MOST_WORKLOADS) {
-        complain("more than %d workloads", MOST_WORKLOADS);
-        exit(1);
-    }
-    struct workload *workload = &catalogue->workloads[catalogue->workload_count++];
-    snprintf(workload->name, sizeof workload->name, "%s", name);
-    return workload;
+static bool counts_contain(const struct counts *counts, long value) {
+    for (int i = 0; i < counts->count; i++)
+        if (counts->value[i] == value) return true;
+    return false;
 }
 
-/* Reads the lines "name TAB summary" in TEXT, which it takes apart. */
-static void add_offers(struct catalogue *catalogue, int allocator, char *text) {
-    char *rest = text, *line;
-    while ((line = strsep(&rest, "\n")) != NULL) {
-        char *summary = strchr(line, '\t');
-        if (summary == NULL) continue;
-        *summary++ = '\0';
-        struct workload *workload = find_or_add(catalogue, line);
-        workload->offered[allocator] = true;
-        if (workload->summary[0] == '\0')
-            snprintf(workload->summary, sizeof workload->summary, "%s", summary);
-    }
-}
-
-/* The directory of the running executable. */
-static void find_directory(char directory[PATH_MAX]) {
-    ssize_t length = readlink("/proc/self/exe", directory, PATH_MAX - 1);
-    if (length <= 0) {
-        complain("can't read /proc/self/exe");
-        exit(1);
-    }
-    directory[length] = '\0';
-    *strrchr(directory, '/') = '\0';
-}
-
-void catalogue_load(struct catalogue *catalogue) {
-    char directory[PATH_MAX];
-    find_directory(directory);
-    *catalogue = (struct catalogue){.allocator_count = sizeof known / sizeof *known};
-    memcpy(catalogue->allocators, known, sizeof known);
-    for (int i = 0; i < catalogue->allocator_count; i++) {
-        struct allocator *allocator = &catalogue->allocators[i];
-        char *program = NULL;
-        if (asprintf(&program, "%s/bench/bench-%s", directory, allocator->name) < 0) abort();
-        if (access(program, X_OK) != 0) {
-            free(program);
-            continue;
+bool counts_parse(struct counts *counts, const char *option, const char *list) {
+    *counts = (struct counts){0};
+    for (const char *rest = list;; rest++) {
+        char *end;
+        long value = strtol(rest, &end, 10);
+        if (end == rest || (*end != '\0' && *end != ',') || value < 1 || value > LARGEST_COUNT) {
+            complain("%s takes whole numbers from 1 to %d with commas between them, not '%s'",
+                option, LARGEST_COUNT, list);
+            return false;
         }
-        allocator->program = program;
-        char *arguments[] = {program, "list", NULL};
-        struct child_result result;
-        int stopped = child_run(arguments, 10, &result);
-        if (stopped != 0) child_end_by_signal(stopped);
-        if (!result.ok) {
-            complain("%s list: %s", program, result.error);
-            exit(1);
+        if (counts->count == MOST_COUNTS) {
+            complain("%s takes at most %d numbers", option, MOST_COUNTS);
+            return false;
         }
-        add_offers(catalogue, i, result.output);
+        if (!counts_contain(counts, value)) counts->value[counts->count++] = (int)value;
+        rest = end;
+        if (*rest == '\0') return true;
     }
-    if (catalogue->workload_count == 0) {
-        complain("no programs in %s/bench", directory);
-        exit(1);
-    }
+}
+
+static bool counts_only_one(const struct counts *counts) {
+    for (int i = 0; i < counts->count; i++)
+        if (counts->value[i] != 1) return false;
+    return true;
 }
 
 /* Ends the line that complain_unknown() began. */
@@ -97,35 +54,103 @@ static void complain_unknown(const struct catalogue *catalogue, bool workloads, 
     name_accepted(catalogue, workloads);
 }
 
-/* Adds INDEX to the COUNT numbers in CHOSEN unless it's there. */
-static void choose(int *chosen, int *count, int index) {
-    for (int i = 0; i < *count; i++)
-        if (chosen[i] == index) return;
-    chosen[(*count)++] = index;
+static void complain_single_threaded(const struct catalogue *catalogue, const char *name) {
+    fprintf(stderr, "cairn-bench: %s is single-threaded; --threads is for", name);
+    const char *before = " ";
+    for (int i = 0; i < catalogue->workload_count; i++) {
+        if (catalogue->workloads[i].threads == 0) continue;
+        fprintf(stderr, "%s%s", before, catalogue->workloads[i].name);
+        before = ", ";
+    }
+    fputc('\n', stderr);
 }
 
-bool plan_workloads(struct plan *plan, const struct catalogue *catalogue, const char *list) {
+/* Adds WORKLOAD with each of THREADS unless it's there. */
+static void add_tasks(struct plan *plan, const struct catalogue *catalogue, int workload,
+    const struct counts *threads) {
+    for (int i = 0; i < plan->task_count; i++)
+        if (plan->tasks[i].workload == workload) return;
+    int usual = catalogue->workloads[workload].threads;
+    if (usual == 0 || threads->count == 0) {
+        plan->tasks[plan->task_count++] = (struct task){workload, usual == 0 ? 1 : usual};
+        return;
+    }
+    for (int i = 0; i < threads->count; i++)
+        plan->tasks[plan->task_count++] = (struct task){workload, threads->value[i]};
+}
+
+/* Those that can't have THREADS are left out with a note. */
+static void add_all(
+    struct plan *plan, const struct catalogue *catalogue, const struct counts *threads) {
+    int left_out = 0;
+    for (int i = 0; i < catalogue->workload_count; i++) {
+        if (catalogue->workloads[i].threads != 0 || counts_only_one(threads)) {
+            add_tasks(plan, catalogue, i, threads);
+            continue;
+        }
+        fprintf(stderr, "%s %s",
+            left_out++ == 0 ? "cairn-bench: left out as single-threaded:" : ",",
+            catalogue->workloads[i].name);
+    }
+    if (left_out > 0) fputc('\n', stderr);
+}
+
+static bool add_named(struct plan *plan, const struct catalogue *catalogue, const char *name,
+    const struct counts *threads) {
+    int i = 0;
+    while (i < catalogue->workload_count && strcmp(catalogue->workloads[i].name, name) != 0) i++;
+    if (i == catalogue->workload_count) {
+        complain_unknown(catalogue, true, name);
+        return false;
+    }
+    if (catalogue->workloads[i].threads == 0 && !counts_only_one(threads)) {
+        complain_single_threaded(catalogue, name);
+        return false;
+    }
+    add_tasks(plan, catalogue, i, threads);
+    return true;
+}
+
+bool plan_tasks(struct plan *plan, const struct catalogue *catalogue, const char *list,
+    const struct counts *threads) {
     char *copy = strdup(list), *rest = copy, *name;
     bool good = true;
     while (good && (name = strsep(&rest, ",")) != NULL) {
-        bool all = strcmp(name, "all") == 0, found = false;
-        for (int i = 0; i < catalogue->workload_count; i++) {
-            if (!all && strcmp(catalogue->workloads[i].name, name) != 0) continue;
-            choose(plan->workloads, &plan->workload_count, i);
-            found = true;
-        }
-        if (!found) complain_unknown(catalogue, true, name);
-        good = found;
+        if (strcmp(name, "all") == 0)
+            add_all(plan, catalogue, threads);
+        else
+            good = add_named(plan, catalogue, name, threads);
     }
     free(copy);
     return good;
 }
 
+/* Adds ALLOCATOR, with each of WORKERS if it has any, unless it's there. */
+static void add_contenders(struct plan *plan, const struct catalogue *catalogue, int allocator,
+    const struct counts *workers) {
+    for (int i = 0; i < plan->contender_count; i++)
+        if (plan->contenders[i].allocator == allocator) return;
+    if (!catalogue->allocators[allocator].has_workers || workers->count == 0) {
+        plan->contenders[plan->contender_count++] = (struct contender){allocator, 0};
+        return;
+    }
+    for (int i = 0; i < workers->count; i++)
+        plan->contenders[plan->contender_count++] =
+            (struct contender){allocator, workers->value[i]};
+}
+
 /* Returns false with a message when the allocator can't be had though it should. */
-static bool plan_allocator(struct plan *plan, const struct catalogue *catalogue, int index) {
-    const struct allocator *allocator = &catalogue->allocators[index];
+static bool add_allocator(struct plan *plan, const struct catalogue *catalogue, const char *name,
+    const struct counts *workers) {
+    int i = 0;
+    while (i < catalogue->allocator_count && strcmp(catalogue->allocators[i].name, name) != 0) i++;
+    if (i == catalogue->allocator_count) {
+        complain_unknown(catalogue, false, name);
+        return false;
+    }
+    const struct allocator *allocator = &catalogue->allocators[i];
     if (allocator->program != NULL) {
-        choose(plan->allocators, &plan->allocator_count, index);
+        add_contenders(plan, catalogue, i, workers);
         return true;
     }
     complain("%s was not built (what it needs was not installed)%s", allocator->name,
@@ -133,24 +158,30 @@ static bool plan_allocator(struct plan *plan, const struct catalogue *catalogue,
     return allocator->optional;
 }
 
-bool plan_allocators(struct plan *plan, const struct catalogue *catalogue, const char *list) {
+static bool add_allocators(struct plan *plan, const struct catalogue *catalogue, const char *list,
+    const struct counts *workers) {
     if (list == NULL) {
         for (int i = 0; i < catalogue->allocator_count; i++) {
             const struct allocator *allocator = &catalogue->allocators[i];
             if (allocator->by_default && allocator->program != NULL)
-                choose(plan->allocators, &plan->allocator_count, i);
+                add_contenders(plan, catalogue, i, workers);
         }
         return true;
     }
     char *copy = strdup(list), *rest = copy, *name;
     bool good = true;
-    while (good && (name = strsep(&rest, ",")) != NULL) {
-        int i = 0;
-        while (i < catalogue->allocator_count && strcmp(catalogue->allocators[i].name, name) != 0)
-            i++;
-        if (i == catalogue->allocator_count) complain_unknown(catalogue, false, name);
-        good = i < catalogue->allocator_count && plan_allocator(plan, catalogue, i);
-    }
+    while (good && (name = strsep(&rest, ",")) != NULL)
+        good = add_allocator(plan, catalogue, name, workers);
     free(copy);
     return good;
+}
+
+bool plan_contenders(struct plan *plan, const struct catalogue *catalogue, const char *list,
+    const struct counts *workers) {
+    if (!add_allocators(plan, catalogue, list, workers)) return false;
+    if (workers->count == 0) return true;
+    for (int i = 0; i < plan->contender_count; i++)
+        if (plan->contenders[i].workers != 0) return true;
+    complain("--workers is for cairn, which isn't among the allocators");
+    return false;
 }

@@ -1,5 +1,4 @@
-/* Medians, ratios and the two forms in which they're given: a table for people, JSON for programs.
- */
+/* Keeps every run's figures, works out medians, and writes them as JSON. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,7 +14,27 @@ const char *const metric_names[METRICS] = {
     [PAUSE_P50] = "pause_p50_us",
     [PAUSE_P99] = "pause_p99_us",
     [PAUSE_MAX] = "pause_max_us",
+    [OPS] = "ops",
+    [WORK_S] = "work_s",
+    [OPS_PER_S] = "ops_per_s",
+    [STOPS] = "stops",
+    [STOP_P50] = "stop_p50_us",
+    [STOP_P99] = "stop_p99_us",
+    [STOP_MAX] = "stop_max_us",
+    [MARK_MS] = "mark_ms",
+    [MARK_WORKERS] = "mark_workers",
 };
+
+void results_init(struct results *results, const struct catalogue *catalogue,
+    const struct plan *plan, double scale) {
+    size_t count = (size_t)plan->task_count * (size_t)plan->contender_count;
+    *results = (struct results){catalogue, plan, calloc(count, sizeof(struct series)), scale};
+    if (results->series == NULL) abort();
+}
+
+struct series *results_series(const struct results *results, int t, int c) {
+    return &results->series[t * results->plan->contender_count + c];
+}
 
 void series_add(struct series *series, const double value[METRICS]) {
     for (int i = 0; i < METRICS; i++) {
@@ -45,99 +64,12 @@ static double median(const double *values, int count) {
 }
 
 void results_finish(struct results *results) {
-    for (int w = 0; w < results->plan->workload_count; w++) {
-        for (int a = 0; a < results->plan->allocator_count; a++) {
-            struct series *series = &results->series[w][a];
+    for (int t = 0; t < results->plan->task_count; t++) {
+        for (int c = 0; c < results->plan->contender_count; c++) {
+            struct series *series = results_series(results, t, c);
             for (int i = 0; i < METRICS; i++)
                 series->median[i] = median(series->value[i], series->runs);
         }
-    }
-}
-
-static const char *allocator_name(const struct results *results, int a) {
-    return results->catalogue->allocators[results->plan->allocators[a]].name;
-}
-
-static const char *workload_name(const struct results *results, int w) {
-    return results->catalogue->workloads[results->plan->workloads[w]].name;
-}
-
-/* The position in the plan of what the ratios refer to: cairn, or else the first. */
-static int find_base(const struct results *results) {
-    for (int a = 0; a < results->plan->allocator_count; a++)
-        if (strcmp(allocator_name(results, a), "cairn") == 0) return a;
-    return 0;
-}
-
-static void print_number(FILE *out, int width, int decimals, double value) {
-    if (isnan(value))
-        fprintf(out, " %*s", width, "-");
-    else
-        fprintf(out, " %*.*f", width, decimals, value);
-}
-
-static void print_series(
-    const struct results *results, int w, int a, const struct series *base, FILE *out) {
-    const struct series *series = &results->series[w][a];
-    const double *value = series->median;
-    fprintf(out, "%-14s %-9s", workload_name(results, w), allocator_name(results, a));
-    if (series->runs == 0) {
-        fprintf(out, " FAILED\n");
-        return;
-    }
-    print_number(out, 8, 3, value[WALL_S]);
-    print_number(out, 6, 2, value[WALL_S] / base->median[WALL_S]);
-    print_number(out, 8, 3, value[CPU_S]);
-    print_number(out, 6, 2, value[CPU_S] / base->median[CPU_S]);
-    print_number(out, 8, 1, value[PEAK_RSS_KB] / 1024);
-    print_number(out, 6, 2, value[PEAK_RSS_KB] / base->median[PEAK_RSS_KB]);
-    bool paused = value[MINOR] + value[FULL] > 0;
-    print_number(out, 6, 0, paused ? value[MINOR] : NAN);
-    print_number(out, 6, 0, paused ? value[FULL] : NAN);
-    print_number(out, 8, 0, paused ? value[PAUSE_P50] : NAN);
-    print_number(out, 8, 0, paused ? value[PAUSE_P99] : NAN);
-    print_number(out, 8, 0, paused ? value[PAUSE_MAX] : NAN);
-    if (series->failed > 0)
-        fprintf(out, "  %d of %d runs FAILED", series->failed, series->failed + series->runs);
-    fputc('\n', out);
-}
-
-/* The geometric mean over the workloads of A's median divided by BASE's.  Stores over how many. */
-static double mean_ratio(
-    const struct results *results, int a, int base, enum metric metric, int *count) {
-    double logarithms = 0;
-    *count = 0;
-    for (int w = 0; w < results->plan->workload_count; w++) {
-        double ratio =
-            results->series[w][a].median[metric] / results->series[w][base].median[metric];
-        if (isnan(ratio) || isinf(ratio) || ratio <= 0) continue;
-        logarithms += log(ratio);
-        ++*count;
-    }
-    return *count == 0 ? NAN : exp(logarithms / *count);
-}
-
-void results_print(const struct results *results, FILE *out) {
-    int base = find_base(results);
-    fprintf(out, "Medians; ratios are to %s.\n\n", allocator_name(results, base));
-    fprintf(out, "%-24s %8s %6s %8s %6s %8s %6s %6s %6s %8s %8s %8s\n", "", "wall s", "ratio",
-        "cpu s", "ratio", "peak MB", "ratio", "minor", "full", "p50 us", "p99 us", "max us");
-    for (int w = 0; w < results->plan->workload_count; w++) {
-        for (int a = 0; a < results->plan->allocator_count; a++) {
-            const struct series *series = &results->series[w][a];
-            if (series->runs + series->failed == 0) continue;
-            print_series(results, w, a, &results->series[w][base], out);
-        }
-    }
-    fprintf(out, "\n%-24s %8s %6s %8s %9s\n", "geometric mean of ratios", "wall", "cpu", "peak",
-        "workloads");
-    for (int a = 0; a < results->plan->allocator_count; a++) {
-        int count = 0;
-        fprintf(out, "%-24s", allocator_name(results, a));
-        print_number(out, 8, 2, mean_ratio(results, a, base, WALL_S, &count));
-        print_number(out, 6, 2, mean_ratio(results, a, base, CPU_S, &count));
-        print_number(out, 8, 2, mean_ratio(results, a, base, PEAK_RSS_KB, &count));
-        fprintf(out, " %9d\n", count);
     }
 }
 
@@ -150,35 +82,45 @@ static void write_number(FILE *out, double value) {
         fprintf(out, "%.6f", value);
 }
 
-static void write_series(const struct results *results, int w, int a, FILE *out) {
-    const struct series *series = &results->series[w][a];
-    fprintf(out, "  {\"workload\": \"%s\", \"allocator\": \"%s\"", workload_name(results, w),
-        allocator_name(results, a));
+static void write_runs(const struct series *series, enum metric metric, FILE *out) {
+    fprintf(out, ", \"%s_runs\": [", metric_names[metric]);
+    for (int run = 0; run < series->runs; run++) {
+        if (run > 0) fputs(", ", out);
+        write_number(out, series->value[metric][run]);
+    }
+    fputc(']', out);
+}
+
+static void write_series(const struct results *results, int t, int c, FILE *out) {
+    const struct series *series = results_series(results, t, c);
+    struct task task = results->plan->tasks[t];
+    struct contender contender = results->plan->contenders[c];
+    fprintf(out, "  {\"workload\": \"%s\", \"allocator\": \"%s\", \"threads\": %d",
+        results->catalogue->workloads[task.workload].name,
+        results->catalogue->allocators[contender.allocator].name, task.threads);
+    if (contender.workers != 0) fprintf(out, ", \"workers\": %d", contender.workers);
     for (int i = 0; i < METRICS; i++) {
+        if (i >= OPS && isnan(series->median[i])) continue;
         fprintf(out, ", \"%s\": ", metric_names[i]);
         write_number(out, series->median[i]);
     }
     fprintf(out, ",\n   \"scale\": %g, \"runs\": %d, \"failed\": %d", results->scale, series->runs,
         series->failed);
-    for (int i = 0; i <= PEAK_RSS_KB; i++) {
-        fprintf(out, ", \"%s_runs\": [", metric_names[i]);
-        for (int run = 0; run < series->runs; run++) {
-            if (run > 0) fputs(", ", out);
-            write_number(out, series->value[i][run]);
-        }
-        fputc(']', out);
+    for (int i = 0; i < METRICS; i++) {
+        if (i <= PEAK_RSS_KB || (i >= OPS_PER_S && !isnan(series->median[i])))
+            write_runs(series, (enum metric)i, out);
     }
     fputc('}', out);
 }
 
 void results_write_json(const struct results *results, FILE *out) {
     const char *before = "[\n";
-    for (int w = 0; w < results->plan->workload_count; w++) {
-        for (int a = 0; a < results->plan->allocator_count; a++) {
-            const struct series *series = &results->series[w][a];
+    for (int t = 0; t < results->plan->task_count; t++) {
+        for (int c = 0; c < results->plan->contender_count; c++) {
+            const struct series *series = results_series(results, t, c);
             if (series->runs + series->failed == 0) continue;
             fputs(before, out);
-            write_series(results, w, a, out);
+            write_series(results, t, c, out);
             before = ",\n";
         }
     }

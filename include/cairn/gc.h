@@ -6,16 +6,19 @@
  * gc_add_root(), or keep it on the managed heap.
  *
  * "May collect" below says that a call can run a collection.  Nothing that this header allocates
- * ever moves.  In this version one thread, the one that called gc_init() or allocated first,
- * uses the heap; an allocation from another thread aborts with a message.  No function here may
- * be called from a signal handler.
+ * ever moves.  Any thread may use the heap once it is attached (see "Threads"): all functions may
+ * be called by several threads at once, but for two calls about one object of which one frees or
+ * resizes it.  No function here may be called from a signal handler.
  *
  * The manual is docs/api.md; the words used here are explained in docs/glossary.md. */
 #ifndef CAIRN_GC_H
 #define CAIRN_GC_H
 
+#include <pthread.h>
+#include <signal.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <time.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -23,7 +26,7 @@ extern "C" {
 
 /* The inline allocation below bakes the heap's layout into programs.  gc_init() refuses a
  * program that was compiled for another layout. */
-#define GC_ABI 1
+#define GC_ABI 2
 
 #if defined(GC_BUILDING_LIBRARY)
 #define GC_API __attribute__((__visibility__("default")))
@@ -43,6 +46,18 @@ enum gc_barrier {
     GC_BARRIER_CROSS     /* UFFD and MPROTECT at once, compared: for testing the barriers */
 };
 
+/* How threads are stopped for a collection (docs/threads.md). */
+enum gc_stop {
+    GC_STOP_SIGNAL,   /* by a signal, wherever they are */
+    GC_STOP_SAFEPOINT /* when they allocate, call gc_safepoint() or block: all must do so often */
+};
+
+/* Which threads may use the heap. */
+enum gc_attach {
+    GC_ATTACH_EXPLICIT, /* those that called gc_thread_attach() or were made by gc_pthread_create() */
+    GC_ATTACH_AUTO      /* any: its first allocation attaches it */
+};
+
 /* Where a large object is placed among the free runs of pages. */
 enum gc_fit { GC_FIT_FIRST, GC_FIT_BEST, GC_FIT_WORST };
 
@@ -59,6 +74,10 @@ typedef struct gc_options {
     uint32_t growth_percent;      /* old space may grow by this much between full collections */
     uint32_t barrier;             /* enum gc_barrier */
     uint32_t large_fit;           /* enum gc_fit */
+    uint32_t stop;                /* enum gc_stop */
+    uint32_t stop_signal;         /* its number; 0: a real-time signal, SIGRTMAX - 5 */
+    uint32_t attach;              /* enum gc_attach */
+    uint32_t workers;             /* threads that mark at once; 0: as many as there are CPUs */
     uint32_t stress;              /* n > 0: collect at every nth allocation */
     uint32_t release_after;       /* collections a free page waits before the OS gets it back */
     uint8_t prepares_writes;      /* calls gc_prepare_write(): AUTO may take MPROTECT */
@@ -175,6 +194,85 @@ GC_API void gc_prepare_write(void *p, size_t n);
 typedef int (*gc_oom_handler)(size_t size, void *data);
 GC_API void gc_set_oom_handler(gc_oom_handler handler, void *data);
 
+/* ---- Threads -------------------------------------------------------------------------------- */
+
+/* A thread that uses the heap is attached: its registers, stack and thread-local storage are
+ * roots, and it can be stopped for a collection.  The thread that opens the heap is attached; so is
+ * one made by gc_pthread_create(); others call gc_thread_attach(), or with GC_ATTACH_AUTO just
+ * allocate.  Memory that only a thread refers to that isn't attached is freed.  A thread that
+ * returns, calls pthread_exit() or is cancelled detaches by itself, after the last destructor of
+ * its thread-specific values.
+ *
+ * With #define CAIRN_PTHREADS before this header is included, pthread_create() and its like mean
+ * the functions here, so that a program needs no other change. */
+
+/* Attaches the calling thread, and unblocks the stop signal in it.  Opens the heap if need be.
+ * Returns 0; EALREADY if it is attached; ENOMEM; EBUSY in a thread that is ending.  May wait for
+ * a collection, never runs one. */
+GC_API int gc_thread_attach(void);
+
+/* Detaches the calling thread: from here on its stack is no root, and it may not touch the heap.
+ * Returns 0, or ESRCH if it isn't attached.  May wait for a collection, never runs one. */
+GC_API int gc_thread_detach(void);
+
+/* Where a thread lets a collection stop it, in a loop that doesn't allocate.  Needed only with
+ * GC_STOP_SAFEPOINT; else it makes stopping faster.  Costs a load and a test. */
+static inline void gc_safepoint(void);
+
+/* Around what may block for long, a read(2) or a wait: in between the thread counts as stopped, so
+ * it may not touch the heap, nor allocate, and a collection doesn't wait for it or signal it.
+ * References that it keeps in its registers and on its stack at the call of gc_blocking_begin()
+ * hold.  May be nested.  gc_blocking_end() may wait for a collection; aborts with a message when
+ * called more often than begin. In a thread that isn't attached both do nothing. */
+GC_API void gc_blocking_begin(void);
+GC_API void gc_blocking_end(void);
+
+/* Stacks that aren't a thread's own: of coroutines and fibers.  Each is a root for as long as it is
+ * registered, whether it runs or not. */
+typedef struct gc_stack gc_stack;
+
+/* Registers the BYTES bytes at LOW, the whole stack, which stay readable until it is unregistered.
+ * Returns NULL with errno EINVAL (no range, or it overlaps a registered one) or ENOMEM. */
+GC_API gc_stack *gc_stack_register(void *low, size_t bytes);
+/* Ends it.  Returns 0; EBUSY if a thread runs on it; EINVAL if STACK is NULL. */
+GC_API int gc_stack_unregister(gc_stack *stack);
+/* Optional, to spare the collector the search of a whole stack: the calling thread leaves the
+ * stack it runs on for STACK (NULL: its own), in the next statement, by swapcontext() or the like.
+ * What it holds on the stack it leaves above this call, and in the registers that a called function
+ * must preserve, stays a root.  Between the call and the switch it may use 1 KiB of stack and may
+ * not take up new references. */
+GC_API void gc_stack_switch(gc_stack *stack);
+
+/* As the functions of <pthread.h> and <signal.h> whose names they have, for threads that use the
+ * heap.  gc_pthread_create() makes one that is attached from its first instruction to its last: its
+ * argument is a root until then, and its result until it is joined.  The functions that take
+ * signal sets leave the stop signal out of them, so that a thread can be stopped that blocks all
+ * signals or waits for any. */
+GC_API int gc_pthread_create(
+    pthread_t *thread, const pthread_attr_t *attributes, void *(*start)(void *), void *argument);
+GC_API int gc_pthread_join(pthread_t thread, void **result);
+GC_API int gc_pthread_detach(pthread_t thread);
+GC_API void gc_pthread_exit(void *result) __attribute__((__noreturn__));
+GC_API int gc_pthread_sigmask(int how, const sigset_t *set, sigset_t *old);
+GC_API int gc_sigprocmask(int how, const sigset_t *set, sigset_t *old);
+GC_API int gc_sigwait(const sigset_t *set, int *number);
+GC_API int gc_sigwaitinfo(const sigset_t *set, siginfo_t *info);
+GC_API int gc_sigtimedwait(const sigset_t *set, siginfo_t *info, const struct timespec *timeout);
+GC_API int gc_sigsuspend(const sigset_t *set);
+
+#ifdef CAIRN_PTHREADS
+#define pthread_create  gc_pthread_create
+#define pthread_join    gc_pthread_join
+#define pthread_detach  gc_pthread_detach
+#define pthread_exit    gc_pthread_exit
+#define pthread_sigmask gc_pthread_sigmask
+#define sigprocmask     gc_sigprocmask
+#define sigwait         gc_sigwait
+#define sigwaitinfo     gc_sigwaitinfo
+#define sigtimedwait    gc_sigtimedwait
+#define sigsuspend      gc_sigsuspend
+#endif
+
 /* ---- Seeing --------------------------------------------------------------------------------- */
 
 typedef struct gc_pauses {
@@ -190,6 +288,7 @@ typedef struct gc_stats {
     uint32_t barrier;      /* enum gc_barrier in force; AUTO before gc_init() */
     gc_pauses minor, full; /* pauses by kind of collection */
     gc_pauses all;         /* pauses of both */
+    gc_pauses stops;       /* how long it took until all other threads stood still */
     uint64_t allocated_bytes; /* since the start */
     uint64_t allocated_large; /* of these, in objects beyond 8 KiB */
     uint64_t live_bytes;      /* found live by the last collection */
@@ -203,6 +302,10 @@ typedef struct gc_stats {
     uint64_t open_blocks;   /* pointer-bearing old blocks left unprotected by the last collection */
     uint64_t closed_blocks; /* write-protected ones */
     uint64_t promoted_bytes; /* survived their first collection, since the start */
+    uint64_t mark_ns;        /* spent marking, since the start */
+    uint64_t threads;        /* attached now */
+    uint64_t thread_slots;   /* records of threads that exist, in use or not */
+    uint64_t workers;        /* threads of the collector's own that exist */
 } gc_stats;
 
 /* Fills *STATS as far as STATS->size says.  Returns 0; EINVAL if that size is smaller than the
@@ -238,12 +341,14 @@ struct gc_buffer {
     uintptr_t limit;
 };
 
-/* The part of a thread's state that inline code uses.  Written by its own thread only; all zero
- * in a thread that is not attached, which sends it down the slow path. */
+/* The part of a thread's state that inline code uses.  Written by its own thread only, but for
+ * STOP, and for all of it while the thread is stopped where it can't be using it; all zero in a
+ * thread that is not attached, which sends it down the slow path. */
 struct gc_thread_buffers {
     uint8_t *side; /* side byte of address p is side[p / GC_GRANULE] */
     struct gc_buffer ambiguous;
     struct gc_buffer leaf;
+    uint32_t stop; /* nonzero: a collection waits for this thread */
 };
 
 extern GC_API __thread struct gc_thread_buffers gc_buffers
@@ -252,11 +357,19 @@ extern GC_API __thread struct gc_thread_buffers gc_buffers
 GC_API void *gc_alloc_slow(size_t size) __attribute__((__malloc__, __alloc_size__(1)));
 GC_API void *gc_alloc_leaf_slow(size_t size) __attribute__((__malloc__, __alloc_size__(1)));
 
+GC_API void gc_safepoint_slow(void);
+
+static inline void gc_safepoint(void) {
+    if (__builtin_expect(__atomic_load_n(&gc_buffers.stop, __ATOMIC_RELAXED) != 0, 0))
+        gc_safepoint_slow();
+}
+
 #define GC_INLINE extern inline __attribute__((__gnu_inline__, __always_inline__))
 
-/* Takes SIZE bytes from BUFFER, or returns NULL.  The side byte that makes the object visible is
- * written last, so that a thread stopped in between has lost nothing and shown nothing
- * (docs/memory.md, rule 6). */
+/* Takes SIZE bytes from BUFFER, or returns NULL.  The cursor is moved first and the side byte that
+ * makes the object visible is written last, before anything is stored into the object, so that a
+ * thread stopped at any instruction has lost nothing and shown nothing half done (docs/memory.md,
+ * rule 6; docs/threads.md, rule 9).  The empty assembly keeps the compiler to that order. */
 GC_INLINE void *gc_bump(struct gc_buffer *buffer, size_t size) {
     uintptr_t start = buffer->cursor;
     size_t bytes = (size + (GC_GRANULE - 1)) & ~(size_t)(GC_GRANULE - 1);
@@ -264,6 +377,7 @@ GC_INLINE void *gc_bump(struct gc_buffer *buffer, size_t size) {
     if (start == 0)
         __builtin_unreachable(); /* an empty buffer has no room: no test for NULL follows */
     buffer->cursor = start + bytes;
+    __asm__ volatile("" ::: "memory");
     uint8_t *side = gc_buffers.side + start / GC_GRANULE;
     if (bytes == GC_GRANULE) {
         *side = GC_SIDE_START | GC_SIDE_END;
@@ -272,6 +386,7 @@ GC_INLINE void *gc_bump(struct gc_buffer *buffer, size_t size) {
         __asm__ volatile("" ::: "memory");
         *side = GC_SIDE_START;
     }
+    __asm__ volatile("" ::: "memory");
     return (void *)start;
 }
 

@@ -10,8 +10,20 @@
  *       and nothing of the library's own.  TARGET is declared before, with pointers and integers
  *       (or void for the result) as its types; a semicolon follows.
  *
+ *   GCI_FRAME_WORDS  how many words from the frame's address hold all of the caller's registers.
+ *
+ *   gci_thread_pointer()  an address from which the calling thread's static thread-local storage
+ *       lies at the same distance in every thread (runtime/tls.c).
+ *
+ *   gci_relax()  for the body of a loop that waits for another processor.
+ *
  *   struct gci_side_masks, gci_side_masks64(side)  one bit of each kind for 64 consecutive side
  *       bytes.
+ *
+ * and may supply:
+ *
+ *   GCI_RECORD_AT_THREAD_POINTER  the C library's record of a thread begins at its thread pointer,
+ *       and the static part of its thread-local storage ends there ("variant II" of the TLS ABI).
  */
 #ifndef CAIRN_RUNTIME_ARCH_ARCH_H
 #define CAIRN_RUNTIME_ARCH_ARCH_H

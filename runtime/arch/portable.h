@@ -1,5 +1,6 @@
 /* Any processor that gcc or clang knows.  Slower than a file of the processor's own, and the stack
  * is scanned from the library's entry function, whose frame holds the caller's registers. */
+#include "cairn/gc.h"
 
 /* Callers may not know which registers the body leaves alone (gcc's -fipa-ra), or they would keep
  * references in registers that it doesn't save. */
@@ -39,6 +40,17 @@ static GCI_OPAQUE __attribute__((unused)) uintptr_t gci_call_below(
         return result;                                                                             \
     }                                                                                              \
     _Static_assert(1, "")
+
+/* The frames of gci_call_below() and of the function that saved the registers; generous. */
+#define GCI_FRAME_WORDS 48
+
+static inline void gci_relax(void) {
+    __asm__ volatile("" ::: "memory");
+}
+
+static inline uintptr_t gci_thread_pointer(void) {
+    return (uintptr_t)&gc_buffers;
+}
 
 /* 8 side bytes' bit BIT gathered into the low 8 bits: the multiplication moves bit 8i to bit 56 +
  * i. */

@@ -1,6 +1,12 @@
 /* x86-64, System V ABI. */
 #include <emmintrin.h>
 
+#define GCI_FRAME_WORDS 6 /* rbx, rbp, r12 to r15 */
+
+static inline void gci_relax(void) {
+    _mm_pause();
+}
+
 /* rbx, rbp and r12-r15 are all that a caller may keep in registers across a call; vector registers
  * are the caller's to save.  The frame pointer chain stays intact and the CFI lets unwinders
  * through.  The declaration keeps a compiler that sees no call of TARGET from dropping it. */
@@ -37,6 +43,15 @@
             "    .cfi_endproc\n"                                                                   \
             ".size " #name ", . - " #name "\n"                                                     \
             ".popsection\n")
+
+#define GCI_RECORD_AT_THREAD_POINTER 1
+
+/* The record's first word is its own address, as the ABI has it. */
+static inline uintptr_t gci_thread_pointer(void) {
+    uintptr_t thread_pointer;
+    __asm__("movq %%fs:0, %0" : "=r"(thread_pointer));
+    return thread_pointer;
+}
 
 /* 64 side bytes at SIDE to three bit masks: 4 loads, 12 shifts, 12 movemasks. */
 static inline struct gci_side_masks gci_side_masks64(const uint8_t *side) {

@@ -1,0 +1,274 @@
+/* Threads of a heap: their records, and their open buffers when the world stops.  Owns the records,
+ * which are never given back to the system: an idle one keeps the blocks that its last thread
+ * allocated into, and the next thread goes on there.  Rules: docs/threads.md. */
+#define _GNU_SOURCE
+#include "gc/thread.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <string.h>
+
+#include "gc/allocate.h"
+#include "gc/block.h"
+#include "runtime/log.h"
+#include "runtime/vm.h"
+
+#define SLOTS       16u /* records made at a time */
+#define LAST_ENDING 3u  /* destructors run up to PTHREAD_DESTRUCTOR_ITERATIONS (4) times */
+
+/* ---- Counting ------------------------------------------------------------------------------- */
+
+void gci_thread_count(struct gci_thread *thread) {
+    thread->heap->allocated_since += thread->allocated;
+    thread->allocated = 0;
+}
+
+static struct gci_thread *first_of(const struct gc_heap *heap) {
+    return (struct gci_thread *)(void *)heap->world.first;
+}
+
+static struct gci_thread *next_of(const struct gci_thread *thread) {
+    return (struct gci_thread *)(void *)thread->mutator.next;
+}
+
+void gci_threads_count(struct gc_heap *heap) {
+    for (struct gci_thread *t = first_of(heap); t != NULL; t = next_of(t)) gci_thread_count(t);
+}
+
+/* ---- Locks and signals ---------------------------------------------------------------------- */
+
+void gci_heap_lock(struct gc_heap *heap) {
+    gci_world_lock(&heap->world, gci_self);
+}
+
+void gci_heap_unlock(struct gc_heap *heap) {
+    gci_world_unlock(&heap->world);
+}
+
+uint64_t gci_stop_count(void) {
+    return gci_self != NULL ? gci_self->stops : 0;
+}
+
+/* ---- Records -------------------------------------------------------------------------------- */
+
+static void set_buffers(struct gci_thread *thread, struct gc_thread_buffers *buffers) {
+    thread->buffers = buffers;
+    thread->bump[GCI_AMBIGUOUS].buffer = &buffers->ambiguous;
+    thread->bump[GCI_LEAF].buffer = &buffers->leaf;
+}
+
+static void add_idle(struct gc_heap *heap, struct gci_thread *thread) {
+    thread->next_idle = heap->idle;
+    heap->idle = thread;
+}
+
+static bool make_records(struct gc_heap *heap) {
+    size_t page = gci_page_size();
+    size_t bytes = (SLOTS * sizeof(struct gci_thread) + page - 1) / page * page;
+    struct gci_thread *fresh = gci_vm_map(bytes);
+    if (fresh == NULL) return false;
+    for (unsigned i = SLOTS; i-- > 0;) {
+        fresh[i].heap = heap;
+        set_buffers(&fresh[i], &fresh[i].idle);
+        gci_retire_buffers(&fresh[i]);
+        add_idle(heap, &fresh[i]);
+    }
+    heap->thread_slots += SLOTS;
+    return true;
+}
+
+/* The lock is held. */
+static struct gci_thread *take_record(struct gc_heap *heap, const struct gci_mutator *mutator) {
+    if (heap->idle == NULL && !make_records(heap)) return NULL;
+    struct gci_thread *thread = heap->idle;
+    heap->idle = thread->next_idle;
+    thread->mutator = *mutator;
+    thread->held = 0;
+    thread->endings = 0;
+    struct gc_thread_buffers *mine = &gc_buffers;
+    *mine = thread->idle;
+    mine->side = heap->arena.side - heap->arena.base / GC_GRANULE;
+    set_buffers(thread, mine);
+    return thread;
+}
+
+/* The lock is held, and the record off the world's list.  CURRENT: its thread is the calling one. */
+static void give_record(struct gci_thread *thread, bool current) {
+    gci_thread_count(thread);
+    thread->idle = current ? gc_buffers : (struct gc_thread_buffers){.side = NULL};
+    thread->idle.stop = 0;
+    thread->held = 0;
+    set_buffers(thread, &thread->idle);
+    add_idle(thread->heap, thread);
+}
+
+/* ---- Attaching and detaching ---------------------------------------------------------------- */
+
+/* The destructor of the thread's key.  Other destructors may still allocate: it asks to be called
+ * again until no more is promised. */
+static void on_ending(void *value) {
+    struct gci_thread *thread = value;
+    if (thread != gci_thread_self()) return;
+    if (++thread->endings < LAST_ENDING && pthread_setspecific(thread->heap->ending, thread) == 0)
+        return;
+    gci_thread_detach();
+}
+
+int gci_threads_open(struct gc_heap *heap) {
+    return pthread_key_create(&heap->ending, on_ending);
+}
+
+static void unblock_signal(int number) {
+    sigset_t set;
+    if (number == 0) return;
+    sigemptyset(&set);
+    sigaddset(&set, number);
+    pthread_sigmask(SIG_UNBLOCK, &set, NULL);
+}
+
+int gci_thread_attach(struct gc_heap *heap, const void *frame) {
+    if (gci_self != NULL) return EALREADY;
+    int saved_errno = errno, cancel;
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel);
+    struct gci_mutator mutator;
+    int error = gci_mutator_init(&mutator, &heap->world, &gc_buffers.stop);
+    if (error == 0) {
+        gci_enter(&mutator, frame);
+        gci_world_lock(&heap->world, NULL);
+        struct gci_thread *thread = take_record(heap, &mutator);
+        if (thread != NULL) {
+            gci_world_add(&heap->world, &thread->mutator);
+            gci_self = &thread->mutator;
+        }
+        gci_world_unlock(&heap->world);
+        /* May call malloc, whose lock a stopped thread may hold: not inside the library. */
+        if (thread != NULL) gci_leave(&thread->mutator);
+        error = thread == NULL ? ENOMEM : pthread_setspecific(heap->ending, thread);
+        if (thread != NULL && error != 0) gci_thread_detach();
+    }
+    if (error == 0) unblock_signal(heap->world.signal);
+    pthread_setcancelstate(cancel, NULL);
+    errno = saved_errno;
+    return error;
+}
+
+/* The signal may still come: it finds no gci_self. */
+int gci_thread_detach(void) {
+    struct gci_thread *thread = gci_thread_self();
+    if (thread == NULL) return ESRCH;
+    struct gc_heap *heap = thread->heap;
+    struct gci_mutator *mutator = &thread->mutator;
+    gci_enter(mutator, __builtin_frame_address(0));
+    if (mutator->blocking > 0) {
+        mutator->blocking = 0;
+        gci_unblock(mutator);
+    }
+    pthread_setspecific(heap->ending, NULL);
+    gci_world_lock(&heap->world, mutator);
+    gci_world_remove(&heap->world, mutator);
+    gci_self = NULL;
+    give_record(thread, true);
+    memset(&gc_buffers, 0, sizeof gc_buffers);
+    gci_world_unlock(&heap->world);
+    return 0;
+}
+
+/* ---- Buffers of stopped threads ------------------------------------------------------------- */
+
+/* SEAL: an inline allocation that was stopped after it wrote END and before START has moved the
+ * cursor already, so its END is just below.  It is put away. */
+static void seal(struct gci_thread *thread, enum gci_kind kind) {
+    const struct gci_arena *arena = &thread->heap->arena;
+    const struct gc_buffer *buffer = thread->bump[kind].buffer;
+    thread->torn[kind] = NULL;
+    if (!thread->mutator.interruption.valid || buffer->limit == 0) return;
+    if (buffer->cursor % GCI_BLOCK_BYTES == 0 && buffer->cursor != buffer->limit) return;
+    size_t last = gci_address_granule(arena, buffer->cursor - GC_GRANULE);
+    if ((arena->side[last] & (GCI_SIDE_END | GCI_SIDE_START)) != GCI_SIDE_END) return;
+    size_t first = last & ~(size_t)(GCI_BLOCK_GRANULES - 1), at = last;
+    while (at-- > first) {
+        if (arena->side[at] & GCI_SIDE_END) break;
+        if (arena->side[at] & GCI_SIDE_START) return; /* whole */
+    }
+    thread->torn[kind] = &arena->side[last];
+    arena->side[last] = 0;
+}
+
+static void unseal(struct gci_thread *thread, enum gci_kind kind) {
+    if (thread->torn[kind] != NULL) *thread->torn[kind] = GCI_SIDE_END;
+    thread->torn[kind] = NULL;
+}
+
+void gci_threads_stop(struct gc_heap *heap, struct gci_thread *self) {
+    gci_world_stop(&heap->world, self != NULL ? &self->mutator : NULL);
+    for (struct gci_thread *t = first_of(heap); t != NULL; t = next_of(t))
+        for (unsigned kind = 0; kind < GCI_KINDS; kind++) seal(t, kind);
+}
+
+void gci_threads_start(struct gc_heap *heap, struct gci_thread *self) {
+    for (struct gci_thread *t = first_of(heap); t != NULL; t = next_of(t))
+        for (unsigned kind = 0; kind < GCI_KINDS; kind++) unseal(t, kind);
+    gci_world_start(&heap->world, self != NULL ? &self->mutator : NULL);
+}
+
+/* Of a thread that was stopped by the signal only its inline buffers can be in use: their blocks
+ * stay with it.  A buffer may be a hole that gc_free() made in another block. */
+static void keep_buffers(struct gci_thread *thread) {
+    struct gc_heap *heap = thread->heap;
+    struct gci_bump kept[GCI_KINDS];
+    struct gc_buffer buffer[GCI_KINDS];
+    for (unsigned kind = 0; kind < GCI_KINDS; kind++) {
+        kept[kind] = thread->bump[kind];
+        buffer[kind] = *thread->bump[kind].buffer;
+    }
+    gci_retire_buffers(thread);
+    for (unsigned kind = 0; kind < GCI_KINDS; kind++) {
+        if (buffer[kind].limit == 0) continue;
+        struct gci_bump *bump = &thread->bump[kind];
+        uint32_t block = gci_block_of(gci_address_granule(&heap->arena, buffer[kind].limit - 1));
+        heap->arena.blocks[block].list = GCI_KEPT_LIST;
+        *bump = kept[kind];
+        *bump->buffer = buffer[kind];
+        bump->overflow = (struct gc_buffer){0, 0};
+        bump->freed_count = 0;
+        if (bump->block != block) bump->block = GCI_NONE;
+    }
+}
+
+void gci_threads_release_buffers(struct gc_heap *heap) {
+    for (struct gci_thread *t = first_of(heap); t != NULL; t = next_of(t)) {
+        if (t->mutator.interruption.valid)
+            keep_buffers(t);
+        else
+            gci_retire_buffers(t);
+    }
+    for (struct gci_thread *t = heap->idle; t != NULL; t = t->next_idle) gci_retire_buffers(t);
+}
+
+/* ---- After fork ----------------------------------------------------------------------------- */
+
+static void repair_buffer(struct gc_heap *heap, const struct gc_buffer *buffer) {
+    if (buffer->limit != 0)
+        gci_block_repair(
+            &heap->arena, gci_block_of(gci_address_granule(&heap->arena, buffer->limit - 1)));
+}
+
+/* Ends without a start are what an allocation left half done. */
+static void drop(void *context, struct gci_mutator *mutator) {
+    struct gc_heap *heap = context;
+    struct gci_thread *thread = (struct gci_thread *)(void *)mutator;
+    for (unsigned kind = 0; kind < GCI_KINDS; kind++) {
+        repair_buffer(heap, thread->bump[kind].buffer);
+        repair_buffer(heap, &thread->bump[kind].overflow);
+        for (unsigned c = 0; c < GCI_CLASSES; c++) {
+            uint32_t block = thread->cells[kind][c].block;
+            if (block != GCI_NONE) gci_block_repair(&heap->arena, block);
+        }
+    }
+    gci_retire_buffers(thread);
+    give_record(thread, false);
+}
+
+void gci_threads_after_fork(struct gc_heap *heap, struct gci_thread *self) {
+    gci_world_after_fork(&heap->world, self != NULL ? &self->mutator : NULL, drop, heap);
+}

@@ -1,0 +1,520 @@
+/* Stopping the world: see world.h, and docs/threads.md for the protocol whose rules and steps (STOP,
+ * PARK, START) are named here.  Owns the stop signal's handler.  Invariant: while the lock is free,
+ * or its holder hasn't called gci_world_stop(), every mutator is RUNNING or BLOCKING. */
+#define _GNU_SOURCE
+#include "runtime/world.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <link.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <ucontext.h>
+#include <unistd.h>
+
+#include "runtime/globals.h"
+#include "runtime/log.h"
+#include "runtime/tls.h"
+#include "runtime/vm.h"
+
+#define SECOND    UINT64_C(1000000000)
+#define GRACE_NS  UINT64_C(15000) /* before threads are signalled: measured, a signal takes 50 us */
+#define RED_ZONE  128u  /* bytes below the stack pointer that a function may use (x86-64 ABI) */
+#define SWITCHING 1024u /* bytes of stack between gc_stack_switch() and the switch: see gc.h */
+
+__thread struct gci_mutator *gci_self __attribute__((tls_model("initial-exec")));
+
+static enum gci_state state_of(const struct gci_mutator *mutator) {
+    return (enum gci_state)__atomic_load_n(&mutator->state, __ATOMIC_ACQUIRE);
+}
+
+static bool change_state(struct gci_mutator *mutator, enum gci_state from, enum gci_state to) {
+    uint32_t expected = from;
+    return __atomic_compare_exchange_n(
+        &mutator->state, &expected, to, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE);
+}
+
+/* ---- A mutator's own steps ------------------------------------------------------------------ */
+
+/* PARK.  The roots were made readable before. */
+void gci_park(struct gci_mutator *self) {
+    struct gci_world *world = self->world;
+    __atomic_store_n(&self->state, GCI_STOPPED, __ATOMIC_RELEASE);
+    if (__atomic_sub_fetch(&world->awaited, 1, __ATOMIC_ACQ_REL) == 0)
+        gci_futex_wake(&world->awaited, 1);
+    while (state_of(self) == GCI_STOPPED) gci_futex_wait(&self->state, GCI_STOPPED, GCI_FOREVER);
+}
+
+void gci_block(struct gci_mutator *self) {
+    while (!change_state(self, GCI_RUNNING, GCI_BLOCKING))
+        if (state_of(self) == GCI_REQUESTED) gci_park(self);
+}
+
+void gci_unblock(struct gci_mutator *self) {
+    while (!change_state(self, GCI_BLOCKING, GCI_RUNNING))
+        gci_futex_wait(&self->state, GCI_HELD, GCI_FOREVER);
+}
+
+void gci_world_lock(struct gci_world *world, struct gci_mutator *self) {
+    if (gci_lock_try(&world->lock)) return;
+    if (self == NULL || self->blocking > 0) {
+        gci_lock_wait(&world->lock);
+        return;
+    }
+    gci_block(self);
+    gci_lock_wait(&world->lock);
+    GCI_CHECK(change_state(self, GCI_BLOCKING, GCI_RUNNING)); /* rule 1 */
+}
+
+void gci_world_unlock(struct gci_world *world) {
+    gci_unlock(&world->lock);
+}
+
+void gci_world_enter(struct gci_world *world, struct gci_mutator *self) {
+    for (;;) {
+        __atomic_fetch_add(&world->entering, 1, __ATOMIC_SEQ_CST);
+        if (__atomic_load_n(&world->forking, __ATOMIC_SEQ_CST) == 0) return;
+        gci_world_exit(world);
+        if (self != NULL) gci_block(self);
+        uint32_t forking;
+        while ((forking = __atomic_load_n(&world->forking, __ATOMIC_SEQ_CST)) != 0)
+            gci_futex_wait(&world->forking, forking, GCI_FOREVER);
+        if (self != NULL) gci_unblock(self);
+    }
+}
+
+void gci_world_exit(struct gci_world *world) {
+    uint32_t left = __atomic_sub_fetch(&world->entering, 1, __ATOMIC_SEQ_CST);
+    if (left == 0 && __atomic_load_n(&world->forking, __ATOMIC_SEQ_CST) != 0)
+        gci_futex_wake(&world->entering, UINT32_MAX);
+}
+
+struct loader_call {
+    void (*function)(void *context);
+    void *context;
+    bool done;
+};
+
+/* Ends the walk at the first object. */
+static int in_loader_lock(struct dl_phdr_info *object, size_t size, void *context) {
+    (void)object, (void)size;
+    struct loader_call *call = context;
+    call->done = true;
+    call->function(call->context);
+    return 1;
+}
+
+void gci_with_loader_lock(void (*function)(void *context), void *context) {
+    struct loader_call call = {function, context, false};
+    dl_iterate_phdr(in_loader_lock, &call);
+    if (!call.done) function(context); /* a program without any object that could change */
+}
+
+/* ---- The stop signal ------------------------------------------------------------------------ */
+
+/* All of the kernel's signals, those that the C library keeps for itself as well: a cancellation or
+ * a setuid() must not run while the world is stopped. */
+static void block_everything(void) {
+    uint64_t all = UINT64_MAX;
+    syscall(SYS_rt_sigprocmask, SIG_BLOCK, &all, NULL, sizeof all);
+}
+
+static uintptr_t stack_pointer_of(const ucontext_t *user) {
+#if defined(__x86_64__)
+    return (uintptr_t)user->uc_mcontext.gregs[REG_RSP];
+#elif defined(__aarch64__)
+    return (uintptr_t)user->uc_mcontext.sp;
+#elif defined(__riscv)
+    return (uintptr_t)user->uc_mcontext.__gregs[REG_SP];
+#else
+    return (uintptr_t)user;
+#endif
+}
+
+/* The kernel has saved all registers, vector registers included, in a frame that begins at or above
+ * the context's address.  Which stacks these are is worked out by gci_mutator_visit(). */
+static void on_stop(int number, siginfo_t *info, void *context) {
+    (void)number, (void)info;
+    struct gci_mutator *self = gci_self;
+    if (self == NULL || self->inside || state_of(self) != GCI_REQUESTED) return; /* rules 5, 8 */
+    int saved_errno = errno;
+    block_everything();
+    const ucontext_t *user = context;
+    uintptr_t other = (uintptr_t)user->uc_stack.ss_sp;
+    bool has_other = !(user->uc_stack.ss_flags & SS_DISABLE);
+    self->interruption = (struct gci_interruption){true, (uintptr_t)context, stack_pointer_of(user),
+        has_other ? other : 0, has_other ? other + user->uc_stack.ss_size : 0};
+    self->stops++;
+    gci_park(self);
+    self->interruption.valid = false;
+    errno = saved_errno;
+}
+
+static bool is_ours(const struct sigaction *action) {
+    return (action->sa_flags & SA_SIGINFO) != 0 && action->sa_sigaction == on_stop;
+}
+
+static int install(int number) {
+    struct sigaction ours = {.sa_flags = SA_SIGINFO | SA_RESTART | SA_ONSTACK};
+    ours.sa_sigaction = on_stop;
+    sigfillset(&ours.sa_mask);
+    return sigaction(number, &ours, NULL) == 0 ? 0 : errno;
+}
+
+int gci_world_open(struct gci_world *world, int signal) {
+    *world = (struct gci_world){.signal = signal, .cpus = gci_cpu_count()};
+    return signal == 0 ? 0 : install(signal);
+}
+
+void gci_world_close(struct gci_world *world) {
+    struct sigaction current;
+    if (world->signal != 0 && sigaction(world->signal, NULL, &current) == 0 && is_ours(&current))
+        signal(world->signal, SIG_DFL);
+}
+
+/* Takes the signal back from whoever installed another handler since. */
+static void check_handler(struct gci_world *world) {
+    struct sigaction current;
+    if (sigaction(world->signal, NULL, &current) != 0 || is_ours(&current)) return;
+    install(world->signal);
+    if (world->displaced_told) return;
+    world->displaced_told = true;
+    gci_log("the handler of the stop signal, %d, was replaced by another: it is put back; "
+            "CAIRN_STOP_SIGNAL sets another signal",
+        world->signal);
+}
+
+/* ---- Who answers, and who doesn't ----------------------------------------------------------- */
+
+/* The rest of the line of /proc/self/task/TID/FILE that begins with KEY ("": its first line). */
+static void read_task(pid_t tid, const char *file, const char *key, char *value, size_t room) {
+    char path[64] = "/proc/self/task/", digits[16], text[2048];
+    size_t n = 0, at = strlen(path);
+    for (unsigned rest = (unsigned)tid; rest > 0 || n == 0; rest /= 10)
+        digits[n++] = (char)('0' + rest % 10);
+    while (n > 0) path[at++] = digits[--n];
+    path[at++] = '/';
+    strcpy(path + at, file);
+    *value = '\0';
+    int fd = (int)syscall(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return;
+    long bytes = syscall(SYS_read, fd, text, sizeof text - 1);
+    syscall(SYS_close, fd);
+    text[bytes > 0 ? bytes : 0] = '\0';
+    const char *line = *key == '\0' ? text : strstr(text, key);
+    if (line == NULL) return;
+    line += strlen(key);
+    line += strspn(line, " \t");
+    size_t length = strcspn(line, "\n");
+    if (length >= room) length = room - 1;
+    memcpy(value, line, length);
+    value[length] = '\0';
+}
+
+static bool blocks(pid_t tid, int number) {
+    char set[32];
+    read_task(tid, "status", "SigBlk:", set, sizeof set);
+    uint64_t bits = 0;
+    for (const char *c = set; *c != '\0'; c++)
+        bits = bits << 4 | (uint64_t)(*c <= '9' ? *c - '0' : *c - 'a' + 10);
+    return bits >> (number - 1) & 1;
+}
+
+static void name_laggard(const struct gci_world *world, const struct gci_mutator *m, unsigned s) {
+    char name[32], state[32];
+    read_task(m->tid, "comm", "", name, sizeof name);
+    read_task(m->tid, "status", "State:", state, sizeof state);
+    const char *why = "";
+    if (world->signal == 0)
+        why = "; it is stopped at safepoints only: does it call gc_safepoint()?";
+    else if (blocks(m->tid, world->signal))
+        why = "; it blocks the stop signal: use gc_pthread_sigmask(), or gc_blocking_begin()";
+    gci_log("thread %d (%s) has not stopped for a collection in %u s, state %s%s", (int)m->tid,
+        name, s, state, why);
+}
+
+/* Its thread ended without detaching, by a raw exit(2) or the like. */
+static void give_up(struct gci_world *world, struct gci_mutator *mutator) {
+    gci_log("thread %d has ended without detaching from the heap", (int)mutator->tid);
+    mutator->vanished = true;
+    if (change_state(mutator, GCI_REQUESTED, GCI_STOPPED))
+        __atomic_sub_fetch(&world->awaited, 1, __ATOMIC_ACQ_REL);
+}
+
+static void request_by_signal(struct gci_world *world, struct gci_mutator *mutator) {
+    while (syscall(SYS_tgkill, getpid(), mutator->tid, world->signal) != 0) {
+        if (errno == ESRCH) {
+            give_up(world, mutator);
+            return;
+        }
+        if (errno != EAGAIN) return; /* the watchdog tells */
+        gci_futex_wait(
+            &world->awaited, __atomic_load_n(&world->awaited, __ATOMIC_RELAXED), SECOND / 10000);
+    }
+}
+
+/* Names those who are late, and signals them once more (rule 8). */
+static void remind(struct gci_world *world, unsigned seconds) {
+    for (struct gci_mutator *m = world->first; m != NULL; m = m->next) {
+        if (state_of(m) != GCI_REQUESTED) continue;
+        if ((seconds & (seconds - 1)) == 0) name_laggard(world, m, seconds); /* 1, 2, 4, 8 ... s */
+        if (world->signal != 0) request_by_signal(world, m);
+    }
+}
+
+/* ---- STOP and START ------------------------------------------------------------------------- */
+
+/* One mutator.  `awaited` is raised before the request can be answered.  The signal comes later. */
+static void request(struct gci_world *world, struct gci_mutator *mutator) {
+    for (;;) {
+        if (change_state(mutator, GCI_BLOCKING, GCI_HELD)) return;
+        __atomic_fetch_add(&world->awaited, 1, __ATOMIC_ACQ_REL);
+        if (change_state(mutator, GCI_RUNNING, GCI_REQUESTED)) break;
+        __atomic_sub_fetch(&world->awaited, 1, __ATOMIC_ACQ_REL);
+    }
+    __atomic_store_n(mutator->poll, 1, __ATOMIC_RELAXED);
+}
+
+/* Waits a moment for those that are about to enter the library: a thread that allocates much does so
+ * every few microseconds, and answers faster than the signal can.  Not where it could keep such a
+ * thread from running. */
+static void wait_for_allocators(const struct gci_world *world) {
+    uint64_t deadline = gci_clock_ns() + GRACE_NS;
+    while (__atomic_load_n(&world->awaited, __ATOMIC_ACQUIRE) != 0 && gci_clock_ns() < deadline)
+        gci_relax();
+}
+
+void gci_world_stop(struct gci_world *world, struct gci_mutator *self) {
+    __atomic_store_n(&world->stopped, true, __ATOMIC_RELAXED);
+    if (world->first == NULL || (world->first == self && self->next == NULL)) return;
+    int saved_errno = errno;
+    if (world->signal != 0) check_handler(world);
+    for (struct gci_mutator *m = world->first; m != NULL; m = m->next)
+        if (m != self) request(world, m);
+    if (__atomic_load_n(&world->awaited, __ATOMIC_RELAXED) < world->cpus)
+        wait_for_allocators(world);
+    for (struct gci_mutator *m = world->first; m != NULL && world->signal != 0; m = m->next)
+        if (state_of(m) == GCI_REQUESTED) request_by_signal(world, m);
+    uint32_t awaited;
+    unsigned seconds = 0;
+    while ((awaited = __atomic_load_n(&world->awaited, __ATOMIC_ACQUIRE)) != 0)
+        if (!gci_futex_wait(&world->awaited, awaited, SECOND)) remind(world, ++seconds);
+    errno = saved_errno;
+}
+
+void gci_world_start(struct gci_world *world, struct gci_mutator *self) {
+    for (struct gci_mutator *m = world->first, *next; m != NULL; m = next) {
+        next = m->next;
+        if (m == self) continue;
+        if (m->vanished) {
+            gci_world_remove(world, m);
+            continue;
+        }
+        __atomic_store_n(m->poll, 0, __ATOMIC_RELAXED);
+        enum gci_state to = state_of(m) == GCI_HELD ? GCI_BLOCKING : GCI_RUNNING;
+        __atomic_store_n(&m->state, to, __ATOMIC_RELEASE);
+        gci_futex_wake(&m->state, 1);
+    }
+    __atomic_store_n(&world->stopped, false, __ATOMIC_RELAXED);
+}
+
+/* ---- The list ------------------------------------------------------------------------------- */
+
+int gci_mutator_init(struct gci_mutator *mutator, struct gci_world *world, uint32_t *poll) {
+    const uintptr_t *lowest, *base = gci_stack_base(&lowest);
+    if (base == NULL) return ENOMEM;
+    *mutator = (struct gci_mutator){.world = world,
+        .poll = poll,
+        .tid = (pid_t)syscall(SYS_gettid),
+        .thread_pointer = gci_thread_pointer(),
+        .stack = {.low = (uintptr_t)lowest, .high = (uintptr_t)base}};
+    return 0;
+}
+
+void gci_world_add(struct gci_world *world, struct gci_mutator *mutator) {
+    mutator->prev = NULL;
+    mutator->next = world->first;
+    if (world->first != NULL) world->first->prev = mutator;
+    world->first = mutator;
+    world->count++;
+}
+
+void gci_world_remove(struct gci_world *world, struct gci_mutator *mutator) {
+    if (mutator->prev != NULL)
+        mutator->prev->next = mutator->next;
+    else
+        world->first = mutator->next;
+    if (mutator->next != NULL) mutator->next->prev = mutator->prev;
+    world->count--;
+}
+
+void gci_world_after_fork(struct gci_world *world, struct gci_mutator *self,
+    void (*drop)(void *context, struct gci_mutator *mutator), void *context) {
+    for (struct gci_mutator *m = world->first, *next; m != NULL; m = next) {
+        next = m->next;
+        if (m == self) continue;
+        gci_world_remove(world, m);
+        drop(context, m);
+    }
+    if (self != NULL) self->tid = (pid_t)syscall(SYS_gettid);
+    world->awaited = world->entering = world->lock = 0;
+}
+
+/* ---- Stacks --------------------------------------------------------------------------------- */
+
+static bool holds(const struct gc_stack *stack, uintptr_t address) {
+    return address - stack->low < stack->high - stack->low;
+}
+
+/* Where the mutator's live part of the stack it runs on begins. */
+static uintptr_t top_of(const struct gci_mutator *mutator) {
+    return mutator->interruption.valid ? mutator->interruption.stack_pointer : mutator->scan_from;
+}
+
+/* The stack that holds ADDRESS: the mutator's own, or a registered one. */
+static struct gc_stack *stack_at(
+    const struct gci_world *world, const struct gci_mutator *mutator, uintptr_t address) {
+    if (holds(&mutator->stack, address)) return (struct gc_stack *)&mutator->stack;
+    for (struct gc_stack *s = world->stacks; s != NULL; s = s->next)
+        if (holds(s, address)) return s;
+    return NULL;
+}
+
+const struct gci_mutator *gci_mutator_at(const struct gci_world *world, uintptr_t address) {
+    for (const struct gci_mutator *m = world->first; m != NULL; m = m->next) {
+        const struct gc_stack *s = stack_at(world, m, top_of(m));
+        if (holds(&m->stack, address) || (s != NULL && holds(s, address))) return m;
+    }
+    return NULL;
+}
+
+static void visit_range(uintptr_t start, uintptr_t end, gci_root_visitor *visit, void *context) {
+    start &= ~(uintptr_t)(sizeof(uintptr_t) - 1);
+    if (start < end)
+        visit(context, GCI_ROOT_STACK, (const uintptr_t *)start, (const uintptr_t *)end);
+}
+
+static void visit_registers(const uintptr_t *registers, gci_root_visitor *visit, void *context) {
+    visit(context, GCI_ROOT_STACK, registers, registers + GCI_FRAME_WORDS);
+}
+
+/* A stack that its mutator or coroutine has left.  OWNER: a thread's own, at whose top its
+ * gc_buffers may be. */
+static void visit_left(const struct gc_stack *stack, uintptr_t low, const struct gci_mutator *owner,
+    gci_root_visitor *visit, void *context) {
+    if (owner != NULL)
+        gci_visit_without_buffers(
+            owner->thread_pointer, low, stack->high, GCI_ROOT_STACK, visit, context);
+    else
+        visit_range(low, stack->high, visit, context);
+    visit_registers(stack->registers, visit, context);
+}
+
+void gci_mutator_visit(struct gci_world *world, const struct gci_mutator *mutator,
+    gci_root_visitor *visit, void *context) {
+    const struct gci_interruption *at = &mutator->interruption;
+    const struct gc_stack *own = &mutator->stack;
+    uintptr_t top = top_of(mutator);
+    const struct gc_stack *running = stack_at(world, mutator, top);
+    bool on_other = at->valid && at->context - at->other_low < at->other_high - at->other_low;
+    if (running == NULL && !on_other)
+        gci_fatal("thread %d is stopped for a collection on a stack that is neither its own, "
+                  "[%p, %p), nor registered with gc_stack_register(): at %p",
+            (int)mutator->tid, (void *)own->low, (void *)own->high, (void *)top);
+    if (on_other) visit_range(at->context, at->other_high, visit, context);
+    if (running != NULL) {
+        uintptr_t from = at->valid ? (on_other ? top - RED_ZONE : at->context) : top;
+        if (from < running->low) from = running->low;
+        from &= ~(uintptr_t)(sizeof(uintptr_t) - 1);
+        gci_visit_without_buffers(
+            mutator->thread_pointer, from, running->high, GCI_ROOT_STACK, visit, context);
+    }
+    if (running != own) {
+        uintptr_t low = own->resume_from;
+        if (low == 0) low = gci_stack_extent(own->low, own->high);
+        visit_left(own, low, mutator, visit, context);
+    }
+    if (mutator->blocking > 0) visit_registers(mutator->registers, visit, context);
+}
+
+/* Of a registered stack on which a mutator runs, gci_mutator_visit() has done the live part. */
+void gci_stacks_visit(struct gci_world *world, gci_root_visitor *visit, void *context) {
+    for (const struct gc_stack *s = world->stacks; s != NULL; s = s->next) {
+        const struct gci_mutator *m = world->first;
+        while (m != NULL && !holds(s, top_of(m))) m = m->next;
+        if (m == NULL) visit_left(s, s->resume_from, NULL, visit, context);
+    }
+}
+
+static struct gc_stack *new_stack(struct gci_world *world) {
+    if (world->free_stacks == NULL) {
+        size_t bytes = gci_page_size(), count = bytes / sizeof(struct gc_stack);
+        struct gc_stack *fresh = gci_vm_map(bytes);
+        if (fresh == NULL) return NULL;
+        for (size_t i = 0; i < count; i++) {
+            fresh[i].next = world->free_stacks;
+            world->free_stacks = &fresh[i];
+        }
+    }
+    struct gc_stack *stack = world->free_stacks;
+    world->free_stacks = stack->next;
+    return stack;
+}
+
+struct gc_stack *gci_stack_add(struct gci_world *world, uintptr_t low, size_t bytes, int *error) {
+    uintptr_t high = (low + bytes) & ~(uintptr_t)(sizeof(uintptr_t) - 1);
+    low = (low + sizeof(uintptr_t) - 1) & ~(uintptr_t)(sizeof(uintptr_t) - 1);
+    *error = EINVAL;
+    if (low == 0 || bytes == 0 || high <= low) return NULL;
+    for (const struct gc_stack *s = world->stacks; s != NULL; s = s->next)
+        if (low < s->high && s->low < high) return NULL;
+    *error = ENOMEM;
+    struct gc_stack *stack = new_stack(world);
+    if (stack == NULL) return NULL;
+    *stack = (struct gc_stack){.next = world->stacks, .low = low, .high = high, .resume_from = low};
+    world->stacks = stack;
+    return stack;
+}
+
+int gci_stack_remove(
+    struct gci_world *world, struct gci_mutator *self, struct gc_stack *stack, const void *frame) {
+    struct gc_stack **link = &world->stacks;
+    for (const struct gci_mutator *m = world->first; m != NULL; m = m->next)
+        if (m != self && m->switched_to == stack) return EBUSY;
+    if (stack != NULL && holds(stack, (uintptr_t)frame)) return EBUSY;
+    while (*link != NULL && *link != stack) link = &(*link)->next;
+    if (*link == NULL) return EINVAL;
+    *link = stack->next;
+    for (struct gci_mutator *m = world->first; m != NULL; m = m->next)
+        if (m->switched_to == stack) m->switched_to = NULL;
+    stack->next = world->free_stacks;
+    world->free_stacks = stack;
+    return 0;
+}
+
+/* The stack on which SELF is, at FRAME: the one it said it would switch to, or another. */
+static struct gc_stack *present_stack(struct gci_mutator *self, const void *frame) {
+    if (self->switched_to != NULL && holds(self->switched_to, (uintptr_t)frame))
+        return self->switched_to;
+    gci_world_lock(self->world, self);
+    struct gc_stack *stack = stack_at(self->world, self, (uintptr_t)frame);
+    gci_world_unlock(self->world);
+    return stack;
+}
+
+void gci_stack_leave(struct gci_mutator *self, struct gc_stack *to, const void *frame) {
+    struct gc_stack *from = present_stack(self, frame);
+    if (from == NULL)
+        gci_fatal("gc_stack_switch(): called on a stack that is neither the thread's own nor "
+                  "registered, at %p",
+            frame);
+    uintptr_t low = (uintptr_t)frame - SWITCHING;
+    from->resume_from = low < from->low ? from->low : low;
+    memcpy(from->registers, frame, sizeof from->registers);
+    if (to == NULL) to = &self->stack;
+    self->switched_to = to;
+    if (to == from) return;
+    /* While it runs, and if it is left without a word, all of it counts. */
+    to->resume_from = to == &self->stack ? 0 : to->low;
+}

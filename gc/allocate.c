@@ -136,7 +136,10 @@ static bool next_block(struct gci_thread *thread, struct gci_bump *bump, enum gc
     uint32_t block = choose_block(heap, kind, &empty);
     gci_heap_unlock(heap);
     if (block == GCI_NONE) return false;
-    if (!empty) gci_block_claim(heap, block, bump->occupied);
+    if (empty)
+        gci_block_clear_new(heap, block);
+    else
+        gci_block_claim(heap, block, bump->occupied);
     bump->block = block;
     bump->next_granule = empty ? GCI_BLOCK_GRANULES : 0;
     bump->recycled = !empty;
@@ -171,6 +174,7 @@ static void *bump_overflow(
         uint32_t block = gci_block_new(heap, GCI_USE_BUMP, kind, false);
         gci_heap_unlock(heap);
         if (block == GCI_NONE) return NULL;
+        gci_block_clear_new(heap, block);
         heap->arena.blocks[block].zeroed = false;
         overflow->cursor = gci_block_address(&heap->arena, block);
         overflow->limit = overflow->cursor + GCI_BLOCK_BYTES;
@@ -261,7 +265,10 @@ static bool next_cell_block(
     }
     if (block != GCI_NONE) use_cell_block(heap, cells, block);
     gci_heap_unlock(heap);
-    if (recycled) gci_block_claim(heap, block, NULL);
+    if (recycled)
+        gci_block_claim(heap, block, NULL);
+    else if (block != GCI_NONE)
+        gci_block_clear_new(heap, block);
     return block != GCI_NONE;
 }
 

@@ -185,13 +185,18 @@ uint32_t gci_block_new(struct gc_heap *heap, enum gci_use use, enum gci_kind kin
     uint32_t block = gci_arena_take(arena, grow);
     if (block == GCI_NONE) return GCI_NONE;
     if (arena->tags[block] & GCI_TAG_CLOSED) gci_block_open(heap, block, 1);
-    gci_block_clear_side(arena, block);
-    arena->blocks[block].side_used = true;
     arena->blocks[block].passed_over = 0;
     arena->blocks[block].hot = 0;
     arena->live[block] = 0;
     arena->tags[block] = (uint8_t)(use | GCI_TAG_YOUNG | (kind == GCI_LEAF ? GCI_TAG_LEAF : 0));
+    __atomic_fetch_add(&heap->sweeping, 1, __ATOMIC_RELAXED);
     return block;
+}
+
+void gci_block_clear_new(struct gc_heap *heap, uint32_t block) {
+    gci_block_clear_side(&heap->arena, block);
+    heap->arena.blocks[block].side_used = true;
+    __atomic_fetch_sub(&heap->sweeping, 1, __ATOMIC_RELEASE);
 }
 
 unsigned gci_list_of_bump(enum gci_kind kind, unsigned density) {

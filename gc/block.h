@@ -41,9 +41,11 @@ void gci_block_claim(struct gc_heap *heap, uint32_t block, uint64_t cover[GCI_MA
 /* Clears each END without a START, left by an allocation that was never finished. */
 void gci_block_repair(struct gci_arena *arena, uint32_t block);
 
-/* With the lock held: takes a free block for USE and KIND, if need be a fresh one when GROW, claimed and with no
+/* Taking a free block for USE and KIND, if need be a fresh one when GROW, in two steps as for
+ * claiming: with the lock held, and, for its side bytes, without it.  It is claimed then, and has no
  * object in it. */
 uint32_t gci_block_new(struct gc_heap *heap, enum gci_use use, enum gci_kind kind, bool grow);
+void gci_block_clear_new(struct gc_heap *heap, uint32_t block);
 
 /* Zeroes the side bytes that earlier use of a free block left. */
 void gci_block_clear_side(struct gci_arena *arena, uint32_t block);

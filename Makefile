@@ -29,7 +29,9 @@ LDLIBS := -lunwind -lpthread -ldl
 
 # A collector reads stacks that AddressSanitizer has poisoned, and handles SIGSEGV itself.  Fake
 # stacks would keep local variables where no collector looks for them.
-ifneq ($(SANITIZE),)
+ifeq ($(SANITIZE),thread)
+COMMON += -fsanitize=thread -fno-omit-frame-pointer -DGC_SANITIZE -DGC_SANITIZE_THREAD
+else ifneq ($(SANITIZE),)
 COMMON += -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer \
           -DGC_SANITIZE
 export ASAN_OPTIONS  := detect_stack_use_after_return=0:detect_leaks=0:handle_segv=0:$(ASAN_OPTIONS)
@@ -167,11 +169,11 @@ run-demo: $(B)/examples/json $(BIG_JSON)
 # ---- Tests ---------------------------------------------------------------------------------------
 
 # Each tests/test_NAME.c is a program, $(B)/tests/NAME.  Other files there are linked into every
-# one, apart from plugins, which tests load at run time, and auto.c, which a test runs, linked with
+# one, apart from plugins, which tests load at run time, soak.c, and auto.c, which a test runs, linked with
 # the shared library before the C library, and after it.
 TEST_NAMES   := $(patsubst tests/test_%.c,%,$(sort $(wildcard tests/test_*.c)))
 TEST_PLUGINS := $(patsubst tests/%.c,$(B)/tests/%.so,$(sort $(wildcard tests/plugin*.c)))
-TEST_SHARED  := $(filter-out tests/test_%.c tests/plugin%.c tests/auto.c,\
+TEST_SHARED  := $(filter-out tests/test_%.c tests/plugin%.c tests/auto.c tests/soak.c,\
                   $(sort $(wildcard tests/*.c)))
 TEST_SHARED_OBJ := $(TEST_SHARED:%.c=$(B)/obj/%.o)
 TEST_OBJ     := $(TEST_NAMES:%=$(B)/obj/tests/test_%.o) $(TEST_SHARED_OBJ)
@@ -182,11 +184,21 @@ TEST_AUTO_OBJ := $(B)/obj/tests/auto.o
 SANITIZE_TESTS := $(TEST_NAMES)
 # Links the library as a user's C++ program does, without a sanitizer's run-time library.
 CXX_TEST := $(if $(SANITIZE),,tests/cxx.sh)
+SOAK_TEST := $(if $(SANITIZE),,tests/soak.sh)
 TESTS_TO_RUN := $(if $(SANITIZE),$(SANITIZE_TESTS),$(TEST_NAMES))
 
 $(TEST_OBJ) $(TEST_AUTO_OBJ): $(B)/obj/%.o: %.c $(B)/flags
 	@mkdir -p $(@D)
 	$(CC) $(PROGFLAGS) -Itests $(CFLAGS) -MMD -MP -c $< -o $@
+
+SOAK_OBJ := $(B)/obj/tests/soak.o
+$(SOAK_OBJ): $(B)/obj/%.o: %.c $(B)/flags
+	@mkdir -p $(@D)
+	$(CC) $(PROGFLAGS) -Itests $(CFLAGS) -MMD -MP -c $< -o $@
+
+$(B)/tests/soak: $(SOAK_OBJ) $(STATIC_LIB)
+	@mkdir -p $(@D)
+	$(CC) $(PROGFLAGS) $(CFLAGS) $(LDFLAGS) $^ $(LDLIBS) -o $@
 
 $(TEST_BIN): $(B)/tests/%: $(B)/obj/tests/test_%.o $(TEST_SHARED_OBJ) $(STATIC_LIB)
 	@mkdir -p $(@D)
@@ -209,8 +221,9 @@ $(B)/tests/auto $(B)/tests/auto-late: $(TEST_AUTO_OBJ) $(B)/lib/libcairn.so
 test: deps
 	+@$(MAKE) --no-print-directory run-test
 
-tests: $(TEST_BIN) $(TEST_PLUGINS) $(B)/tests/auto $(B)/tests/auto-late
+tests: $(TEST_BIN) $(TEST_PLUGINS) $(B)/tests/auto $(B)/tests/auto-late $(B)/tests/soak
 
+run-test: export CAIRN_TEST_SOAK := $(abspath $(B)/tests/soak)
 run-test: export CAIRN_TEST_PLUGIN := $(abspath $(B)/tests/plugin.so)
 run-test: export CAIRN_TEST_LIBRARY := $(abspath $(STATIC_LIB))
 run-test: export CAIRN_TEST_SHARED := $(abspath $(SHARED_LIB))
@@ -219,12 +232,27 @@ run-test: export CAIRN_TEST_AUTO_LATE := $(abspath $(B)/tests/auto-late)
 run-test: export CAIRN_TEST_JSON := $(abspath $(B)/examples/json)
 run-test: export CAIRN_TEST_JSON_GENERATE := $(abspath $(B)/examples/json-generate)
 run-test: tests examples
-	@bash tests/run.sh $(TEST_OPTIONS) $(TESTS_TO_RUN:%=$(B)/tests/%) tests/json.sh $(CXX_TEST)
+	@bash tests/run.sh $(TEST_OPTIONS) $(TESTS_TO_RUN:%=$(B)/tests/%) tests/json.sh \
+	    $(CXX_TEST) $(SOAK_TEST)
+
+# With ThreadSanitizer (SANITIZE=thread): the soak alone, its threads stopped at safepoints, as that
+# sanitizer keeps signals back.
+.PHONY: test-threads
+test-threads: export CAIRN_TEST_SOAK := $(abspath $(B)/tests/soak)
+test-threads: export SOAK_THREAD_SANITIZER := 1
+test-threads: export SOAK_SECONDS := 24
+test-threads: $(B)/tests/soak
+	@bash tests/run.sh tests/soak.sh
+
+# The protocols between threads, as models: needs spin.
+.PHONY: models
+models:
+	@bash docs/models/check.sh
 
 # ---- Packages ------------------------------------------------------------------------------------
 
 DEPS := binutils iso-codes libc6-dev libcmocka-dev libgc-dev liblzma-dev libmimalloc-dev \
-        libunwind-dev make pkg-config
+        libunwind-dev make pkg-config spin
 CC_COMMAND := $(firstword $(CC))
 CC_PACKAGE := $(if $(filter cc,$(CC_COMMAND)),gcc,$(CC_COMMAND))
 
@@ -316,6 +344,8 @@ define HELP
 make                 the libraries, the benchmark and the examples
 make deps            install the Debian packages that are missing (root), or say which
 make test            run all tests; TEST_OPTIONS=-v shows their output
+make test-threads    with SANITIZE=thread: the soak test under ThreadSanitizer
+make models          check the models of the protocols between threads, in docs/models
 make demo            the JSON example at work, on real files and on a large one
 make bench           the benchmark, Cairn beside other allocators
 make check-exports   see that the shared library exports gc_* and what it stands in for only
@@ -339,4 +369,5 @@ endif
 
 -include $(OBJ:.o=.d) $(INTERPOSE_OBJ:.o=.d) $(JSON_OBJ:.o=.d) $(GENERATE_OBJ:.o=.d)
 -include $(TEST_OBJ:.o=.d) $(TEST_AUTO_OBJ:.o=.d)
+-include $(SOAK_OBJ:.o=.d)
 -include $(TEST_PLUGINS:$(B)/tests/%.so=$(B)/obj/tests/%.d)

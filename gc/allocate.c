@@ -51,6 +51,11 @@ void gci_retire_buffers(struct gci_thread *thread) {
     }
 }
 
+/* By the thread itself; gc_get_stats() reads it at any time. */
+static void count_allocated(struct gci_thread *thread, size_t bytes) {
+    __atomic_store_n(&thread->allocated, thread->allocated + bytes, __ATOMIC_RELAXED);
+}
+
 /* ---- Small objects -------------------------------------------------------------------------- */
 
 static void open_hole(struct gci_bump *bump, uintptr_t start, uintptr_t end, bool zeroed) {
@@ -180,7 +185,7 @@ static void *bump_overflow(
         overflow->limit = overflow->cursor + GCI_BLOCK_BYTES;
     }
     memset((void *)overflow->cursor, 0, bytes);
-    thread->allocated += bytes;
+    count_allocated(thread, bytes);
     return gc_bump(overflow, bytes);
 }
 
@@ -192,7 +197,7 @@ static void zero_hole(struct gci_thread *thread, struct gci_bump *bump, uintptr_
     if (ahead > end && thread->heap->options.stress == 0) end = ahead;
     if (end > bump->hole_end) end = bump->hole_end;
     if (!bump->zeroed) memset((void *)buffer->limit, 0, end - buffer->limit);
-    thread->allocated += end - buffer->limit;
+    count_allocated(thread, end - buffer->limit);
     buffer->limit = end;
 }
 
@@ -280,8 +285,9 @@ static void *allocate_cell(struct gci_thread *thread, enum gci_kind kind, size_t
     uintptr_t start; /* of the cell */
     while ((start = free_cell(heap, cells, cell)) == 0)
         if (!next_cell_block(thread, cells, kind, size_class)) return NULL;
-    if (!heap->arena.blocks[cells->block].zeroed) memset((void *)start, 0, cell);
-    thread->allocated += cell;
+    if (!__atomic_load_n(&heap->arena.blocks[cells->block].zeroed, __ATOMIC_RELAXED))
+        memset((void *)start, 0, cell);
+    count_allocated(thread, cell);
     uint8_t *side = heap->arena.side + gci_address_granule(&heap->arena, start);
     side[cell / GC_GRANULE - 1] = GCI_SIDE_END;
     __atomic_signal_fence(__ATOMIC_SEQ_CST);
@@ -384,7 +390,7 @@ static void deallocate_small(struct gci_thread *thread, gci_object object) {
     uintptr_t end = start + granules * GC_GRANULE;
     if (arena->side[object.granule] & GCI_SIDE_MARK) arena->live[block] -= (uint16_t)granules;
     if (heap->options.poison) memset((void *)start, GCI_POISON, end - start);
-    arena->blocks[block].zeroed = false;
+    __atomic_store_n(&arena->blocks[block].zeroed, false, __ATOMIC_RELAXED);
     if (granules > 1) arena->side[object.granule + granules - 1] = 0;
     /* Whoever allocates cells in this block may take this one from here on. */
     __atomic_store_n(&arena->side[object.granule], 0, __ATOMIC_RELEASE);
@@ -406,7 +412,7 @@ void gci_deallocate(struct gci_thread *thread, gci_object object) {
     struct gc_heap *heap = thread->heap;
     uint32_t block = gci_block_of(object.granule);
     __atomic_store_n(&heap->freed_by_hand, true, __ATOMIC_RELAXED);
-    if (gci_tag_use(heap->arena.tags[block]) == GCI_USE_LARGE) {
+    if (gci_tag_use(gci_tag(&heap->arena, block)) == GCI_USE_LARGE) {
         gci_heap_lock(heap);
         gci_large_free(heap, object);
     } else {
@@ -446,7 +452,7 @@ static bool resize_large(struct gc_heap *heap, gci_object object, size_t old, si
 
 bool gci_resize(struct gci_thread *thread, gci_object object, size_t bytes) {
     struct gc_heap *heap = thread->heap;
-    uint8_t tag = heap->arena.tags[gci_block_of(object.granule)];
+    uint8_t tag = gci_tag(&heap->arena, gci_block_of(object.granule));
     size_t old = gci_object_bytes(heap, object);
     bool done;
     if (gci_tag_use(tag) == GCI_USE_LARGE)

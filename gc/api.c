@@ -242,22 +242,25 @@ void gci_entry_free(void *p, size_t b, size_t c, const struct gci_frame *frame) 
     if (p == NULL) return;
     if (gci_self == NULL) {
         object_at(the_heap(), p, "gc_free");
-        gci_fatal("gc_free(%p): called by a thread that the heap does not know", p);
+        if (default_heap->options.attach != GC_ATTACH_AUTO)
+            gci_fatal("gc_free(%p): called by a thread that the heap does not know", p);
     }
     struct gci_thread *thread = enter(frame);
+    uintptr_t before = thread->subject; /* of a gc_realloc() whose handler calls this */
+    thread->subject = (uintptr_t)p;     /* perhaps the only reference to it */
     gci_deallocate(thread, object_at(thread->heap, p, "gc_free"));
+    thread->subject = before;
     gci_leave(&thread->mutator);
 }
 
 static void *move(struct gci_thread *thread, void *p, gci_object object, size_t size) {
     struct gc_heap *heap = thread->heap;
     size_t old = gci_object_bytes(heap, object);
-    enum gci_kind kind = gci_tag_kind(heap->arena.tags[gci_block_of(object.granule)]);
-    thread->held = (uintptr_t)p; /* the caller's copy may be gone already */
+    enum gci_kind kind = gci_tag_kind(gci_tag(&heap->arena, gci_block_of(object.granule)));
     void *q = gci_allocate(thread, kind, size, GC_GRANULE);
-    thread->held = 0;
     if (q == NULL) return NULL;
     memcpy(q, p, old < size ? old : size);
+    thread->held = (uintptr_t)q; /* freeing P may wait for a collection */
     gci_deallocate(thread, object);
     return q;
 }
@@ -268,12 +271,14 @@ void *gci_entry_realloc(void *p, size_t size, size_t c, const struct gci_frame *
     struct gci_thread *thread = enter(frame);
     if (thread == NULL) return NULL;
     gci_object object = object_at(thread->heap, p, "gc_realloc");
+    thread->subject = (uintptr_t)p; /* the caller's copy may be gone already */
     if (size == 0) {
         gci_deallocate(thread, object);
         p = NULL;
     } else if (size > PTRDIFF_MAX || !gci_resize(thread, object, size)) {
         p = move(thread, p, object, size);
     }
+    thread->subject = 0;
     return leave_with(thread, p);
 }
 
@@ -419,7 +424,7 @@ void gci_entry_blocking(size_t a, size_t b, size_t c, const struct gci_frame *fr
     if (thread == NULL) return;
     struct gci_mutator *m = &thread->mutator;
     if (m->blocking > 0) {
-        m->blocking++;
+        __atomic_store_n(&m->blocking, m->blocking + 1, __ATOMIC_RELAXED);
         return;
     }
     gci_enter(m, frame);
@@ -438,11 +443,11 @@ void gc_blocking_end(void) {
     if (m->blocking == 0)
         gci_fatal("gc_blocking_end(): called more often than gc_blocking_begin()");
     if (m->blocking > 1) {
-        m->blocking--;
+        __atomic_store_n(&m->blocking, m->blocking - 1, __ATOMIC_RELAXED);
         return;
     }
     gci_unblock(m);
-    m->blocking = 0;
+    __atomic_store_n(&m->blocking, 0, __ATOMIC_RELAXED);
     __atomic_signal_fence(__ATOMIC_SEQ_CST);
 }
 

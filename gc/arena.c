@@ -144,7 +144,7 @@ static bool extend(struct gci_arena *arena, uint32_t length) {
     }
     for (uint32_t b = arena->frontier; b < arena->frontier + length; b++)
         arena->blocks[b] = (struct gci_block){.list = GCI_NO_LIST, .zeroed = true};
-    arena->frontier += length;
+    __atomic_store_n(&arena->frontier, arena->frontier + length, __ATOMIC_RELAXED);
     arena->free_blocks += length;
     return true;
 }

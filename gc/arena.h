@@ -48,7 +48,18 @@ static inline size_t gci_address_granule(const struct gci_arena *arena, uintptr_
 
 /* Bytes below the frontier: an address is the heap's if address - base is less. */
 static inline size_t gci_arena_used_bytes(const struct gci_arena *arena) {
-    return (size_t)arena->frontier << GCI_BLOCK_SHIFT;
+    return (size_t)__atomic_load_n(&arena->frontier, __ATOMIC_RELAXED) << GCI_BLOCK_SHIFT;
+}
+
+/* A block's tag, and a change of it, where other threads may look at it or change another. */
+static inline uint8_t gci_tag(const struct gci_arena *arena, uint32_t block) {
+    return __atomic_load_n(&arena->tags[block], __ATOMIC_RELAXED);
+}
+
+static inline void gci_tag_change(
+    struct gci_arena *arena, uint32_t block, uint8_t clear, uint8_t set) {
+    uint8_t tag = (uint8_t)((gci_tag(arena, block) & ~clear) | set);
+    __atomic_store_n(&arena->tags[block], tag, __ATOMIC_RELAXED);
 }
 
 static inline enum gci_use gci_tag_use(uint8_t tag) {

@@ -34,7 +34,7 @@ bool gci_find(const struct gc_heap *heap, uintptr_t address, gci_object *object)
     const struct gci_arena *arena = &heap->arena;
     if (address - arena->base >= gci_arena_used_bytes(arena)) return false;
     size_t granule = gci_address_granule(arena, address);
-    uint8_t tag = arena->tags[gci_block_of(granule)];
+    uint8_t tag = gci_tag(arena, gci_block_of(granule));
     switch (gci_tag_use(tag)) {
     case GCI_USE_FREE:
         return false;
@@ -50,7 +50,7 @@ bool gci_find(const struct gc_heap *heap, uintptr_t address, gci_object *object)
 
 size_t gci_object_bytes(const struct gc_heap *heap, gci_object object) {
     const struct gci_arena *arena = &heap->arena;
-    if (gci_tag_use(arena->tags[gci_block_of(object.granule)]) == GCI_USE_LARGE)
+    if (gci_tag_use(gci_tag(arena, gci_block_of(object.granule))) == GCI_USE_LARGE)
         return gci_large_bytes(arena, object);
     return gci_small_granules(arena->side, object.granule) << GCI_GRANULE_SHIFT;
 }
@@ -127,7 +127,7 @@ void gci_block_sweep(
             side[64 * i + (unsigned)__builtin_ctzll(stale)] = 0;
     }
     __atomic_store_n(
-        &arena->tags[block], arena->tags[block] & (uint8_t)~GCI_TAG_UNSWEPT, __ATOMIC_RELEASE);
+        &arena->tags[block], gci_tag(arena, block) & (uint8_t)~GCI_TAG_UNSWEPT, __ATOMIC_RELEASE);
 }
 
 void gci_block_unmark(struct gci_arena *arena, uint32_t block) {
@@ -140,7 +140,7 @@ void gci_block_open(struct gc_heap *heap, uint32_t first, uint32_t length) {
     gci_barrier_unprotect(
         heap->barrier, gci_block_address(&heap->arena, first), (size_t)length << GCI_BLOCK_SHIFT);
     for (uint32_t b = first; b < first + length; b++) {
-        heap->arena.tags[b] &= (uint8_t)~GCI_TAG_CLOSED;
+        gci_tag_change(&heap->arena, b, GCI_TAG_CLOSED, 0);
         heap->arena.blocks[b].passed_over = 0;
         heap->arena.blocks[b].hot = 0;
     }
@@ -150,7 +150,10 @@ void gci_block_take(struct gc_heap *heap, uint32_t block) {
     struct gci_arena *arena = &heap->arena;
     if (arena->tags[block] & GCI_TAG_CLOSED) gci_block_open(heap, block, 1);
     if (arena->blocks[block].list != GCI_NO_LIST) gci_list_remove(heap, block);
-    arena->tags[block] |= GCI_TAG_YOUNG;
+    /* A bump block on a list is old, and swept already under CAIRN_POISON: gc_free() must wait all
+     * the same while its holes are searched. */
+    bool bump = gci_tag_use(arena->tags[block]) == GCI_USE_BUMP;
+    gci_tag_change(arena, block, 0, (uint8_t)(GCI_TAG_YOUNG | (bump ? GCI_TAG_UNSWEPT : 0)));
     arena->blocks[block].passed_over = 0;
     arena->blocks[block].zeroed = false;
     __atomic_fetch_add(&heap->sweeping, 1, __ATOMIC_RELAXED);
@@ -188,7 +191,8 @@ uint32_t gci_block_new(struct gc_heap *heap, enum gci_use use, enum gci_kind kin
     arena->blocks[block].passed_over = 0;
     arena->blocks[block].hot = 0;
     arena->live[block] = 0;
-    arena->tags[block] = (uint8_t)(use | GCI_TAG_YOUNG | (kind == GCI_LEAF ? GCI_TAG_LEAF : 0));
+    gci_tag_change(arena, block, UINT8_MAX,
+        (uint8_t)(use | GCI_TAG_YOUNG | (kind == GCI_LEAF ? GCI_TAG_LEAF : 0)));
     __atomic_fetch_add(&heap->sweeping, 1, __ATOMIC_RELAXED);
     return block;
 }

@@ -40,6 +40,7 @@ static void visit_thread(
     gci_tls_visit(
         m->thread_pointer, m->stack.low, m->stack.high, &heap->static_roots, visit, context);
     visit(context, GCI_ROOT_RANGE, &thread->held, &thread->held + 1);
+    visit(context, GCI_ROOT_RANGE, &thread->subject, &thread->subject + 1);
 }
 
 void gci_visit_roots(struct gc_heap *heap, gci_root_visitor *visit, void *context) {

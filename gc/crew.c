@@ -50,7 +50,7 @@ int gci_crew_open(struct gc_heap *heap) {
 }
 
 unsigned gci_crew_size(const struct gc_heap *heap) {
-    return heap->crew != NULL ? heap->crew->size : 0;
+    return heap->crew != NULL ? __atomic_load_n(&heap->crew->size, __ATOMIC_RELAXED) : 0;
 }
 
 /* ---- Threads -------------------------------------------------------------------------------- */
@@ -116,10 +116,11 @@ static bool prepare(struct gc_heap *heap, struct gci_hand *hand) {
     if (hand->marker.live == NULL) {
         uint16_t *live = gci_vm_reserve(live_bytes(blocks), 4096);
         if (live == NULL) return false;
-        hand->marker = heap->marker;
-        hand->marker.stack = (struct gci_mark_stack){.bytes_limit = heap->options.mark_stack_limit};
-        hand->marker.live = live;
-        hand->marker.marked_granules = hand->marker.marked_objects = 0;
+        hand->marker = (struct gci_marker){.heap = heap,
+            .stack.bytes_limit = heap->options.mark_stack_limit,
+            .past_end_in_heap = heap->options.one_past_end_in_heap,
+            .live = live,
+            .crew = heap->crew};
         hand->committed = 0;
     }
     hand->crew = heap->crew;

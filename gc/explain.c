@@ -84,8 +84,9 @@ static void meet(struct search *s, uintptr_t address, const uintptr_t *word, uin
     if (object.granule == s->target.granule) s->found = s->count - 1;
 }
 
-static __attribute__((no_sanitize("address"))) void meet_words(struct search *s,
-    const uintptr_t *start, const uintptr_t *end, uint32_t from, enum gci_root_kind root) {
+static __attribute__((no_sanitize("address"), no_sanitize("thread"))) void meet_words(
+    struct search *s, const uintptr_t *start, const uintptr_t *end, uint32_t from,
+    enum gci_root_kind root) {
     bool past_end = from == GCI_NONE || s->heap->options.one_past_end_in_heap;
     for (const uintptr_t *w = start; w < end && s->found == GCI_NONE; w++) {
         meet(s, *w, w, from, root);
@@ -170,7 +171,10 @@ int gci_explain(struct gci_thread *thread, gci_object target) {
     struct gc_heap *heap = thread->heap;
     struct search s = {.heap = heap, .target = target, .found = GCI_NONE};
     if (gci_with_world_stopped(thread, search, &s) != 0) s.failed = true;
-    gci_leave(&thread->mutator);
+    /* Names are found with the loader's lock, and by libunwind with all signals blocked: so as who
+     * collects, the thread must not be waited for meanwhile, nor its lock taken when it forks. */
+    gci_world_enter(&heap->world, &thread->mutator);
+    gci_block(&thread->mutator);
     void *address = (void *)gci_granule_address(&heap->arena, target.granule);
     if (s.found != GCI_NONE) {
         gci_print("cairn: the object at %p is kept alive by\n", address);
@@ -178,6 +182,9 @@ int gci_explain(struct gci_thread *thread, gci_object target) {
     } else if (!s.failed) {
         gci_print("cairn: nothing keeps the object at %p alive\n", address);
     }
+    gci_unblock(&thread->mutator);
+    gci_world_exit(&heap->world);
+    gci_leave(&thread->mutator);
     free_tables(&s);
     return s.failed ? ENOMEM : s.found != GCI_NONE ? 0 : ESRCH;
 }

@@ -69,6 +69,9 @@ static void end_fork(struct gci_world *world) {
 }
 
 static void after_fork_in_parent(void) {
+    volatile uintptr_t lowest = 0; /* what before_fork() found on the stack is no more */
+    __builtin_unwind_init();
+    if (gci_self != NULL && gci_self->blocking == 0) gci_enter(gci_self, (const void *)&lowest);
     gci_pthreads_after_fork(false);
     gci_world_unlock(&forking_heap->world);
     end_fork(&forking_heap->world);

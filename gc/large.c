@@ -123,7 +123,7 @@ static void settle(struct gc_heap *heap, uint32_t head, uint32_t first, uint32_t
     struct gci_arena *arena = &heap->arena;
     for (uint32_t b = page_block(arena, first); b <= page_block(arena, end - 1); b++) {
         if (arena->tags[b] & GCI_TAG_CLOSED) gci_block_open(heap, b, 1);
-        arena->tags[b] |= GCI_TAG_YOUNG;
+        gci_tag_change(arena, b, 0, GCI_TAG_YOUNG);
         arena->blocks[b].passed_over = 0;
     }
     for (uint32_t page = first; page < end; page++) arena->pages[page].head = head;

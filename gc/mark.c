@@ -103,8 +103,8 @@ static inline __attribute__((always_inline)) void mark_ambiguous(
 
 /* PAST_END: C allows a pointer one past an object's end, so a word at a granule's boundary also
  * means the byte before it (docs/roots.md). */
-static inline __attribute__((always_inline, no_sanitize("address"))) void mark_words(
-    struct gci_marker *marker, gci_words words, bool past_end, bool shared) {
+static inline __attribute__((always_inline, no_sanitize("address"), no_sanitize("thread"))) void
+mark_words(struct gci_marker *marker, gci_words words, bool past_end, bool shared) {
     struct view v = view_of(marker);
     /* One comparison for most words: with PAST_END the frontier itself counts too. */
     size_t bound = v.used_bytes + past_end;
@@ -118,7 +118,7 @@ static inline __attribute__((always_inline, no_sanitize("address"))) void mark_w
     }
 }
 
-__attribute__((no_sanitize("address"))) void gci_mark_root_words(
+__attribute__((no_sanitize("address"), no_sanitize("thread"))) void gci_mark_root_words(
     struct gci_marker *marker, gci_words words) {
     mark_words(marker, words, true, false);
 }

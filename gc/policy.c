@@ -61,7 +61,8 @@ void gci_policy_init(struct gc_heap *heap) {
 }
 
 static uint64_t external_growth(const struct gci_policy *policy) {
-    int64_t growth = policy->external - policy->external_after_full;
+    int64_t external = __atomic_load_n(&policy->external, __ATOMIC_RELAXED);
+    int64_t growth = external - policy->external_after_full;
     return growth > 0 ? (uint64_t)growth : 0;
 }
 
@@ -157,7 +158,7 @@ static void learn_from_full(struct gc_heap *heap, const struct gci_cycle *cycle)
     double cost = (double)(cycle->end_ns - cycle->start_ns) / marked;
     if (heap->live_bytes > MB) policy->mark_ns_per_byte = average(policy->mark_ns_per_byte, cost);
     policy->live_after_full = heap->live_bytes;
-    policy->external_after_full = policy->external;
+    policy->external_after_full = __atomic_load_n(&policy->external, __ATOMIC_RELAXED);
     set_full_threshold(heap);
     if (policy->generational || --policy->patience > 0) return;
     policy->generational = true;

@@ -304,7 +304,10 @@ static int create(pthread_t *thread, const pthread_attr_t *attributes, void *(*s
     unlock_records(&before);
     if (record == NULL) return EAGAIN;
 
+    /* It may wait for the loader, which may wait for a collection. */
+    gc_blocking_begin();
     int error = pthread_create(thread, attributes, run, record);
+    gc_blocking_end();
     lock_records(&before);
     if (error != 0)
         record->holders = 1;

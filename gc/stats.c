@@ -73,7 +73,7 @@ void gci_stats_fill(const struct gc_heap *heap, gc_stats *stats) {
                       free_pages * page_bytes,
         .committed_bytes = arena->committed,
         .released_bytes = heap->released_bytes,
-        .external_bytes = (uint64_t)heap->policy.external,
+        .external_bytes = (uint64_t)__atomic_load_n(&heap->policy.external, __ATOMIC_RELAXED),
         .nursery_bytes = heap->policy.nursery,
         .dirty_pages = heap->dirty_pages,
         .open_blocks = heap->open_blocks,

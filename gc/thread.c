@@ -20,7 +20,7 @@
 
 void gci_thread_count(struct gci_thread *thread) {
     thread->heap->allocated_since += thread->allocated;
-    thread->allocated = 0;
+    __atomic_store_n(&thread->allocated, 0, __ATOMIC_RELAXED);
 }
 
 static struct gci_thread *first_of(const struct gc_heap *heap) {
@@ -83,7 +83,7 @@ static struct gci_thread *take_record(struct gc_heap *heap, const struct gci_mut
     struct gci_thread *thread = heap->idle;
     heap->idle = thread->next_idle;
     thread->mutator = *mutator;
-    thread->held = 0;
+    thread->held = thread->subject = 0;
     thread->endings = 0;
     struct gc_thread_buffers *mine = &gc_buffers;
     *mine = thread->idle;

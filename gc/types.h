@@ -218,7 +218,8 @@ struct gci_thread {
     struct gc_thread_buffers *buffers; /* in the thread's TLS, or IDLE */
     struct gc_thread_buffers idle;     /* a record's without a thread */
     uintptr_t held;           /* a root: what the library itself must keep across a collection */
-    uint64_t allocated;       /* bytes, not yet in heap->allocated_since */
+    uintptr_t subject;        /* the same: what gc_free() or gc_realloc() is about */
+    uint64_t allocated;       /* bytes, not yet in heap->allocated_since; read by others */
     uint32_t endings;         /* how often the destructor of the thread's key was called */
     uint8_t *torn[GCI_KINDS]; /* while stopped: where an END without START was hidden */
     struct gci_bump bump[GCI_KINDS];

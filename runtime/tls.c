@@ -170,7 +170,7 @@ struct walk {
 };
 
 /* The word at ADDRESS, if there is one. */
-__attribute__((no_sanitize("address"))) static bool read_word(
+__attribute__((no_sanitize("address"), no_sanitize("thread"))) static bool read_word(
     struct walk *walk, uintptr_t address, uintptr_t *value) {
     if (address % WORD != 0) return false;
     uintptr_t page = address & ~(uintptr_t)(gci_page_size() - 1);

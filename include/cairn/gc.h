@@ -240,7 +240,7 @@ GC_API int gc_stack_unregister(gc_stack *stack);
  * stack it runs on for STACK (NULL: its own), in the next statement, by swapcontext() or the like.
  * What it holds on the stack it leaves above this call, and in the registers that a called function
  * must preserve, stays a root.  Between the call and the switch it may use 1 KiB of stack and may
- * not take up new references. */
+ * not take up new references.  A thread calls it at each of its switches, or at none. */
 GC_API void gc_stack_switch(gc_stack *stack);
 
 /* As the functions of <pthread.h> and <signal.h> whose names they have, for threads that use the

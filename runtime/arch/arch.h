@@ -46,7 +46,7 @@ struct gci_side_masks {
 #endif
 
 /* Eight side bytes; byte i in bits 8i to 8i + 7. */
-static inline uint64_t gci_load8(const uint8_t *side) {
+static inline __attribute__((no_sanitize("thread"))) uint64_t gci_load8(const uint8_t *side) {
     uint64_t bytes;
     memcpy(&bytes, side, sizeof bytes);
 #if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__

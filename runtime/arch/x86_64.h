@@ -54,7 +54,8 @@ static inline uintptr_t gci_thread_pointer(void) {
 }
 
 /* 64 side bytes at SIDE to three bit masks: 4 loads, 12 shifts, 12 movemasks. */
-static inline struct gci_side_masks gci_side_masks64(const uint8_t *side) {
+static inline __attribute__((no_sanitize("thread"))) struct gci_side_masks gci_side_masks64(
+    const uint8_t *side) {
     struct gci_side_masks m = {0, 0, 0};
     for (unsigned i = 0; i < 4; i++) {
         __m128i bytes = _mm_loadu_si128((const __m128i *)(const void *)(side + 16 * i));

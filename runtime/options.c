@@ -232,7 +232,7 @@ static void override_from_environment(gc_options *options) {
         const struct option *option = &options_table[i];
         const char *text = getenv(option->variable);
         if (!text) continue;
-        uint64_t value;
+        uint64_t value = 0;
         bool parsed = option->names ? parse_name(text, option->names, &value)
                                     : parse_number(text, option->type == SIZE, &value);
         if (parsed && acceptable(option, value)) {

@@ -104,14 +104,26 @@ static void give_record(struct gci_thread *thread, bool current) {
 
 /* ---- Attaching and detaching ---------------------------------------------------------------- */
 
+/* The calling thread was detached by its end. */
+static __thread bool ended __attribute__((tls_model("initial-exec")));
+
+/* A thread that ends between gc_blocking_begin() and _end(), by cancellation for instance. */
+static void end_blocking(struct gci_mutator *mutator) {
+    if (mutator->blocking == 0) return;
+    gci_unblock(mutator);
+    __atomic_store_n(&mutator->blocking, 0, __ATOMIC_RELAXED);
+}
+
 /* The destructor of the thread's key.  Other destructors may still allocate: it asks to be called
  * again until no more is promised. */
 static void on_ending(void *value) {
     struct gci_thread *thread = value;
     if (thread != gci_thread_self()) return;
+    end_blocking(&thread->mutator);
     if (++thread->endings < LAST_ENDING && pthread_setspecific(thread->heap->ending, thread) == 0)
         return;
     gci_thread_detach();
+    ended = true;
 }
 
 int gci_threads_open(struct gc_heap *heap) {
@@ -128,6 +140,7 @@ static void unblock_signal(int number) {
 
 int gci_thread_attach(struct gc_heap *heap, const void *frame) {
     if (gci_self != NULL) return EALREADY;
+    if (ended) return EBUSY;
     int saved_errno = errno, cancel;
     pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel);
     struct gci_mutator mutator;
@@ -159,10 +172,7 @@ int gci_thread_detach(void) {
     struct gc_heap *heap = thread->heap;
     struct gci_mutator *mutator = &thread->mutator;
     gci_enter(mutator, __builtin_frame_address(0));
-    if (mutator->blocking > 0) {
-        mutator->blocking = 0;
-        gci_unblock(mutator);
-    }
+    end_blocking(mutator);
     pthread_setspecific(heap->ending, NULL);
     gci_world_lock(&heap->world, mutator);
     gci_world_remove(&heap->world, mutator);

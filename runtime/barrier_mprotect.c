@@ -235,7 +235,8 @@ static bool serve(struct gci_barrier *barrier, uintptr_t address) {
     struct gci_mprotect *m = &barrier->mprotect;
     size_t page = (address - barrier->start) >> barrier->page_shift;
     bool served_it = true;
-    gci_lock_take(&barrier->fork_words->lock);
+    sigset_t before; /* a handler above ours may have unblocked some */
+    lock_tables(barrier, &before);
     if (is_protected(m, page)) {
         open_pages(barrier, page, page + 1);
         m->pages[page] |= GCI_PAGE_FAULTED;
@@ -247,7 +248,7 @@ static bool serve(struct gci_barrier *barrier, uintptr_t address) {
         retried.address = address;
         retried.epoch = now;
     }
-    gci_unlock(&barrier->fork_words->lock);
+    unlock_tables(barrier, &before);
     return served_it;
 }
 

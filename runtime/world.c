@@ -20,7 +20,8 @@
 
 #define SECOND    UINT64_C(1000000000)
 #define GRACE_NS  UINT64_C(15000) /* before threads are signalled: measured, a signal takes 50 us */
-#define TRIES     100u            /* at a lock, some 2 us, before the thread sleeps */
+#define SENDINGS  1000u /* of a signal that can't be queued, 0.1 ms apart; then the watchdog */
+#define TRIES     100u  /* at a lock, some 2 us, before the thread sleeps */
 #define RED_ZONE  128u  /* bytes below the stack pointer that a function may use (x86-64 ABI) */
 #define SWITCHING 1024u /* bytes of stack between gc_stack_switch() and the switch: see gc.h */
 
@@ -155,6 +156,13 @@ static uintptr_t stack_pointer_of(const ucontext_t *user) {
 #endif
 }
 
+/* The alternate stack stays known while a handler runs for which it was disarmed (SS_AUTODISARM). */
+static void note_other_stack(struct gci_mutator *self, const stack_t *other) {
+    if (other->ss_flags & SS_DISABLE) return;
+    self->interruption.other_low = (uintptr_t)other->ss_sp;
+    self->interruption.other_high = (uintptr_t)other->ss_sp + other->ss_size;
+}
+
 /* The kernel has saved all registers, vector registers included, in a frame that begins at or above
  * the context's address.  Which stacks these are is worked out by gci_mutator_visit(). */
 static void on_stop(int number, siginfo_t *info, void *context) {
@@ -164,10 +172,10 @@ static void on_stop(int number, siginfo_t *info, void *context) {
     int saved_errno = errno;
     block_everything();
     const ucontext_t *user = context;
-    uintptr_t other = (uintptr_t)user->uc_stack.ss_sp;
-    bool has_other = !(user->uc_stack.ss_flags & SS_DISABLE);
-    self->interruption = (struct gci_interruption){true, (uintptr_t)context, stack_pointer_of(user),
-        has_other ? other : 0, has_other ? other + user->uc_stack.ss_size : 0};
+    note_other_stack(self, &user->uc_stack);
+    self->interruption.context = (uintptr_t)context;
+    self->interruption.stack_pointer = stack_pointer_of(user);
+    self->interruption.valid = true;
     self->stops++;
     gci_park(self);
     self->interruption.valid = false;
@@ -266,11 +274,9 @@ static void give_up(struct gci_world *world, struct gci_mutator *mutator) {
 }
 
 static void request_by_signal(struct gci_world *world, struct gci_mutator *mutator) {
-    while (syscall(SYS_tgkill, getpid(), mutator->tid, world->signal) != 0) {
-        if (errno == ESRCH) {
-            give_up(world, mutator);
-            return;
-        }
+    for (unsigned i = 0; i < SENDINGS && state_of(mutator) == GCI_REQUESTED; i++) {
+        if (syscall(SYS_tgkill, getpid(), mutator->tid, world->signal) == 0) return;
+        if (errno == ESRCH) give_up(world, mutator);
         if (errno != EAGAIN) return; /* the watchdog tells */
         gci_futex_wait(
             &world->awaited, __atomic_load_n(&world->awaited, __ATOMIC_RELAXED), SECOND / 10000);
@@ -308,6 +314,20 @@ static void wait_for_allocators(const struct gci_world *world) {
         gci_relax();
 }
 
+/* Until all have answered.  Signals of the program's interrupt the wait, not the clock. */
+static void await(struct gci_world *world) {
+    uint64_t start = gci_clock_ns();
+    unsigned seconds = 0;
+    uint32_t awaited;
+    while ((awaited = __atomic_load_n(&world->awaited, __ATOMIC_ACQUIRE)) != 0) {
+        uint64_t late = gci_clock_ns() - start, next = (seconds + 1) * SECOND;
+        if (late < next)
+            gci_futex_wait(&world->awaited, awaited, next - late);
+        else
+            remind(world, ++seconds);
+    }
+}
+
 void gci_world_stop(struct gci_world *world, struct gci_mutator *self) {
     __atomic_store_n(&world->stopped, true, __ATOMIC_RELAXED);
     if (world->first == NULL || (world->first == self && self->next == NULL)) return;
@@ -319,10 +339,7 @@ void gci_world_stop(struct gci_world *world, struct gci_mutator *self) {
         wait_for_allocators(world);
     for (struct gci_mutator *m = world->first; m != NULL && world->signal != 0; m = m->next)
         if (state_of(m) == GCI_REQUESTED) request_by_signal(world, m);
-    uint32_t awaited;
-    unsigned seconds = 0;
-    while ((awaited = __atomic_load_n(&world->awaited, __ATOMIC_ACQUIRE)) != 0)
-        if (!gci_futex_wait(&world->awaited, awaited, SECOND)) remind(world, ++seconds);
+    await(world);
     errno = saved_errno;
 }
 
@@ -352,6 +369,8 @@ int gci_mutator_init(struct gci_mutator *mutator, struct gci_world *world, uint3
         .tid = (pid_t)syscall(SYS_gettid),
         .thread_pointer = gci_thread_pointer(),
         .stack = {.low = (uintptr_t)lowest, .high = (uintptr_t)base}};
+    stack_t other;
+    if (sigaltstack(NULL, &other) == 0) note_other_stack(mutator, &other);
     return 0;
 }
 
@@ -393,6 +412,18 @@ static bool holds(const struct gc_stack *stack, uintptr_t address) {
 /* Where the mutator's live part of the stack it runs on begins. */
 static uintptr_t top_of(const struct gci_mutator *mutator) {
     return mutator->interruption.valid ? mutator->interruption.stack_pointer : mutator->scan_from;
+}
+
+/* Does the mutator run on its alternate signal stack, in a handler of the program's?  That may lie
+ * inside another stack; where this was left isn't known then. */
+static bool runs_on_other(const struct gci_mutator *mutator) {
+    const struct gci_interruption *at = &mutator->interruption;
+    return at->valid && at->stack_pointer - at->other_low < at->other_high - at->other_low;
+}
+
+/* Does it run on STACK, so that only what is above its stack pointer is live? */
+static bool runs_on(const struct gci_mutator *mutator, const struct gc_stack *stack) {
+    return holds(stack, top_of(mutator)) && !runs_on_other(mutator);
 }
 
 /* The stack that holds ADDRESS: the mutator's own, or a registered one. */
@@ -439,11 +470,13 @@ void gci_mutator_visit(struct gci_world *world, const struct gci_mutator *mutato
     const struct gci_interruption *at = &mutator->interruption;
     const struct gc_stack *own = &mutator->stack;
     uintptr_t top = top_of(mutator);
-    const struct gc_stack *running = stack_at(world, mutator, top);
+    const struct gc_stack *running = runs_on_other(mutator) ? NULL : stack_at(world, mutator, top);
     bool on_other = at->valid && at->context - at->other_low < at->other_high - at->other_low;
     if (running == NULL && !on_other)
         gci_fatal("thread %d is stopped for a collection on a stack that is neither its own, "
-                  "[%p, %p), nor registered with gc_stack_register(): at %p",
+                  "[%p, %p), nor registered with gc_stack_register(), nor an alternate signal "
+                  "stack that the "
+                  "kernel still knows: at %p",
             (int)mutator->tid, (void *)own->low, (void *)own->high, (void *)top);
     if (on_other) visit_range(at->context, at->other_high, visit, context);
     if (running != NULL) {
@@ -466,7 +499,7 @@ void gci_mutator_visit(struct gci_world *world, const struct gci_mutator *mutato
 void gci_stacks_visit(struct gci_world *world, gci_root_visitor *visit, void *context) {
     for (const struct gc_stack *s = world->stacks; s != NULL; s = s->next) {
         const struct gci_mutator *m = world->first;
-        while (m != NULL && !holds(s, top_of(m))) m = m->next;
+        while (m != NULL && !runs_on(m, s)) m = m->next;
         if (m == NULL) visit_left(s, s->resume_from, NULL, visit, context);
     }
 }
@@ -504,9 +537,10 @@ struct gc_stack *gci_stack_add(struct gci_world *world, uintptr_t low, size_t by
 int gci_stack_remove(
     struct gci_world *world, struct gci_mutator *self, struct gc_stack *stack, const void *frame) {
     struct gc_stack **link = &world->stacks;
+    if (stack == NULL) return EINVAL;
     for (const struct gci_mutator *m = world->first; m != NULL; m = m->next)
         if (m != self && m->switched_to == stack) return EBUSY;
-    if (stack != NULL && holds(stack, (uintptr_t)frame)) return EBUSY;
+    if (holds(stack, (uintptr_t)frame)) return EBUSY;
     while (*link != NULL && *link != stack) link = &(*link)->next;
     if (*link == NULL) return EINVAL;
     *link = stack->next;

@@ -1,0 +1,334 @@
+/* Collections at every single instruction of an allocation.  The thread runs with the processor's
+ * trap flag set.  At the instruction that is to be tried, the handler of SIGTRAP wakes another
+ * thread, which collects, and waits until it has done so: the stop signal finds the handler, whose
+ * frame has the registers of the interrupted allocation. Inside the library, where a thread isn't
+ * stopped, the collection is only started, and the allocation goes on. */
+#if !defined(__clang__) && !defined(GC_SANITIZE)
+#pragma GCC optimize("O2", "omit-frame-pointer")
+#endif
+#define _GNU_SOURCE
+#include "child.h"
+
+#include <sched.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <ucontext.h>
+
+#include "gc/thread.h"
+#include "support.h"
+#include "threads_support.h"
+
+#if defined(__x86_64__)
+
+void step_on(void);
+void step_off(void);
+__asm__(".text\n"
+        "step_on:\n    pushfq\n    orl $0x100, (%rsp)\n    popfq\n    ret\n"
+        "step_off:\n    pushfq\n    andl $~0x100, (%rsp)\n    popfq\n    ret\n");
+
+/* ---- Stepping ------------------------------------------------------------------------------- */
+
+enum { NEVER = -1, EVERYWHERE = -2 };
+enum { PATIENCE = 1500 }; /* instructions inside the library; then the rest isn't stepped through */
+
+static int collect_at; /* the instruction, counted outside the library; or one of the above */
+static enum gc_collection kind;
+static int outside, inside; /* instructions so far */
+static int collections;     /* that the handler waited for */
+
+/* What the collecting thread is asked for, and what it has done. */
+static uint32_t asked, done;
+static int shall_end;
+
+static void *collect_when_asked(void *unused) {
+    uint32_t seen = 0, now;
+    while (!look_at(&shall_end)) {
+        while ((now = __atomic_load_n(&asked, __ATOMIC_ACQUIRE)) == seen && !look_at(&shall_end))
+            sched_yield();
+        if (now == seen) break;
+        seen = now;
+        REQUIRE_EQUAL(gc_collect(kind), 0);
+        __atomic_store_n(&done, seen, __ATOMIC_RELEASE);
+    }
+    return unused;
+}
+
+/* What the processor would do in one instruction after the other, each with a trap. */
+static void repeat_at_once(ucontext_t *user) {
+    greg_t *registers = user->uc_mcontext.gregs;
+    const uint8_t *code = (const uint8_t *)registers[REG_RIP];
+    if (code[0] != 0xf3 || code[1] != 0xaa) return; /* rep stosb */
+    memset((void *)registers[REG_RDI], (int)registers[REG_RAX], (size_t)registers[REG_RCX]);
+    registers[REG_RDI] += registers[REG_RCX];
+    registers[REG_RCX] = 0;
+}
+
+static void on_trap(int number, siginfo_t *info, void *context) {
+    (void)number, (void)info;
+    repeat_at_once(context);
+    uint32_t ask = __atomic_load_n(&asked, __ATOMIC_RELAXED);
+    if (gci_self->inside) {
+        if (inside++ % 97 == 0 && collect_at == EVERYWHERE)
+            if (__atomic_load_n(&done, __ATOMIC_ACQUIRE) == ask)
+                __atomic_store_n(&asked, ask + 1, __ATOMIC_RELEASE);
+        if (inside > PATIENCE) ((ucontext_t *)context)->uc_mcontext.gregs[REG_EFL] &= ~0x100;
+        return;
+    }
+    int at = outside++;
+    /* A stop signal came inside: the library is about to look whether one did. */
+    if (__atomic_load_n(&gci_self->state, __ATOMIC_ACQUIRE) == GCI_REQUESTED) return;
+    if (at != collect_at && collect_at != EVERYWHERE) return;
+    while (__atomic_load_n(&done, __ATOMIC_ACQUIRE) != ask) sched_yield();
+    __atomic_store_n(&asked, ++ask, __ATOMIC_RELEASE);
+    while (__atomic_load_n(&done, __ATOMIC_ACQUIRE) != ask) sched_yield();
+    collections++;
+}
+
+static void install_trap(void) {
+    struct sigaction action = {.sa_flags = SA_NODEFER | SA_SIGINFO};
+    action.sa_sigaction = on_trap;
+    sigemptyset(&action.sa_mask);
+    REQUIRE_EQUAL(sigaction(SIGTRAP, &action, NULL), 0);
+}
+
+/* ---- Objects -------------------------------------------------------------------------------- */
+
+enum { OBJECTS = 4000 };
+
+static struct object {
+    char *p;
+    size_t size;
+    uint64_t number;
+} objects[OBJECTS];
+static size_t count, made;
+static uint64_t randoms = 1;
+
+/* All that is allocated while stepping is checked: zeroed, then filled and kept, at random in the
+ * place of another. */
+static __attribute__((noinline)) void keep(void *p, size_t size) {
+    size_t at = count < OBJECTS ? count++ : next_random(&randoms) % OBJECTS;
+    REQUIRE(p != NULL && gc_size(p) >= size && gc_base(p) == p);
+    REQUIRE(all_bytes(p, 0, gc_size(p)));
+    objects[at] = (struct object){p, size, made++};
+    fill_object(p, size, objects[at].number);
+}
+
+static int by_address(const void *a, const void *b) {
+    const struct object *left = a, *right = b;
+    return (left->p > right->p) - (left->p < right->p);
+}
+
+static __attribute__((noinline)) void check_objects(void) {
+    REQUIRE_EQUAL(gc_verify(), 0);
+    for (size_t i = 0; i < count; i++) {
+        const struct object *o = &objects[i];
+        REQUIRE(gc_base(o->p) == o->p && gc_base(o->p + o->size - 1) == o->p);
+        REQUIRE_EQUAL(gc_size(o->p), (o->size + 15) / 16 * 16);
+        REQUIRE(check_object(o->p, o->size, o->number));
+    }
+    qsort(objects, count, sizeof *objects, by_address);
+    for (size_t i = 1; i < count; i++)
+        REQUIRE(objects[i].p >= objects[i - 1].p + gc_size(objects[i - 1].p));
+}
+
+/* ---- Allocations ---------------------------------------------------------------------------- */
+
+typedef void *allocation(void);
+
+static __attribute__((noinline)) void *allocate_16(void) {
+    return gc_alloc(16);
+}
+static __attribute__((noinline)) void *allocate_48(void) {
+    return gc_alloc(48);
+}
+static __attribute__((noinline)) void *allocate_leaf_32(void) {
+    return gc_alloc_leaf(32);
+}
+static __attribute__((noinline)) void *allocate_1024(void) {
+    return gc_alloc(1024);
+}
+
+static const struct way {
+    allocation *allocate;
+    size_t size;
+    bool leaf;
+} ways[] = {{allocate_16, 16, false}, {allocate_48, 48, false}, {allocate_leaf_32, 32, true},
+    {allocate_1024, 1024, false}};
+enum { WAYS = sizeof ways / sizeof *ways };
+
+/* Where in the buffer the allocation begins. */
+enum place {
+    ANYWHERE,
+    AT_THE_START,
+    IN_THE_MIDDLE,
+    FITS_EXACTLY,
+    AT_THE_END,
+    ENDS_THE_BLOCK,
+    PLACES
+};
+
+static bool is_at(const struct gc_buffer *buffer, size_t size, enum place place) {
+    size_t left = buffer->limit - buffer->cursor;
+    switch (place) {
+    case AT_THE_START:
+        return buffer->limit != 0 && buffer->cursor % 65536 == 0 && left > size;
+    case IN_THE_MIDDLE:
+        return left > size && left < 2048;
+    case FITS_EXACTLY:
+        return left == size;
+    case AT_THE_END:
+        return left < size;
+    case ENDS_THE_BLOCK:
+        return left == size && buffer->limit % 65536 == 0;
+    default:
+        return true;
+    }
+}
+
+/* Small garbage, until the buffer is so; at most some blocks of it. */
+static __attribute__((noinline)) bool fill_until(const struct way *way, enum place place) {
+    for (unsigned i = 0; i < 3 * 4096; i++) {
+        const struct gc_buffer *buffer = way->leaf ? &gc_buffers.leaf : &gc_buffers.ambiguous;
+        if (is_at(buffer, way->size, place)) return true;
+        char *p = way->leaf ? gc_alloc_leaf(16) : gc_alloc(16);
+        memset(p, 0x55, 16);
+    }
+    return false;
+}
+
+static __attribute__((noinline)) void step(const struct way *way, int at) {
+    allocation *allocate = way->allocate;
+    outside = inside = 0;
+    collect_at = at;
+    step_on();
+    void *p = allocate();
+    step_off();
+    collect_at = NEVER;
+    keep(p, way->size);
+}
+
+static __attribute__((noinline)) void step_through(const struct way *way, enum place place) {
+    for (int at = 0;; at++) {
+        fill_until(way, place);
+        step(way, at);
+        if (at >= outside) break;
+    }
+    fill_until(way, place);
+    step(way, EVERYWHERE);
+    check_objects();
+}
+
+static void collect_at_each_instruction(enum gc_collection of_kind) {
+    need_optimised_code();
+    kind = of_kind;
+    install_trap();
+    pthread_t thread = start_thread(collect_when_asked, NULL);
+    for (unsigned w = 0; w < WAYS; w++)
+        for (enum place place = ANYWHERE; place < PLACES; place++) step_through(&ways[w], place);
+    REQUIRE(collections > 500);
+    raise_flag(&shall_end, 1);
+    end_thread(thread);
+    collect_times(2);
+    check_objects();
+}
+
+static void minor_collections_at_each_instruction(void) {
+    collect_at_each_instruction(GC_MINOR);
+}
+static void full_collections_at_each_instruction(void) {
+    collect_at_each_instruction(GC_FULL);
+}
+
+/* Holes that gc_free() made are in blocks of others. */
+static void collections_at_each_instruction_in_freed_holes(void) {
+    need_optimised_code();
+    kind = GC_FULL;
+    install_trap();
+    for (unsigned i = 0; i < OBJECTS; i++) {
+        size_t size = i % 3 == 0 ? 64 : 32;
+        keep(gc_alloc(size), size);
+    }
+    collect_times(2);
+    pthread_t thread = start_thread(collect_when_asked, NULL);
+    for (int at = 0; at < 60; at++) {
+        size_t victim = next_random(&randoms) % count;
+        gc_free(objects[victim].p);
+        objects[victim] = objects[--count];
+        gc_alloc(1000); /* ends the hole in use */
+        step(&ways[at % 2], at);
+        step(&ways[at % 2], at / 2);
+        check_objects();
+    }
+    raise_flag(&shall_end, 1);
+    end_thread(thread);
+}
+
+/* ---- A store into a new object -------------------------------------------------------------- */
+
+struct node {
+    struct node *next;
+    uint64_t value[5];
+};
+
+static __attribute__((noinline)) struct node *make_pair(void) {
+    struct node *a = gc_alloc(sizeof *a), *b = gc_alloc(16);
+    b->next = a;
+    a->next = gc_alloc(sizeof *a);
+    a->next->value[0] = 1234567;
+    a->value[4] = 42;
+    return b;
+}
+
+static struct node *pairs[500];
+
+static void check_pair(const struct node *b) {
+    REQUIRE(gc_base(b) == b && gc_size(b) == 16 && gc_size(b->next) == sizeof(struct node));
+    REQUIRE_EQUAL(b->next->value[4], 42);
+    REQUIRE_EQUAL(gc_size(b->next->next), sizeof(struct node));
+    REQUIRE_EQUAL(b->next->next->value[0], 1234567);
+}
+
+static void new_objects_are_visible_before_they_are_stored_into(void) {
+    need_optimised_code();
+    install_trap();
+    pthread_t thread = start_thread(collect_when_asked, NULL);
+    for (unsigned round = 0; round < 4; round++) {
+        unsigned n = 0;
+        kind = round % 2 == 0 ? GC_MINOR : GC_FULL;
+        do {
+            outside = inside = 0;
+            collect_at = round < 2 ? (int)n : EVERYWHERE;
+            step_on();
+            struct node *pair = make_pair();
+            step_off();
+            int at = collect_at;
+            collect_at = NEVER;
+            check_pair(pair);
+            pairs[n++] = pair;
+            if (at >= outside) break;
+        } while (n < (round < 2 ? 500u : 30u));
+        for (unsigned i = 0; i < n; i++) check_pair(pairs[i]);
+        REQUIRE_EQUAL(gc_verify(), 0);
+    }
+    raise_flag(&shall_end, 1);
+    end_thread(thread);
+}
+
+#endif
+
+/* No collection by the thread that steps: each of its instructions takes microseconds. */
+#define STRICT "CAIRN_VERIFY=1", "CAIRN_POISON=1", "CAIRN_NURSERY=1G"
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+#if defined(__x86_64__)
+        CHILD_TEST(minor_collections_at_each_instruction, STRICT),
+        CHILD_TEST(minor_collections_at_each_instruction, STRICT, "CAIRN_BARRIER=none"),
+        CHILD_TEST(full_collections_at_each_instruction, STRICT),
+        CHILD_TEST(collections_at_each_instruction_in_freed_holes, STRICT),
+        CHILD_TEST(new_objects_are_visible_before_they_are_stored_into, STRICT),
+#endif
+    };
+    return cmocka_run_group_tests_name("step", tests, NULL, NULL);
+}

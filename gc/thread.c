@@ -86,6 +86,7 @@ static struct gci_thread *take_record(struct gc_heap *heap, const struct gci_mut
     thread->held = thread->subject = 0;
     thread->endings = 0;
     struct gc_thread_buffers *mine = &gc_buffers;
+    __asm__("" : "+r"(mine)); /* gcc's UndefinedBehaviorSanitizer takes it for NULL */
     *mine = thread->idle;
     mine->side = heap->arena.side - heap->arena.base / GC_GRANULE;
     set_buffers(thread, mine);

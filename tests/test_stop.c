@@ -87,7 +87,8 @@ static void check_way(way *chosen) {
     raise_flag(&hold_stage, SHALL_LET_GO);
     wait_for(&hold_stage, HAS_LET_GO);
     collect_times(4);
-    REQUIRE_EQUAL(count_alive(hold_words, OBJECTS), 0);
+    /* A word left on a stack that is searched as a whole may still hold one. */
+    REQUIRE(count_alive(hold_words, OBJECTS) <= 1);
     raise_flag(&hold_stage, SHALL_END);
     end_thread(thread);
     collect_times(2);

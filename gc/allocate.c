@@ -320,11 +320,14 @@ static bool stress_is_due(struct gc_heap *heap) {
 /* Asks the program's handler to make room, as if it were called by the program. */
 static bool handler_helps(struct gci_thread *thread, size_t size) {
     struct gc_heap *heap = thread->heap;
+    gci_heap_lock(heap);
     gc_oom_handler handler = heap->oom_handler;
+    void *data = heap->oom_data;
+    gci_heap_unlock(heap);
     if (handler == NULL) return false;
     uintptr_t frame = thread->mutator.scan_from;
     gci_leave(&thread->mutator);
-    bool helps = handler(size, heap->oom_data) != 0;
+    bool helps = handler(size, data) != 0;
     gci_enter(&thread->mutator, (const void *)frame);
     return helps;
 }

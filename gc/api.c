@@ -50,8 +50,11 @@ static int open_heap(const gc_options *options, const void *frame) {
         return state_of_heap() == HEAP_OPEN ? EALREADY : ENOMEM;
     gc_options resolved;
     struct gc_heap *heap = NULL;
+    int cancel;
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel);
     error = gci_options_resolve(options, &resolved);
     if (error == 0) heap = gci_heap_open(&resolved, frame, &error);
+    pthread_setcancelstate(cancel, NULL);
     if (heap == NULL) {
         __atomic_store_n(&heap_state, HEAP_NONE, __ATOMIC_RELEASE);
         return error;
@@ -128,6 +131,17 @@ static int leave(struct gci_thread *thread, int result) {
     return result;
 }
 
+/* Enters if the calling thread is attached, or opens the heap: for functions that any thread may
+ * call and that take the lock. */
+static struct gci_thread *enter_if_attached(const struct gci_frame *frame) {
+    if (need_heap(frame) != 0) gci_fatal("there is no memory for a heap");
+    return gci_self != NULL ? enter(frame) : NULL;
+}
+
+static int leave_if_attached(struct gci_thread *thread, int result) {
+    return thread != NULL ? leave(thread, result) : result;
+}
+
 const char *gc_version(void) {
     return "cairn 0.1.0";
 }
@@ -141,6 +155,11 @@ void *gci_entry_realloc(void *p, size_t size, size_t c, const struct gci_frame *
 void gci_entry_free(void *p, size_t b, size_t c, const struct gci_frame *frame);
 char *gci_entry_strdup(const char *s, size_t b, size_t c, const struct gci_frame *frame);
 int gci_entry_collect(enum gc_collection kind, size_t b, size_t c, const struct gci_frame *frame);
+void gci_entry_disable(size_t a, size_t b, size_t c, const struct gci_frame *frame);
+int gci_entry_pin(const void *p, size_t b, size_t c, const struct gci_frame *frame);
+int gci_entry_unpin(const void *p, size_t b, size_t c, const struct gci_frame *frame);
+void gci_entry_set_oom_handler(
+    gc_oom_handler handler, void *data, size_t c, const struct gci_frame *frame);
 int gci_entry_add_root(const void *start, size_t bytes, size_t c, const struct gci_frame *frame);
 int gci_entry_remove_root(const void *start, size_t bytes, size_t c, const struct gci_frame *frame);
 int gci_entry_stats(gc_stats *stats, size_t b, size_t c, const struct gci_frame *frame);
@@ -161,6 +180,10 @@ GCI_ENTRY(gc_realloc, gci_entry_realloc);
 GCI_ENTRY(gc_free, gci_entry_free);
 GCI_ENTRY(gc_strdup, gci_entry_strdup);
 GCI_ENTRY(gc_collect, gci_entry_collect);
+GCI_ENTRY(gc_disable, gci_entry_disable);
+GCI_ENTRY(gc_pin, gci_entry_pin);
+GCI_ENTRY(gc_unpin, gci_entry_unpin);
+GCI_ENTRY(gc_set_oom_handler, gci_entry_set_oom_handler);
 GCI_ENTRY(gc_add_root, gci_entry_add_root);
 GCI_ENTRY(gc_remove_root, gci_entry_remove_root);
 GCI_ENTRY(gc_get_stats, gci_entry_stats);
@@ -246,6 +269,7 @@ void gci_entry_free(void *p, size_t b, size_t c, const struct gci_frame *frame) 
             gci_fatal("gc_free(%p): called by a thread that the heap does not know", p);
     }
     struct gci_thread *thread = enter(frame);
+    if (thread == NULL) gci_fatal("gc_free(%p): this thread can't be attached", p);
     uintptr_t before = thread->subject; /* of a gc_realloc() whose handler calls this */
     thread->subject = (uintptr_t)p;     /* perhaps the only reference to it */
     gci_deallocate(thread, object_at(thread->heap, p, "gc_free"));
@@ -317,8 +341,14 @@ static struct gc_heap *heap_or_abort(void) {
     return default_heap;
 }
 
-void gc_disable(void) {
-    __atomic_fetch_add(&heap_or_abort()->disabled, 1, __ATOMIC_RELAXED);
+/* With the lock, so that no collection that found itself allowed begins when this has returned. */
+void gci_entry_disable(size_t a, size_t b, size_t c, const struct gci_frame *frame) {
+    (void)a, (void)b, (void)c;
+    struct gci_thread *thread = enter_if_attached(frame);
+    gci_heap_lock(default_heap);
+    __atomic_fetch_add(&default_heap->disabled, 1, __ATOMIC_RELAXED);
+    gci_heap_unlock(default_heap);
+    leave_if_attached(thread, 0);
 }
 
 void gc_enable(void) {
@@ -338,17 +368,6 @@ void gc_account_external(ptrdiff_t bytes) {
         if (after < 0) after = 0;
     } while (!__atomic_compare_exchange_n(
         external, &before, after, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED));
-}
-
-/* Enters if the calling thread is attached, or opens the heap: for functions that any thread may
- * call and that take the lock. */
-static struct gci_thread *enter_if_attached(const struct gci_frame *frame) {
-    if (need_heap(frame) != 0) gci_fatal("there is no memory for a heap");
-    return gci_self != NULL ? enter(frame) : NULL;
-}
-
-static int leave_if_attached(struct gci_thread *thread, int result) {
-    return thread != NULL ? leave(thread, result) : result;
 }
 
 int gci_entry_add_root(const void *start, size_t bytes, size_t c, const struct gci_frame *frame) {
@@ -376,12 +395,16 @@ static int set_pin(const void *p, bool pinned) {
     return 0;
 }
 
-int gc_pin(const void *p) {
-    return set_pin(p, true);
+int gci_entry_pin(const void *p, size_t b, size_t c, const struct gci_frame *frame) {
+    (void)b, (void)c;
+    struct gci_thread *thread = gci_self != NULL ? enter(frame) : NULL;
+    return leave_if_attached(thread, set_pin(p, true));
 }
 
-int gc_unpin(const void *p) {
-    return set_pin(p, false);
+int gci_entry_unpin(const void *p, size_t b, size_t c, const struct gci_frame *frame) {
+    (void)b, (void)c;
+    struct gci_thread *thread = gci_self != NULL ? enter(frame) : NULL;
+    return leave_if_attached(thread, set_pin(p, false));
 }
 
 void gc_prepare_write(void *p, size_t n) {
@@ -389,10 +412,15 @@ void gc_prepare_write(void *p, size_t n) {
     if (heap != NULL && n > 0) gci_barrier_prepare(heap->barrier, (uintptr_t)p, n);
 }
 
-void gc_set_oom_handler(gc_oom_handler handler, void *data) {
-    struct gc_heap *heap = heap_or_abort();
-    heap->oom_handler = handler;
-    heap->oom_data = data;
+void gci_entry_set_oom_handler(
+    gc_oom_handler handler, void *data, size_t c, const struct gci_frame *frame) {
+    (void)c;
+    struct gci_thread *thread = enter_if_attached(frame);
+    gci_heap_lock(default_heap);
+    default_heap->oom_handler = handler;
+    default_heap->oom_data = data;
+    gci_heap_unlock(default_heap);
+    leave_if_attached(thread, 0);
 }
 
 /* ---- Threads -------------------------------------------------------------------------------- */
@@ -428,8 +456,9 @@ void gci_entry_blocking(size_t a, size_t b, size_t c, const struct gci_frame *fr
         return;
     }
     gci_enter(m, frame);
-    memcpy(m->registers, frame, sizeof m->registers);
-    m->scan_from = (uintptr_t)frame + sizeof m->registers;
+    gci_copy_registers(m, m->registers, frame);
+    uintptr_t above = (uintptr_t)frame + sizeof m->registers;
+    m->scan_from = above < m->stack.high || m->stack.low > above ? above : (uintptr_t)frame;
     m->blocking = 1;
     gci_block(m);
     __atomic_signal_fence(__ATOMIC_SEQ_CST);
@@ -446,6 +475,7 @@ void gc_blocking_end(void) {
         __atomic_store_n(&m->blocking, m->blocking - 1, __ATOMIC_RELAXED);
         return;
     }
+    gci_fork_notice(thread->heap);
     gci_unblock(m);
     __atomic_store_n(&m->blocking, 0, __ATOMIC_RELAXED);
     __atomic_signal_fence(__ATOMIC_SEQ_CST);
@@ -518,7 +548,8 @@ size_t gci_entry_verify(size_t a, size_t b, size_t c, const struct gci_frame *fr
     size_t broken = 0;
     if (the_heap() == NULL) return 0;
     struct gci_thread *thread = enter(frame);
-    gci_with_world_stopped(thread, verify_stopped, &broken);
+    if (thread == NULL || gci_with_world_stopped(thread, verify_stopped, &broken) != 0)
+        gci_fatal("gc_verify(): there is no memory for it");
     gci_leave(&thread->mutator);
     return broken;
 }
@@ -529,5 +560,5 @@ int gci_entry_explain(const void *p, size_t b, size_t c, const struct gci_frame 
     struct gc_heap *heap = the_heap();
     if (heap == NULL || !gci_find(heap, (uintptr_t)p, &object)) return EINVAL;
     struct gci_thread *thread = enter(frame);
-    return gci_explain(thread, object);
+    return thread == NULL ? errno : gci_explain(thread, object);
 }

@@ -248,11 +248,13 @@ static int call_stopped(struct stopped_call *call) {
     struct gci_world *world = &thread->heap->world;
     int cancel;
     pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel);
+    uint64_t signals = gci_signals_block();
     gci_world_enter(world, &thread->mutator);
     gci_block(&thread->mutator);
     gci_crew_hire(thread->heap);
     gci_with_loader_lock(stop_and_call, call);
     gci_world_exit(world);
+    gci_signals_restore(signals);
     pthread_setcancelstate(cancel, NULL);
     return call->error;
 }
@@ -270,10 +272,13 @@ struct wish {
     const char *reason;
     uint64_t seen;
     uint64_t start_ns;
+    bool refused;
 };
 
 static bool is_wanted(struct gc_heap *heap, void *context) {
     struct wish *wish = context;
+    wish->refused = heap->disabled > 0;
+    if (wish->refused) return false;
     wish->start_ns = gci_clock_ns();
     return wish->seen == GCI_ALWAYS || wish->seen == heap->collections;
 }
@@ -290,9 +295,9 @@ static void collect_as_wished(struct gc_heap *heap, void *context) {
 bool gci_collect(
     struct gci_thread *thread, enum gc_collection kind, const char *reason, uint64_t seen) {
     if (__atomic_load_n(&thread->heap->disabled, __ATOMIC_RELAXED) > 0) return false;
-    struct wish wish = {kind, reason, seen, 0};
+    struct wish wish = {kind, reason, seen, 0, false};
     struct stopped_call call = {thread, is_wanted, collect_as_wished, &wish, 0};
-    return call_stopped(&call) == 0;
+    return call_stopped(&call) == 0 && !wish.refused;
 }
 
 void gci_collect_stress(struct gci_thread *thread) {

@@ -49,6 +49,11 @@ int gci_crew_open(struct gc_heap *heap) {
     return 0;
 }
 
+void gci_crew_close(struct gc_heap *heap) {
+    if (heap->crew != NULL) gci_vm_unmap(heap->crew, crew_bytes(heap->crew->most));
+    heap->crew = NULL;
+}
+
 unsigned gci_crew_size(const struct gc_heap *heap) {
     return heap->crew != NULL ? __atomic_load_n(&heap->crew->size, __ATOMIC_RELAXED) : 0;
 }

@@ -14,6 +14,8 @@ typedef void gci_job(struct gci_marker *marker, void *context);
 
 /* Makes the crew, without threads.  Returns 0 or ENOMEM. */
 int gci_crew_open(struct gc_heap *heap);
+/* Of a crew that was never called. */
+void gci_crew_close(struct gc_heap *heap);
 
 /* Before the world is stopped: makes the threads, if a collection could have used them. */
 void gci_crew_hire(struct gc_heap *heap);
@@ -58,7 +60,8 @@ struct gci_hand {
     size_t committed; /* bytes of marker.live */
 };
 
-/* All of it but HUNGRY's reading is under the lock; the words that are waited on are futexes. */
+/* What describes a job is under the lock, but that the words which are waited on are futexes, and
+ * WAITING and OFFERED are read for a guess; what describes the threads is written by who hires. */
 struct gci_crew {
     struct gc_heap *heap;
     gci_lock lock, hiring;

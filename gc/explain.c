@@ -173,6 +173,9 @@ int gci_explain(struct gci_thread *thread, gci_object target) {
     if (gci_with_world_stopped(thread, search, &s) != 0) s.failed = true;
     /* Names are found with the loader's lock, and by libunwind with all signals blocked: so as who
      * collects, the thread must not be waited for meanwhile, nor its lock taken when it forks. */
+    int cancel;
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel);
+    uint64_t signals = gci_signals_block();
     gci_world_enter(&heap->world, &thread->mutator);
     gci_block(&thread->mutator);
     void *address = (void *)gci_granule_address(&heap->arena, target.granule);
@@ -184,6 +187,8 @@ int gci_explain(struct gci_thread *thread, gci_object target) {
     }
     gci_unblock(&thread->mutator);
     gci_world_exit(&heap->world);
+    gci_signals_restore(signals);
+    pthread_setcancelstate(cancel, NULL);
     gci_leave(&thread->mutator);
     free_tables(&s);
     return s.failed ? ENOMEM : s.found != GCI_NONE ? 0 : ESRCH;

@@ -44,6 +44,10 @@ static void before_fork(void) {
     struct gci_mutator *self = gci_self;
     volatile uintptr_t lowest = 0; /* below the registers that this function saves */
     __builtin_unwind_init();
+    if (self != NULL && self->inside) { /* in a signal handler: the child is as one of _Fork() */
+        self->fork_nested = true;
+        return;
+    }
     if (self != NULL && self->blocking == 0) {
         gci_enter(self, (const void *)&lowest);
         gci_block(self); /* through all the waits: a collection may have to end first */
@@ -58,10 +62,19 @@ static void before_fork(void) {
     }
     if (self != NULL && self->blocking == 0) gci_unblock(self);
     while (__atomic_load_n(&heap->sweeping, __ATOMIC_ACQUIRE) != 0) sched_yield();
+    if (self != NULL) self->forks = true;
     gci_pthreads_before_fork();
 }
 
+/* Did before_fork() do nothing? */
+static bool was_nested(void) {
+    bool nested = gci_self != NULL && gci_self->fork_nested;
+    if (nested) gci_self->fork_nested = false;
+    return nested;
+}
+
 static void end_fork(struct gci_world *world) {
+    if (gci_self != NULL) gci_self->forks = false;
     __atomic_store_n(&world->forking, 0, __ATOMIC_SEQ_CST);
     gci_futex_wake(&world->forking, UINT32_MAX);
     gci_unlock(&world->fork_lock);
@@ -69,6 +82,7 @@ static void end_fork(struct gci_world *world) {
 }
 
 static void after_fork_in_parent(void) {
+    if (was_nested()) return;
     volatile uintptr_t lowest = 0; /* what before_fork() found on the stack is no more */
     __builtin_unwind_init();
     if (gci_self != NULL && gci_self->blocking == 0) gci_enter(gci_self, (const void *)&lowest);
@@ -96,6 +110,7 @@ static void be_child(struct gc_heap *heap) {
 }
 
 static void after_fork_in_child(void) {
+    if (was_nested()) return;
     be_child(forking_heap);
     end_fork(&forking_heap->world);
 }

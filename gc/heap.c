@@ -64,9 +64,13 @@ struct gc_heap *gci_heap_open(const gc_options *options, const void *frame, int 
     *error = gci_crew_open(heap);
     if (*error == 0) *error = gci_threads_open(heap);
     if (*error != 0) goto no_threads;
-    *error = gci_fork_open(heap);
-    if (*error == 0) *error = gci_thread_attach(heap, frame);
+    *error = gci_thread_attach(heap, frame);
     if (*error != 0) goto no_thread;
+    *error = gci_fork_open(heap);
+    if (*error != 0) {
+        gci_thread_detach();
+        goto no_thread;
+    }
     if (options->log)
         gci_log("heap of at most %zu MB in %zu GB of address space, barrier %s", heap->limit >> 20,
             heap->arena.reserved >> 30, gci_barrier_name(gci_barrier_kind(heap->barrier)));
@@ -76,6 +80,7 @@ struct gc_heap *gci_heap_open(const gc_options *options, const void *frame, int 
 no_thread:
     pthread_key_delete(heap->ending);
 no_threads:
+    gci_crew_close(heap);
     gci_world_close(&heap->world);
 no_world:
     gci_barrier_close(heap->barrier);

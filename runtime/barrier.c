@@ -263,6 +263,7 @@ bool gci_barrier_is_in_child(const struct gci_barrier *barrier) {
  * parent's, protections by mprotect were inherited and are lifted. */
 void gci_barrier_after_fork(struct gci_barrier *barrier, bool log) {
     const struct gci_backend *backend = barrier->backend;
+    barrier->fork_words->lock = 0;
     backend->close(barrier);
     barrier->fork_words->here = 1;
     int error = backend->open(barrier);

@@ -12,13 +12,15 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #define LINE_MAX_BYTES 1024
 
 static void write_all(const char *text, size_t bytes) {
     while (bytes > 0) {
-        ssize_t written = write(STDERR_FILENO, text, bytes);
+        /* Not write(), which is a cancellation point. */
+        ssize_t written = syscall(SYS_write, STDERR_FILENO, text, bytes);
         if (written > 0) {
             text += written;
             bytes -= (size_t)written;

@@ -22,6 +22,7 @@
 #define GRACE_NS  UINT64_C(15000) /* before threads are signalled: measured, a signal takes 50 us */
 #define SENDINGS  1000u /* of a signal that can't be queued, 0.1 ms apart; then the watchdog */
 #define TRIES     100u  /* at a lock, some 2 us, before the thread sleeps */
+#define GROWTH    ((uintptr_t)1 << 32) /* of the first thread's stack, at the most */
 #define RED_ZONE  128u  /* bytes below the stack pointer that a function may use (x86-64 ABI) */
 #define SWITCHING 1024u /* bytes of stack between gc_stack_switch() and the switch: see gc.h */
 
@@ -39,13 +40,28 @@ static bool change_state(struct gci_mutator *mutator, enum gci_state from, enum 
 
 /* ---- A mutator's own steps ------------------------------------------------------------------ */
 
+uint64_t gci_signals_block(void) {
+    uint64_t before = 0, all = UINT64_MAX;
+    static const int faults[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGTRAP};
+    for (size_t i = 0; i < sizeof faults / sizeof *faults; i++)
+        all &= ~(UINT64_C(1) << (faults[i] - 1));
+    syscall(SYS_rt_sigprocmask, SIG_BLOCK, &all, &before, sizeof all);
+    return before;
+}
+
+void gci_signals_restore(uint64_t before) {
+    syscall(SYS_rt_sigprocmask, SIG_SETMASK, &before, NULL, sizeof before);
+}
+
 /* PARK.  The roots were made readable before. */
 void gci_park(struct gci_mutator *self) {
     struct gci_world *world = self->world;
+    uint64_t signals = gci_signals_block();
     __atomic_store_n(&self->state, GCI_STOPPED, __ATOMIC_RELEASE);
     if (__atomic_sub_fetch(&world->awaited, 1, __ATOMIC_ACQ_REL) == 0)
         gci_futex_wake(&world->awaited, 1);
     while (state_of(self) == GCI_STOPPED) gci_futex_wait(&self->state, GCI_STOPPED, GCI_FOREVER);
+    gci_signals_restore(signals);
 }
 
 void gci_block(struct gci_mutator *self) {
@@ -53,9 +69,13 @@ void gci_block(struct gci_mutator *self) {
         if (state_of(self) == GCI_REQUESTED) gci_park(self);
 }
 
+/* While the world is stopped it queues for the lock, so that it comes through between two
+ * collections. */
 void gci_unblock(struct gci_mutator *self) {
-    while (!change_state(self, GCI_BLOCKING, GCI_RUNNING))
-        gci_futex_wait(&self->state, GCI_HELD, GCI_FOREVER);
+    if (change_state(self, GCI_BLOCKING, GCI_RUNNING)) return;
+    gci_lock_take(&self->world->lock);
+    GCI_CHECK(change_state(self, GCI_BLOCKING, GCI_RUNNING)); /* rule 1 */
+    gci_unlock(&self->world->lock);
 }
 
 /* Most holders are through in less time than it takes to sleep and be woken. */
@@ -74,9 +94,13 @@ void gci_world_lock(struct gci_world *world, struct gci_mutator *self) {
         gci_lock_wait(&world->lock);
         return;
     }
+    if (self->forks)
+        gci_fatal("a handler of pthread_atfork() uses the heap while it is held for the fork");
+    uint64_t signals = gci_signals_block();
     gci_block(self);
     gci_lock_wait(&world->lock);
     GCI_CHECK(change_state(self, GCI_BLOCKING, GCI_RUNNING)); /* rule 1 */
+    gci_signals_restore(signals);
 }
 
 void gci_world_unlock(struct gci_world *world) {
@@ -399,7 +423,11 @@ void gci_world_after_fork(struct gci_world *world, struct gci_mutator *self,
         gci_world_remove(world, m);
         drop(context, m);
     }
-    if (self != NULL) self->tid = (pid_t)syscall(SYS_gettid);
+    if (self != NULL) {
+        self->tid = (pid_t)syscall(SYS_gettid);
+        change_state(self, GCI_HELD, GCI_BLOCKING); /* the stopper is no more */
+        change_state(self, GCI_REQUESTED, GCI_RUNNING);
+    }
     world->awaited = world->entering = world->lock = 0;
 }
 
@@ -465,6 +493,13 @@ static void visit_left(const struct gc_stack *stack, uintptr_t low, const struct
     visit_registers(stack->registers, visit, context);
 }
 
+/* The first thread's stack may grow beyond the limit that held when it was attached. */
+static bool has_grown_to(const struct gci_mutator *mutator, uintptr_t address) {
+    const struct gc_stack *own = &mutator->stack;
+    return mutator->tid == getpid() && address < own->low && own->low - address < GROWTH &&
+           gci_stack_extent(address, own->high) <= address;
+}
+
 void gci_mutator_visit(struct gci_world *world, const struct gci_mutator *mutator,
     gci_root_visitor *visit, void *context) {
     const struct gci_interruption *at = &mutator->interruption;
@@ -472,6 +507,7 @@ void gci_mutator_visit(struct gci_world *world, const struct gci_mutator *mutato
     uintptr_t top = top_of(mutator);
     const struct gc_stack *running = runs_on_other(mutator) ? NULL : stack_at(world, mutator, top);
     bool on_other = at->valid && at->context - at->other_low < at->other_high - at->other_low;
+    if (running == NULL && !on_other && has_grown_to(mutator, top)) running = own;
     if (running == NULL && !on_other)
         gci_fatal("thread %d is stopped for a collection on a stack that is neither its own, "
                   "[%p, %p), nor registered with gc_stack_register(), nor an alternate signal "
@@ -481,7 +517,7 @@ void gci_mutator_visit(struct gci_world *world, const struct gci_mutator *mutato
     if (on_other) visit_range(at->context, at->other_high, visit, context);
     if (running != NULL) {
         uintptr_t from = at->valid ? (on_other ? top - RED_ZONE : at->context) : top;
-        if (from < running->low) from = running->low;
+        if (from < running->low && top >= running->low) from = running->low;
         from &= ~(uintptr_t)(sizeof(uintptr_t) - 1);
         gci_visit_without_buffers(
             mutator->thread_pointer, from, running->high, GCI_ROOT_STACK, visit, context);
@@ -551,6 +587,16 @@ int gci_stack_remove(
     return 0;
 }
 
+__attribute__((no_sanitize("address"))) void gci_copy_registers(
+    const struct gci_mutator *mutator, uintptr_t *to, const void *frame) {
+    const volatile uintptr_t *from = frame;
+    for (unsigned i = 0; i < GCI_FRAME_WORDS; i++) {
+        bool inside = !holds(&mutator->stack, (uintptr_t)frame) ||
+                      holds(&mutator->stack, (uintptr_t)(from + i));
+        to[i] = inside ? from[i] : 0;
+    }
+}
+
 /* The stack on which SELF is, at FRAME: the one it said it would switch to, or another. */
 static struct gc_stack *present_stack(struct gci_mutator *self, const void *frame) {
     if (self->switched_to != NULL && holds(self->switched_to, (uintptr_t)frame))
@@ -569,7 +615,7 @@ void gci_stack_leave(struct gci_mutator *self, struct gc_stack *to, const void *
             frame);
     uintptr_t low = (uintptr_t)frame - SWITCHING;
     from->resume_from = low < from->low ? from->low : low;
-    memcpy(from->registers, frame, sizeof from->registers);
+    gci_copy_registers(self, from->registers, frame);
     if (to == NULL) to = &self->stack;
     self->switched_to = to;
     if (to == from) return;

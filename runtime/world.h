@@ -44,8 +44,10 @@ struct gci_mutator {
     struct gci_mutator *next, *prev; /* on the world's list */
     uint32_t state;                  /* enum gci_state; also a futex */
     uint32_t *poll;                  /* what gc_safepoint() looks at; written by the stopper */
-    bool inside;   /* in the library: written by its own thread, read by that's signal handler */
-    bool vanished; /* its thread ended without a word; written by the stopper */
+    bool inside;      /* in the library: written by its own thread, read by that's signal handler */
+    bool forks;       /* is between the handlers of pthread_atfork() */
+    bool fork_nested; /* forks in a signal handler that interrupted the library */
+    bool vanished;    /* its thread ended without a word; written by the stopper */
     uint32_t blocking; /* gc_blocking_begin() less gc_blocking_end() */
     pid_t tid;
     uint64_t stops; /* by signal */
@@ -104,6 +106,14 @@ void gci_world_exit(struct gci_world *world);
 
 /* Calls FUNCTION with the loader's lock held: no object is loaded or unloaded meanwhile. */
 void gci_with_loader_lock(void (*function)(void *context), void *context);
+
+/* The program's signal handlers must not run while the thread counts as stopped inside the library:
+ * they may change references.  Blocks all signals but those of faults; returns what was blocked. */
+uint64_t gci_signals_block(void);
+void gci_signals_restore(uint64_t before);
+
+/* Copies the registers that an entry function saved at FRAME, on a stack that may end soon after. */
+void gci_copy_registers(const struct gci_mutator *mutator, uintptr_t *to, const void *frame);
 
 /* PARK, as asked by a state of REQUESTED, inside the library. */
 void gci_park(struct gci_mutator *self);

@@ -222,7 +222,7 @@ static inline void gc_safepoint(void);
 /* Around what may block for long, a read(2) or a wait: in between the thread counts as stopped, so
  * it may not touch the heap, nor allocate, and a collection doesn't wait for it or signal it.
  * References that it keeps in its registers and on its stack at the call of gc_blocking_begin()
- * hold.  May be nested.  gc_blocking_end() may wait for a collection; aborts with a message when
+ * hold.  Signal handlers that run in between may not touch the heap either.  May be nested.  gc_blocking_end() may wait for a collection; aborts with a message when
  * called more often than begin. In a thread that isn't attached both do nothing. */
 GC_API void gc_blocking_begin(void);
 GC_API void gc_blocking_end(void);
@@ -236,11 +236,12 @@ typedef struct gc_stack gc_stack;
 GC_API gc_stack *gc_stack_register(void *low, size_t bytes);
 /* Ends it.  Returns 0; EBUSY if a thread runs on it; EINVAL if STACK is NULL. */
 GC_API int gc_stack_unregister(gc_stack *stack);
-/* Optional, to spare the collector the search of a whole stack: the calling thread leaves the
+/* Optional for a program, to spare the collector the search of whole stacks, not for a single
+ * switch: one that calls it does so before every switch.  The calling thread leaves the
  * stack it runs on for STACK (NULL: its own), in the next statement, by swapcontext() or the like.
  * What it holds on the stack it leaves above this call, and in the registers that a called function
  * must preserve, stays a root.  Between the call and the switch it may use 1 KiB of stack and may
- * not take up new references.  A thread calls it at each of its switches, or at none. */
+ * not take up new references. */
 GC_API void gc_stack_switch(gc_stack *stack);
 
 /* As the functions of <pthread.h> and <signal.h> whose names they have, for threads that use the

@@ -180,8 +180,9 @@ TEST_OBJ     := $(TEST_NAMES:%=$(B)/obj/tests/test_%.o) $(TEST_SHARED_OBJ)
 TEST_BIN     := $(TEST_NAMES:%=$(B)/tests/%)
 TEST_AUTO_OBJ := $(B)/obj/tests/auto.o
 
-# The tests of a build with SANITIZE=1.
-SANITIZE_TESTS := $(TEST_NAMES)
+# The tests of a build with SANITIZE=1: not those that cancel threads or switch stacks, which leave
+# poisoned stacks behind, nor those that limit the address space or step through instructions.
+SANITIZE_TESTS := $(filter-out blocking fork stacks step threads,$(TEST_NAMES))
 # Links the library as a user's C++ program does, without a sanitizer's run-time library.
 CXX_TEST := $(if $(SANITIZE),,tests/cxx.sh)
 SOAK_TEST := $(if $(SANITIZE),,tests/soak.sh)

@@ -277,7 +277,7 @@ struct wish {
 
 static bool is_wanted(struct gc_heap *heap, void *context) {
     struct wish *wish = context;
-    wish->refused = heap->disabled > 0;
+    wish->refused = __atomic_load_n(&heap->disabled, __ATOMIC_RELAXED) > 0;
     if (wish->refused) return false;
     wish->start_ns = gci_clock_ns();
     return wish->seen == GCI_ALWAYS || wish->seen == heap->collections;

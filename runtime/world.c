@@ -376,9 +376,9 @@ void gci_world_start(struct gci_world *world, struct gci_mutator *self) {
             continue;
         }
         __atomic_store_n(m->poll, 0, __ATOMIC_RELAXED);
-        enum gci_state to = state_of(m) == GCI_HELD ? GCI_BLOCKING : GCI_RUNNING;
-        __atomic_store_n(&m->state, to, __ATOMIC_RELEASE);
-        gci_futex_wake(&m->state, 1);
+        bool parked = state_of(m) == GCI_STOPPED; /* one that is HELD waits for the lock */
+        __atomic_store_n(&m->state, parked ? GCI_RUNNING : GCI_BLOCKING, __ATOMIC_RELEASE);
+        if (parked) gci_futex_wake(&m->state, 1);
     }
     __atomic_store_n(&world->stopped, false, __ATOMIC_RELAXED);
 }

@@ -14,9 +14,9 @@
 #define MIN_RESERVE ((size_t)16 << 20)
 #define COMMIT_STEP ((size_t)4 << 20)
 #define HUGE_PAGE   ((size_t)2 << 20)
-#define HUGE_PART   ((size_t)64 << 20) /* of the arena, on huge pages */
-#define ALIGNED     ((size_t)1 << 30)  /* larger arenas start at a multiple of it */
-#define POOL_MAX    1024u              /* blocks; more go to the runs, where they join */
+#define HUGE_PART   ((size_t)128 << 20) /* of the arena, on huge pages */
+#define ALIGNED     ((size_t)1 << 30)   /* larger arenas start at a multiple of it */
+#define POOL_MAX    1024u               /* blocks; more go to the runs, where they join */
 #define TABLE_SLACK 64u /* bytes past the last entry: side bytes are read 64 at a time */
 
 /* The size of one table for an arena of BYTES. */

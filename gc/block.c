@@ -146,9 +146,19 @@ void gci_block_open(struct gc_heap *heap, uint32_t first, uint32_t length) {
     }
 }
 
+void gci_block_open_closed(struct gc_heap *heap, uint32_t first, uint32_t length) {
+    const struct gci_arena *arena = &heap->arena;
+    uint32_t end = first + length;
+    while (first < end) {
+        uint32_t b = first;
+        while (b < end && gci_tag(arena, b) & GCI_TAG_CLOSED) b++;
+        if (b > first) gci_block_open(heap, first, b - first);
+        first = b + 1;
+    }
+}
+
 void gci_block_take(struct gc_heap *heap, uint32_t block) {
     struct gci_arena *arena = &heap->arena;
-    if (arena->tags[block] & GCI_TAG_CLOSED) gci_block_open(heap, block, 1);
     if (arena->blocks[block].list != GCI_NO_LIST) gci_list_remove(heap, block);
     /* A bump block on a list is old, and swept already under CAIRN_POISON: gc_free() must wait all
      * the same while its holes are searched. */
@@ -161,6 +171,7 @@ void gci_block_take(struct gc_heap *heap, uint32_t block) {
 
 void gci_block_claim(struct gc_heap *heap, uint32_t block, uint64_t cover[GCI_MASK_WORDS]) {
     struct gci_arena *arena = &heap->arena;
+    gci_block_open_closed(heap, block, 1);
     if (cover != NULL || arena->tags[block] & GCI_TAG_UNSWEPT)
         gci_block_sweep(arena, block, false, cover);
     __atomic_fetch_sub(&heap->sweeping, 1, __ATOMIC_RELEASE);
@@ -187,17 +198,17 @@ uint32_t gci_block_new(struct gc_heap *heap, enum gci_use use, enum gci_kind kin
     struct gci_arena *arena = &heap->arena;
     uint32_t block = gci_arena_take(arena, grow);
     if (block == GCI_NONE) return GCI_NONE;
-    if (arena->tags[block] & GCI_TAG_CLOSED) gci_block_open(heap, block, 1);
     arena->blocks[block].passed_over = 0;
     arena->blocks[block].hot = 0;
     arena->live[block] = 0;
-    gci_tag_change(arena, block, UINT8_MAX,
+    gci_tag_change(arena, block, (uint8_t)~GCI_TAG_CLOSED,
         (uint8_t)(use | GCI_TAG_YOUNG | (kind == GCI_LEAF ? GCI_TAG_LEAF : 0)));
     __atomic_fetch_add(&heap->sweeping, 1, __ATOMIC_RELAXED);
     return block;
 }
 
 void gci_block_clear_new(struct gc_heap *heap, uint32_t block) {
+    gci_block_open_closed(heap, block, 1);
     gci_block_clear_side(&heap->arena, block);
     heap->arena.blocks[block].side_used = true;
     __atomic_fetch_sub(&heap->sweeping, 1, __ATOMIC_RELEASE);

@@ -52,6 +52,8 @@ void gci_block_clear_side(struct gci_arena *arena, uint32_t block);
 
 /* Opens a closed block: from now on writes to it are not noticed. */
 void gci_block_open(struct gc_heap *heap, uint32_t first, uint32_t length);
+/* The same for those among LENGTH blocks that are closed. */
+void gci_block_open_closed(struct gc_heap *heap, uint32_t first, uint32_t length);
 
 /* The lists of blocks with room. */
 unsigned gci_list_of_bump(enum gci_kind kind, unsigned density);

@@ -189,6 +189,7 @@ bool gci_crew_call(struct gc_heap *heap) {
 
 void gci_crew_run(struct gc_heap *heap, gci_job *job, void *context) {
     struct gci_crew *crew = heap->crew;
+    __atomic_store_n(&heap->world.crowded, true, __ATOMIC_RELAXED);
     gci_lock_take(&crew->lock); /* OPEN */
     crew->job = job;
     crew->context = context;

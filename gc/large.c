@@ -121,8 +121,9 @@ void gci_large_zero(struct gci_arena *arena, uintptr_t start, size_t bytes) {
  * objects. */
 static void settle(struct gc_heap *heap, uint32_t head, uint32_t first, uint32_t end) {
     struct gci_arena *arena = &heap->arena;
-    for (uint32_t b = page_block(arena, first); b <= page_block(arena, end - 1); b++) {
-        if (arena->tags[b] & GCI_TAG_CLOSED) gci_block_open(heap, b, 1);
+    uint32_t block = page_block(arena, first), last = page_block(arena, end - 1);
+    gci_block_open_closed(heap, block, last - block + 1);
+    for (uint32_t b = block; b <= last; b++) {
         gci_tag_change(arena, b, 0, GCI_TAG_YOUNG);
         arena->blocks[b].passed_over = 0;
     }

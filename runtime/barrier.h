@@ -3,7 +3,8 @@
  * What the caller gets: after gci_barrier_protect(range), every first write by the program (or
  * by a system call, if the backend can survive that) to a page of the range is remembered, and
  * gci_barrier_collect(range) reports it.  What the caller must supply: the world is stopped
- * during every call here except gci_barrier_unprotect() and gci_barrier_prepare(); ranges are page aligned and inside the
+ * during every call here except gci_barrier_unprotect(), which different threads may call at a time for
+ * different ranges, and gci_barrier_prepare(); ranges are page aligned and inside the
  * arena named at opening; and a range whose protection fails is treated as written for ever
  * ("open") until it is protected again.
  *

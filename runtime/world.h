@@ -71,6 +71,7 @@ struct gci_world {
     unsigned cpus; /* that this process may use */
     int signal;    /* 0: mutators are stopped at safepoints only */
     bool stopped;  /* or about to be */
+    bool crowded;  /* while stopped: there are more who could run than processors */
     bool displaced_told;
 };
 

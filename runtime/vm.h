@@ -28,6 +28,9 @@ int gci_vm_discard(void *start, size_t bytes);
 /* Asks for (or against) transparent huge pages.  Advice: failure doesn't matter. */
 void gci_vm_advise_huge(void *start, size_t bytes, bool huge);
 
+/* Writes a zero to fresh memory at PAGE.  Did that take at most NS of processor time? */
+bool gci_vm_touch_is_quick(void *page, uint64_t ns);
+
 /* Usable zeroed memory for the collector itself; NULL if refused. */
 void *gci_vm_map(size_t bytes);
 

@@ -87,12 +87,15 @@ void gci_block(struct gci_mutator *self) {
 }
 
 /* While the world is stopped it queues for the lock, so that it comes through between two
- * collections. */
+ * collections.  A handler of the program's that forks must not interrupt who holds it: the handlers of
+ * pthread_atfork() take it, too. */
 void gci_unblock(struct gci_mutator *self) {
     if (change_state(self, GCI_BLOCKING, GCI_RUNNING)) return;
+    uint64_t signals = gci_signals_block();
     gci_lock_take(&self->world->lock);
     GCI_CHECK(change_state(self, GCI_BLOCKING, GCI_RUNNING)); /* rule 1 */
     gci_unlock(&self->world->lock);
+    gci_signals_restore(signals);
 }
 
 /* Most holders are through in less time than it takes to sleep and be woken.  One that collects

@@ -151,26 +151,25 @@ inline LEAVE() {
 #endif
 }
 
-/* Rule 6. */
+inline UNLOCK() {
+    atomic { assert(world == t); world = NOBODY }
+}
+
+/* Waits for the lock while BLOCKING or HELD; has it, and is RUNNING, at the end. */
+inline QUEUE() {
+    atomic { world == NOBODY -> world = t };
+    atomic { assert(state[t] == BLOCKING); state[t] = RUNNING }
+}
+
+/* Rule 6.  A thread tries the lock for a while, parks meanwhile if asked to, and then queues. */
 inline LOCK() {
     do
     :: atomic { world == NOBODY -> world = t; break }
-    :: world != NOBODY ->
-#ifdef BROKEN_WAITS_RUNNING
-        atomic { world == NOBODY -> world = t; break }
-#else
-        if
-        :: atomic { state[t] == RUNNING -> state[t] = BLOCKING };
-            atomic { world == NOBODY -> world = t };
-            atomic { assert(state[t] == BLOCKING); state[t] = RUNNING; break }
-        :: atomic { state[t] == REQUESTED -> skip }; PARK()
-        fi
+#ifndef BROKEN_WAITS_RUNNING
+    :: atomic { state[t] == RUNNING -> state[t] = BLOCKING }; QUEUE(); break
+    :: atomic { state[t] == REQUESTED -> skip }; PARK()
 #endif
     od
-}
-
-inline UNLOCK() {
-    atomic { assert(world == t); world = NOBODY }
 }
 
 /* Rule 3. */
@@ -221,22 +220,16 @@ inline STOPPED_WORLD() {
 inline START() {
     do
     :: atomic { i < MUTATORS && (i == t || !listed[i]) -> i++ }
-    :: i < MUTATORS && i != t && listed[i] ->
-        atomic {
-            if
-            :: state[i] == STOPPED -> state[i] = RUNNING
-            :: state[i] == HELD -> state[i] = BLOCKING
-#if defined(BROKEN_RELEASE_EARLY) || defined(BROKEN_ATTACH_UNLOCKED)
-            :: else
-#else
-            :: else -> assert(false)
-#endif
-            fi
-        };
+    :: atomic { i < MUTATORS && i != t && listed[i] && state[i] == STOPPED -> state[i] = RUNNING };
 #ifndef BROKEN_START_NO_WAKE
         WAKE_THREAD(i);
 #endif
         i++
+    :: atomic { i < MUTATORS && i != t && listed[i] && state[i] != STOPPED ->
+#if !defined(BROKEN_RELEASE_EARLY) && !defined(BROKEN_ATTACH_UNLOCKED)
+           assert(state[i] == HELD);
+#endif
+           state[i] = BLOCKING; i++ }
     :: atomic { i == MUTATORS -> i = 0; break }
     od
 }
@@ -255,17 +248,37 @@ inline BLOCKING_BEGIN() {
     inside[t] = 0
 }
 
+/* Inside the library after a wait there; outside of it in gc_blocking_end(). */
 inline BLOCKING_END() {
-    ENTER();
+    if
+    :: ENTER()
+    :: skip
+    fi;
 #ifdef BROKEN_BLOCKING_END_STORE
     state[t] = RUNNING;
 #else
-    do
-    :: atomic { state[t] == BLOCKING -> state[t] = RUNNING; break }
-    :: state[t] == HELD -> FUTEX_WAIT(state[t], HELD, ON_STATE)
-    od;
+    if
+    :: atomic { state[t] == BLOCKING -> state[t] = RUNNING }
+    :: atomic { state[t] == HELD -> skip };
+#if defined(BROKEN_BLOCKING_END_SLEEPS)
+        do
+        :: atomic { state[t] == BLOCKING -> state[t] = RUNNING; break }
+        :: state[t] == HELD -> FUTEX_WAIT(state[t], HELD, ON_STATE)
+        od
+#elif defined(BROKEN_BLOCKING_END_UNLOCKED)
+        atomic { world == NOBODY -> world = t };
+        UNLOCK();
+        atomic { assert(state[t] == BLOCKING); state[t] = RUNNING }
+#else
+        QUEUE();
+        UNLOCK()
 #endif
-    LEAVE()
+    fi;
+#endif
+    if
+    :: inside[t] -> LEAVE()
+    :: atomic { !inside[t] -> skip }
+    fi
 }
 
 /* Rule 10: what the fault handler does, and gc_prepare_write() too. */

@@ -18,6 +18,7 @@
 #include "gc/heap.h"
 #include "gc/large.h"
 #include "gc/stats.h"
+#include "gc/type.h"
 #include "gc/thread.h"
 #include "gc/verify.h"
 #include "runtime/globals.h"
@@ -173,6 +174,12 @@ int gci_entry_stack_unregister(gc_stack *stack, size_t b, size_t c, const struct
 void gci_entry_stack_switch(gc_stack *stack, size_t b, size_t c, const struct gci_frame *frame);
 int gci_entry_explain(const void *p, size_t b, size_t c, const struct gci_frame *frame);
 
+const gc_type *gci_entry_type_register(
+    const gc_type_desc *desc, size_t b, size_t c, const struct gci_frame *frame);
+void *gci_entry_alloc_typed(const gc_type *type, size_t b, size_t c, const struct gci_frame *frame);
+void *gci_entry_alloc_array(
+    const gc_type *type, size_t count, size_t c, const struct gci_frame *frame);
+
 GCI_ENTRY(gc_alloc_slow, gci_entry_alloc);
 GCI_ENTRY(gc_alloc_leaf_slow, gci_entry_alloc_leaf);
 GCI_ENTRY(gc_alloc_aligned, gci_entry_aligned);
@@ -195,6 +202,10 @@ GCI_ENTRY(gc_blocking_begin, gci_entry_blocking);
 GCI_ENTRY(gc_stack_register, gci_entry_stack_register);
 GCI_ENTRY(gc_stack_unregister, gci_entry_stack_unregister);
 GCI_ENTRY(gc_stack_switch, gci_entry_stack_switch);
+
+GCI_ENTRY(gc_type_register, gci_entry_type_register);
+GCI_ENTRY(gc_alloc_typed_slow, gci_entry_alloc_typed);
+GCI_ENTRY(gc_alloc_array, gci_entry_alloc_array);
 
 void *gc_alloc(size_t size) {
     void *p = gc_bump(&gc_buffers.ambiguous, size);
@@ -244,6 +255,68 @@ char *gci_entry_strdup(const char *s, size_t b, size_t c, const struct gci_frame
     return leave_with(thread, copy);
 }
 
+/* ---- Types ---------------------------------------------------------------------------------- */
+
+const gc_type *gci_entry_type_register(
+    const gc_type_desc *desc, size_t b, size_t c, const struct gci_frame *frame) {
+    (void)b, (void)c;
+    const gc_type *type = NULL;
+    int error = desc == NULL ? EINVAL : need_heap(frame);
+    if (error == 0) {
+        struct gci_thread *thread = enter_if_attached(frame);
+        gci_heap_lock(default_heap);
+        error = gci_type_register(default_heap, desc, &type);
+        gci_heap_unlock(default_heap);
+        leave_if_attached(thread, 0);
+    }
+    if (error != 0) errno = error;
+    return type;
+}
+
+/* Not stopped between the allocation and the type's number: inside the library. */
+static void *allocate_typed(
+    const struct gci_frame *frame, const struct gci_type *type, size_t size) {
+    struct gci_thread *thread = enter(frame);
+    if (thread == NULL) return NULL;
+    enum gci_kind kind = type->flags & GC_TYPE_LEAF               ? GCI_LEAF
+                         : type->flags & GC_TYPE_AMBIGUOUS_HOLDER ? GCI_AMBIGUOUS
+                                                                  : GCI_TYPED;
+    void *p = gci_allocate(thread, kind, size, GC_GRANULE);
+    if (p != NULL && kind == GCI_TYPED) gci_type_set(thread->heap, p, size, type);
+    return leave_with(thread, p);
+}
+
+void *gci_entry_alloc_typed(
+    const gc_type *type, size_t b, size_t c, const struct gci_frame *frame) {
+    (void)b, (void)c;
+    const struct gci_type *own = (const struct gci_type *)(const void *)type;
+    return allocate_typed(frame, own, own->size);
+}
+
+void *gci_entry_alloc_array(
+    const gc_type *type, size_t count, size_t c, const struct gci_frame *frame) {
+    (void)c;
+    const struct gci_type *own = (const struct gci_type *)(const void *)type;
+    size_t size;
+    if (__builtin_mul_overflow(own->size, count > 0 ? count : 1, &size)) size = SIZE_MAX;
+    return allocate_typed(frame, own, size);
+}
+
+void *gc_alloc_typed(const gc_type *type) {
+    void *p = gc_bump_typed(&gc_buffers.typed, type->inline_bytes, type->number);
+    return p != NULL ? p : gc_alloc_typed_slow(type);
+}
+
+const gc_type *gc_type_of(const void *p) {
+    const struct gc_heap *heap = the_heap();
+    gci_object object;
+    if (heap == NULL || !gci_find(heap, (uintptr_t)p, &object) ||
+        gci_granule_address(&heap->arena, object.granule) != (uintptr_t)p ||
+        gci_tag_kind(gci_tag(&heap->arena, gci_block_of(object.granule))) != GCI_TYPED)
+        return NULL;
+    return &gci_type_at(heap, object.granule)->visible;
+}
+
 /* ---- Freeing and resizing ------------------------------------------------------------------- */
 
 /* The live object that starts at P; anything else is described, and the program aborted. */
@@ -283,6 +356,7 @@ static void *move(struct gci_thread *thread, void *p, gci_object object, size_t 
     enum gci_kind kind = gci_tag_kind(gci_tag(&heap->arena, gci_block_of(object.granule)));
     void *q = gci_allocate(thread, kind, size, GC_GRANULE);
     if (q == NULL) return NULL;
+    if (kind == GCI_TYPED) gci_type_set(heap, q, size, gci_type_at(heap, object.granule));
     memcpy(q, p, old < size ? old : size);
     thread->held = (uintptr_t)q; /* freeing P may wait for a collection */
     gci_deallocate(thread, object);
@@ -295,12 +369,16 @@ void *gci_entry_realloc(void *p, size_t size, size_t c, const struct gci_frame *
     struct gci_thread *thread = enter(frame);
     if (thread == NULL) return NULL;
     gci_object object = object_at(thread->heap, p, "gc_realloc");
+    const gc_type *type = gc_type_of(p);
     thread->subject = (uintptr_t)p; /* the caller's copy may be gone already */
     if (size == 0) {
         gci_deallocate(thread, object);
         p = NULL;
     } else if (size > PTRDIFF_MAX || !gci_resize(thread, object, size)) {
         p = move(thread, p, object, size);
+    } else if (type != NULL) { /* of one granule or more, it is written differently */
+        gci_type_set(thread->heap, p, gci_object_bytes(thread->heap, object),
+            (const struct gci_type *)(const void *)type);
     }
     thread->subject = 0;
     return leave_with(thread, p);

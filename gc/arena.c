@@ -25,6 +25,7 @@ static size_t table_bytes(enum gci_table_name name, size_t bytes, unsigned page_
     size_t blocks = bytes >> GCI_BLOCK_SHIFT, pages = bytes >> page_shift;
     switch (name) {
     case GCI_TABLE_SIDE:
+    case GCI_TABLE_TYPES:
         return bytes / GC_GRANULE + TABLE_SLACK;
     case GCI_TABLE_TAGS:
         return blocks + TABLE_SLACK;
@@ -38,6 +39,7 @@ static size_t table_bytes(enum gci_table_name name, size_t bytes, unsigned page_
         return pages * sizeof(struct gci_page);
     case GCI_TABLE_AMBIGUOUS_RUNS:
     case GCI_TABLE_LEAF_RUNS:
+    case GCI_TABLE_TYPED_RUNS:
         return (pages + 1) * sizeof(struct gci_run_node);
     case GCI_TABLE_POOL:
         return blocks * sizeof(uint32_t);
@@ -96,6 +98,7 @@ int gci_arena_open(struct gci_arena *arena, size_t bytes, bool huge_pages) {
         unreserve(arena);
     }
     arena->side = arena->tables[GCI_TABLE_SIDE].base;
+    arena->types = arena->tables[GCI_TABLE_TYPES].base;
     arena->tags = arena->tables[GCI_TABLE_TAGS].base;
     arena->live = (uint16_t *)(void *)arena->tables[GCI_TABLE_LIVE].base;
     arena->blocks = (struct gci_block *)(void *)arena->tables[GCI_TABLE_BLOCKS].base;

@@ -132,7 +132,8 @@ void gci_block_sweep(
 
 void gci_block_unmark(struct gci_arena *arena, uint32_t block) {
     uint8_t *side = arena->side + gci_block_granule(block);
-    for (unsigned i = 0; i < GCI_BLOCK_GRANULES; i++) side[i] &= (uint8_t)~GCI_SIDE_MARK;
+    for (unsigned i = 0; i < GCI_BLOCK_GRANULES; i++)
+        side[i] &= (uint8_t) ~(GCI_SIDE_MARK | GCI_SIDE_HELD);
     arena->live[block] = 0;
 }
 
@@ -202,7 +203,7 @@ uint32_t gci_block_new(struct gc_heap *heap, enum gci_use use, enum gci_kind kin
     arena->blocks[block].hot = 0;
     arena->live[block] = 0;
     gci_tag_change(arena, block, (uint8_t)~GCI_TAG_CLOSED,
-        (uint8_t)(use | GCI_TAG_YOUNG | (kind == GCI_LEAF ? GCI_TAG_LEAF : 0)));
+        (uint8_t)(use | GCI_TAG_YOUNG | gci_kind_tag(kind)));
     __atomic_fetch_add(&heap->sweeping, 1, __ATOMIC_RELAXED);
     return block;
 }

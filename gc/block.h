@@ -62,7 +62,11 @@ void gci_list_push(struct gc_heap *heap, unsigned list, uint32_t block);
 void gci_list_remove(struct gc_heap *heap, uint32_t block);
 
 static inline enum gci_kind gci_tag_kind(uint8_t tag) {
-    return tag & GCI_TAG_LEAF ? GCI_LEAF : GCI_AMBIGUOUS;
+    return tag & GCI_TAG_TYPED ? GCI_TYPED : tag & GCI_TAG_LEAF ? GCI_LEAF : GCI_AMBIGUOUS;
+}
+
+static inline uint8_t gci_kind_tag(enum gci_kind kind) {
+    return (uint8_t)(kind == GCI_TYPED ? GCI_TAG_TYPED : kind == GCI_LEAF ? GCI_TAG_LEAF : 0);
 }
 
 /* Granules of the small object that starts at GRANULE: the distance to its END. */

@@ -5,6 +5,7 @@
 
 #include "gc/block.h"
 #include "gc/crew.h"
+#include "gc/evacuate.h"
 #include "gc/explain.h"
 #include "gc/large.h"
 #include "gc/mark.h"
@@ -20,9 +21,8 @@
 #define PASSED_OVER_MAX 2u /* scans without a young object until an open block is closed */
 #define DENSE_EIGHTHS                                                                              \
     6u /* blocks at least this full are closed at once: little of them will be refilled */
-#define STRETCH        128u  /* blocks that a member of the crew takes at a time: some 100 us */
-#define MANY           4096u /* blocks, for which it pays to wake the crew */
-#define LISTED_EIGHTHS 7u    /* fuller blocks are not worth recycling */
+#define STRETCH 128u  /* blocks that a member of the crew takes at a time: some 100 us */
+#define MANY    4096u /* blocks, for which it pays to wake the crew */
 
 /* ---- Roots ---------------------------------------------------------------------------------- */
 
@@ -115,7 +115,7 @@ static void settle_small(struct gc_heap *heap, uint32_t b) {
     arena->blocks[b].passed_over = 0; /* the search counted it when its objects were young */
     if (heap->options.poison) gci_block_sweep(arena, b, true, NULL);
     unsigned eighths = arena->live[b] / (GCI_BLOCK_GRANULES / 8);
-    if (eighths >= LISTED_EIGHTHS) return;
+    if (eighths >= GCI_LISTED_EIGHTHS) return;
     enum gci_kind kind = gci_tag_kind(arena->tags[b]);
     gci_list_push(heap,
         gci_tag_use(arena->tags[b]) == GCI_USE_BUMP
@@ -161,7 +161,8 @@ static void settle_blocks(struct gc_heap *heap, enum gc_collection kind) {
     }
     heap->open_blocks = open;
     heap->closed_blocks = closed;
-    uint64_t pages = heap->large[GCI_AMBIGUOUS].used_pages + heap->large[GCI_LEAF].used_pages;
+    uint64_t pages = 0;
+    for (unsigned k = 0; k < GCI_KINDS; k++) pages += heap->large[k].used_pages;
     heap->live_bytes = granules * GC_GRANULE + (pages << arena->page_shift);
 }
 
@@ -194,11 +195,13 @@ static void collect(struct gc_heap *heap, struct gci_cycle *cycle) {
     gci_threads_release_buffers(heap);
 
     if (kind == GC_FULL) make_all_young(heap);
+    heap->marker.moving = kind == GC_MINOR && gci_evacuation_begin(heap);
     if (kind == GC_MINOR) gci_remember_scan(heap);
     gci_visit_roots(heap, visit_root, &heap->marker);
     cycle->roots_ns = gci_clock_ns();
     gci_mark_drain(&heap->marker);
     cycle->marked_ns = gci_clock_ns();
+    if (heap->marker.moving) gci_evacuation_end(heap);
     if (heap->options.verify) gci_verify_marks(heap);
     settle_blocks(heap, kind);
     gci_remember_close(heap);

@@ -92,7 +92,7 @@ static uint32_t take_new(
     for (uint32_t b = first; b < first + blocks; b++) {
         gci_block_clear_side(arena, b); /* the marker looks at them before the block's use */
         arena->tags[b] = (uint8_t)(GCI_USE_LARGE | (arena->tags[b] & GCI_TAG_CLOSED) |
-                                   (space->kind == GCI_LEAF ? GCI_TAG_LEAF : 0));
+                                   gci_kind_tag(space->kind));
     }
     uint32_t joined, run = gci_runs_give(&space->runs, first * each, blocks * each, &joined);
     uint32_t start = (run + alignment - 1) & ~(alignment - 1);
@@ -199,7 +199,7 @@ void gci_large_unmark(struct gc_heap *heap) {
             uint32_t head = space->old;
             list_remove(arena, &space->old, head);
             list_push(arena, &space->young, head);
-            arena->side[page_granule(arena, head)] &= (uint8_t)~GCI_SIDE_MARK;
+            arena->side[page_granule(arena, head)] &= (uint8_t) ~(GCI_SIDE_MARK | GCI_SIDE_HELD);
         }
     }
 }

@@ -12,8 +12,11 @@
 
 #include "gc/block.h"
 #include "gc/crew.h"
+#include "gc/evacuate.h"
 #include "gc/large.h"
 #include "gc/remember.h"
+#include "gc/type.h"
+#include "runtime/log.h"
 
 #define PREFETCH_QUEUE 16u   /* a power of two */
 #define PIECE_WORDS    2048  /* longer runs are searched piece by piece */
@@ -40,6 +43,10 @@ static inline bool push(struct gci_mark_stack *stack, gci_words words) {
         return false;
     *stack->top++ = words;
     return true;
+}
+
+inline __attribute__((always_inline)) void gci_mark_push(struct gci_marker *marker, gci_words run) {
+    if (!push(&marker->stack, run)) marker->stack.overflowed = true;
 }
 
 /* Sets the mark; false if another marker was faster.  SHARED: there may be others. */
@@ -70,9 +77,9 @@ static inline __attribute__((always_inline)) void mark_object(
     marker->marked_granules += granules;
     marker->marked_objects++;
     if (tag & GCI_TAG_LEAF) return;
-    const uintptr_t *start = (const uintptr_t *)(v.base + (granule << GCI_GRANULE_SHIFT));
-    gci_words words = {start, start + granules * (GC_GRANULE / sizeof *start)};
-    if (!push(&marker->stack, words)) marker->stack.overflowed = true;
+    uintptr_t start = v.base + (granule << GCI_GRANULE_SHIFT);
+    gci_mark_push(marker,
+        gci_run(start, start + granules * GC_GRANULE, tag & GCI_TAG_TYPED ? GCI_RUN_TYPED : 0));
 }
 
 /* An ambiguous word that doesn't point into an object's first granule. */
@@ -130,6 +137,173 @@ void gci_mark_heap_words(struct gci_marker *marker, gci_words words) {
         mark_words(marker, words, false, false);
 }
 
+/* ---- Typed objects -------------------------------------------------------------------------- */
+
+static __attribute__((noreturn, noinline)) void refuse_interior(
+    const struct gci_marker *marker, const uintptr_t *slot, size_t granule) {
+    gci_fatal(
+        "the typed field at %p refers into the middle of an object of type %s, which has moved: "
+        "such a field must hold the start of an object",
+        (const void *)slot, gci_type_at(marker->heap, granule)->desc.name);
+}
+
+/* A field that holds a reference, or NULL, or a word outside the heap.  MOVE: what it refers to may
+ * be evacuated, and the field is changed then. */
+static inline __attribute__((always_inline)) void mark_slot(
+    struct gci_marker *marker, struct view v, uintptr_t *slot, bool shared, bool move) {
+    uintptr_t offset = *slot - v.base;
+    if (offset >= v.used_bytes) return;
+    uint8_t tag = v.tags[offset >> GCI_BLOCK_SHIFT];
+    if (!(tag & GCI_TAG_YOUNG)) return;
+    size_t granule = offset >> GCI_GRANULE_SHIFT;
+    uint8_t side = v.side[granule];
+    if (side & GCI_SIDE_MARK) return;
+    if (__builtin_expect(!(side & GCI_SIDE_START), 0)) {
+        gci_object object;
+        if (move && (tag & GCI_TAG_TYPED) && gci_tag_use(tag) != GCI_USE_LARGE &&
+            gci_block_find(&marker->heap->arena, granule, &object) &&
+            v.side[object.granule] & GCI_SIDE_MOVED)
+            refuse_interior(marker, slot, object.granule);
+        mark_interior(marker, (gci_ambiguous){offset}, tag, shared);
+        return;
+    }
+    if (move && (tag & (GCI_TAG_TYPED | GCI_TAG_USE)) == (GCI_TAG_TYPED | GCI_USE_BUMP)) {
+        if (side & GCI_SIDE_MOVED) {
+            *slot = *(const uintptr_t *)(v.base + (granule << GCI_GRANULE_SHIFT));
+            return;
+        }
+        if (!(side & (GCI_SIDE_HELD | GCI_SIDE_PINNED))) {
+            gci_words run = gci_evacuate(marker, granule);
+            if (run.end != NULL) {
+                *slot = (uintptr_t)run.start & ~(uintptr_t)3;
+                gci_mark_push(marker, run);
+                return;
+            }
+        }
+    }
+    mark_object(marker, v, granule, tag, shared);
+}
+
+static void visit_alone(gc_visitor *visitor, uintptr_t *slot) {
+    struct gci_marker *marker = visitor->context;
+    mark_slot(marker, view_of(marker), slot, false, false);
+}
+
+static void visit_shared(gc_visitor *visitor, uintptr_t *slot) {
+    struct gci_marker *marker = visitor->context;
+    mark_slot(marker, view_of(marker), slot, true, false);
+}
+
+static void visit_moving(gc_visitor *visitor, uintptr_t *slot) {
+    struct gci_marker *marker = visitor->context;
+    mark_slot(marker, view_of(marker), slot, false, true);
+}
+
+/* All fields of an object that is no array. */
+static inline __attribute__((always_inline)) void mark_map(struct gci_marker *marker,
+    const struct gci_type *type, uintptr_t object, bool shared, bool move) {
+    struct view v = view_of(marker);
+    for (uint64_t map = type->map; map != 0; map &= map - 1)
+        mark_slot(marker, v, (uintptr_t *)object + __builtin_ctzll(map), shared, move);
+}
+
+/* The fields in [FROM, TO) of the object [OBJECT, END). */
+static inline __attribute__((always_inline)) void mark_fields(struct gci_marker *marker,
+    const struct gci_type *type, uintptr_t object, uintptr_t end, uintptr_t from, uintptr_t to,
+    bool shared, bool move) {
+    if (type->map != 0 && from == object && to == end &&
+        end - object == type->granules * GC_GRANULE) {
+        mark_map(marker, type, object, shared, move);
+        return;
+    }
+    gc_visitor visitor = {move     ? visit_moving
+                          : shared ? visit_shared
+                                   : visit_alone,
+        marker, type, object, end, from, to};
+    gci_type_visit(&visitor);
+}
+
+/* The typed object that covers FROM, as far as it is below TO.  Returns its end. */
+static inline __attribute__((always_inline)) uintptr_t mark_typed(
+    struct gci_marker *marker, uintptr_t from, uintptr_t to, bool shared, bool move) {
+    const struct gc_heap *heap = marker->heap;
+    gci_object object = {gci_address_granule(&heap->arena, from)};
+    uint8_t side = heap->arena.side[object.granule];
+    if (!(side & GCI_SIDE_START) && !gci_find(heap, from, &object)) return to;
+    uintptr_t start = gci_granule_address(&heap->arena, object.granule);
+    uintptr_t end = start + gci_object_bytes(heap, object);
+    mark_fields(marker, gci_type_at(heap, object.granule), start, end, from, to < end ? to : end,
+        shared, move);
+    return end;
+}
+
+/* The marked objects that overlap [START, END), in one TYPED block of small objects; both are
+ * multiples of 64 granules. */
+static void mark_small_objects(
+    struct gci_marker *marker, uintptr_t start, uintptr_t end, bool shared, bool move) {
+    const struct gci_arena *arena = &marker->heap->arena;
+    size_t granule = gci_address_granule(arena, start), last = gci_address_granule(arena, end);
+    gci_object object;
+    if (!(arena->side[granule] & GCI_SIDE_START) && gci_block_find(arena, granule, &object) &&
+        arena->side[object.granule] & GCI_SIDE_MARK)
+        mark_typed(marker, start, end, shared, move);
+    for (; granule < last; granule += 64) {
+        struct gci_side_masks masks = gci_side_masks64(arena->side + granule);
+        for (uint64_t live = masks.start & masks.mark; live != 0; live &= live - 1)
+            mark_typed(marker,
+                gci_granule_address(arena, granule + (unsigned)__builtin_ctzll(live)), end, shared,
+                move);
+    }
+}
+
+/* The same for pages of large objects. */
+static void mark_large_objects(
+    struct gci_marker *marker, uintptr_t start, uintptr_t end, bool shared, bool move) {
+    const struct gci_arena *arena = &marker->heap->arena;
+    while (start < end) {
+        gci_object object;
+        uintptr_t next = start + ((uintptr_t)1 << arena->page_shift);
+        if (gci_large_find(arena, start - arena->base, &object) &&
+            arena->side[object.granule] & GCI_SIDE_MARK)
+            next = mark_typed(marker, start, end, shared, move);
+        start = (next + ((uintptr_t)1 << arena->page_shift) - 1) >> arena->page_shift
+                                                                        << arena->page_shift;
+    }
+}
+
+static void mark_objects(
+    struct gci_marker *marker, uintptr_t start, uintptr_t end, bool shared, bool move) {
+    const struct gci_arena *arena = &marker->heap->arena;
+    uint8_t tag = arena->tags[gci_block_of(gci_address_granule(arena, start))];
+    if (gci_tag_use(tag) == GCI_USE_LARGE)
+        mark_large_objects(marker, start, end, shared, move);
+    else
+        mark_small_objects(marker, start, end, shared, move);
+}
+
+void gci_mark_objects(struct gci_marker *marker, uintptr_t start, uintptr_t end) {
+    mark_objects(marker, start, end, false, marker->moving);
+}
+
+/* A run of the stack that isn't searched word by word.  MOVE is a constant here. */
+static inline __attribute__((always_inline)) void mark_run(
+    struct gci_marker *marker, gci_words run, bool shared, bool move) {
+    uintptr_t start = (uintptr_t)run.start & ~(uintptr_t)3, end = (uintptr_t)run.end;
+    switch ((uintptr_t)run.start & 3) {
+    case GCI_RUN_FIELDS:
+        mark_map(marker, (const struct gci_type *)(const void *)run.end, start, shared, move);
+        break;
+    case GCI_RUN_TYPED:
+        mark_typed(marker, start, end, shared, move);
+        break;
+    default:
+        mark_objects(marker, start, end, shared, move);
+        break;
+    }
+}
+
+/* ---- Draining ------------------------------------------------------------------------------- */
+
 static inline bool pop(struct gci_mark_stack *stack, gci_words *words) {
     if (stack->top == stack->base && (stack->segment == NULL || !gci_mark_stack_shrink(stack)))
         return false;
@@ -141,7 +315,7 @@ static inline bool pop(struct gci_mark_stack *stack, gci_words *words) {
  * returns false, with everything back on the stack.  SHARED: feeds members of the crew that wait.
  * The queue is a ring of WAITING runs that ends before AT. */
 static inline __attribute__((always_inline)) bool drain_stack(
-    struct gci_marker *marker, bool past_end, bool shared, uint64_t limit) {
+    struct gci_marker *marker, bool past_end, bool shared, bool move, uint64_t limit) {
     gci_words queue[PREFETCH_QUEUE];
     unsigned at = 0, waiting = 0;
     for (uint64_t searched = 0;; searched++) {
@@ -157,18 +331,27 @@ static inline __attribute__((always_inline)) bool drain_stack(
         }
         gci_words ready = queue[(at - waiting--) % PREFETCH_QUEUE];
         /* A long run is searched in pieces; if there is no room for the rest, at once. */
+        unsigned how = (unsigned)(uintptr_t)ready.start & 3;
         gci_words rest = {ready.start + PIECE_WORDS, ready.end};
-        if (ready.end - ready.start > PIECE_WORDS && push(&marker->stack, rest))
-            ready.end = rest.start;
-        mark_words(marker, ready, past_end, shared);
+        if (how != GCI_RUN_FIELDS && ready.end - ready.start > PIECE_WORDS &&
+            push(&marker->stack, rest))
+            ready.end = (const uintptr_t *)((uintptr_t)rest.start & ~(uintptr_t)3);
+        if (how == 0)
+            mark_words(marker, ready, past_end, shared);
+        else
+            mark_run(marker, ready, shared, move);
         if (shared && searched % LOOK_AROUND == 0 && gci_crew_is_hungry(marker->crew))
             gci_crew_feed(marker);
     }
 }
 
 static bool drain_alone(struct gci_marker *marker, uint64_t limit) {
-    return marker->past_end_in_heap ? drain_stack(marker, true, false, limit)
-                                    : drain_stack(marker, false, false, limit);
+    return marker->past_end_in_heap ? drain_stack(marker, true, false, false, limit)
+                                    : drain_stack(marker, false, false, false, limit);
+}
+
+static void drain_moving(struct gci_marker *marker) {
+    drain_stack(marker, marker->past_end_in_heap, false, true, UINT64_MAX);
 }
 
 /* A member's part of the job. */
@@ -176,13 +359,17 @@ static void drain_together(struct gci_marker *marker, void *context) {
     (void)context;
     do {
         if (marker->past_end_in_heap)
-            drain_stack(marker, true, true, 0);
+            drain_stack(marker, true, true, false, 0);
         else
-            drain_stack(marker, false, true, 0);
+            drain_stack(marker, false, true, false, 0);
     } while (gci_crew_wait(marker));
 }
 
 static void drain(struct gci_marker *marker) {
+    if (marker->moving) {
+        drain_moving(marker);
+        return;
+    }
     if (drain_alone(marker, ALONE)) return;
     struct gc_heap *heap = marker->heap;
     if (gci_crew_call(heap)) {

@@ -2,6 +2,7 @@
 #ifndef CAIRN_GC_MARK_H
 #define CAIRN_GC_MARK_H
 
+#include "gc/type.h"
 #include "gc/types.h"
 
 void gci_mark_init(struct gc_heap *heap);
@@ -10,6 +11,12 @@ void gci_mark_init(struct gc_heap *heap);
  * object boundary holds the object before it too, whatever the option for heap words says. */
 void gci_mark_root_words(struct gci_marker *marker, gci_words words);
 void gci_mark_heap_words(struct gci_marker *marker, gci_words words);
+
+/* Pushes a run to be searched later, its lower bits as struct gci_mark_stack says. */
+void gci_mark_push(struct gci_marker *marker, gci_words run);
+
+/* Searches the marked objects of a TYPED block or large space between START and END now. */
+void gci_mark_objects(struct gci_marker *marker, uintptr_t start, uintptr_t end);
 
 /* Searches what was pushed until nothing is left. */
 void gci_mark_drain(struct gci_marker *marker);

@@ -58,13 +58,18 @@ static void scan_large(struct gc_heap *heap, uintptr_t start, size_t bytes) {
     }
 }
 
-/* Marks from the marked objects on a page-aligned range within one block. */
+/* Marks from the marked objects on a page-aligned range within one block.  That of typed objects
+ * waits: they are moved from, which must come after all ambiguous words were looked at. */
 static void scan_range(struct gc_heap *heap, uint32_t block, uintptr_t start, size_t bytes) {
-    if (gci_tag_use(heap->arena.tags[block]) == GCI_USE_LARGE)
+    const struct gci_arena *arena = &heap->arena;
+    bool large = gci_tag_use(arena->tags[block]) == GCI_USE_LARGE;
+    if (!large && arena->live[block] == 0) return;
+    if (arena->tags[block] & GCI_TAG_TYPED)
+        gci_mark_push(&heap->marker, gci_run(start, start + bytes, GCI_RUN_OBJECTS));
+    else if (large)
         scan_large(heap, start, bytes);
-    else if (heap->arena.live[block] > 0)
-        scan_small(
-            heap, gci_address_granule(&heap->arena, start), (unsigned)(bytes / (64 * GC_GRANULE)));
+    else
+        scan_small(heap, gci_address_granule(arena, start), (unsigned)(bytes / (64 * GC_GRANULE)));
 }
 
 static void scan_block(struct gc_heap *heap, uint32_t block) {
@@ -150,7 +155,12 @@ void gci_remember_scan(struct gc_heap *heap) {
 
 void gci_remember_all_marked(struct gc_heap *heap) {
     for (uint32_t b = 0; b < heap->arena.frontier; b++)
-        if (gci_tag_scanned(heap->arena.tags[b])) scan_block(heap, b);
+        if (heap->arena.tags[b] & GCI_TAG_TYPED) {
+            uintptr_t start = gci_block_address(&heap->arena, b);
+            gci_mark_objects(&heap->marker, start, start + GCI_BLOCK_BYTES);
+        } else if (gci_tag_scanned(heap->arena.tags[b])) {
+            scan_block(heap, b);
+        }
 }
 
 /* Of the free blocks that are still protected, opens as many as may be taken before the next

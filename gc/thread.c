@@ -55,6 +55,7 @@ static void set_buffers(struct gci_thread *thread, struct gc_thread_buffers *buf
     thread->buffers = buffers;
     thread->bump[GCI_AMBIGUOUS].buffer = &buffers->ambiguous;
     thread->bump[GCI_LEAF].buffer = &buffers->leaf;
+    thread->bump[GCI_TYPED].buffer = &buffers->typed;
 }
 
 static void add_idle(struct gc_heap *heap, struct gci_thread *thread) {
@@ -89,6 +90,7 @@ static struct gci_thread *take_record(struct gc_heap *heap, const struct gci_mut
     __asm__("" : "+r"(mine)); /* gcc's UndefinedBehaviorSanitizer takes it for NULL */
     *mine = thread->idle;
     mine->side = heap->arena.side - heap->arena.base / GC_GRANULE;
+    mine->types = heap->arena.types - heap->arena.base / GC_GRANULE;
     set_buffers(thread, mine);
     return thread;
 }

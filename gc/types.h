@@ -65,12 +65,15 @@ typedef struct {
 #define GCI_SIDE_END    GC_SIDE_END
 #define GCI_SIDE_MARK   0x04u /* in a START byte: live at the last collection that looked */
 #define GCI_SIDE_PINNED 0x08u /* in a START byte */
+#define GCI_SIDE_HELD   0x10u /* in a START byte: an ambiguous word may mean it, so it stays */
+#define GCI_SIDE_MOVED  0x20u /* in a START byte: its first word says where to */
 
 #define GCI_POISON 0xfb /* what is freed is filled with it, under CAIRN_POISON */
 
 enum gci_use { GCI_USE_FREE, GCI_USE_BUMP, GCI_USE_CELLS, GCI_USE_LARGE };
 
 #define GCI_TAG_USE     0x03u /* enum gci_use */
+#define GCI_TAG_TYPED   0x04u /* its objects have types */
 #define GCI_TAG_LEAF    0x08u /* its objects hold no pointers */
 #define GCI_TAG_YOUNG   0x10u /* may hold young objects */
 #define GCI_TAG_UNSWEPT 0x20u /* unmarked objects are dead, their side bytes not cleared yet */
@@ -78,7 +81,7 @@ enum gci_use { GCI_USE_FREE, GCI_USE_BUMP, GCI_USE_CELLS, GCI_USE_LARGE };
 #define GCI_TAG_CLOSING 0x80u /* to be protected at the end of this collection */
 
 /* A block that is not FREE and not LEAF holds words to scan. */
-enum gci_kind { GCI_AMBIGUOUS, GCI_LEAF, GCI_KINDS };
+enum gci_kind { GCI_AMBIGUOUS, GCI_LEAF, GCI_TYPED, GCI_KINDS };
 
 /* ---- Free runs ------------------------------------------------------------------------------ */
 
@@ -134,6 +137,7 @@ struct gci_page {
 
 enum gci_table_name {
     GCI_TABLE_SIDE,
+    GCI_TABLE_TYPES,
     GCI_TABLE_TAGS,
     GCI_TABLE_LIVE,
     GCI_TABLE_BLOCKS,
@@ -141,6 +145,7 @@ enum gci_table_name {
     GCI_TABLE_PAGES,
     GCI_TABLE_AMBIGUOUS_RUNS, /* free pages of the large space of each kind */
     GCI_TABLE_LEAF_RUNS,
+    GCI_TABLE_TYPED_RUNS,
     GCI_TABLE_POOL,
     GCI_TABLES
 };
@@ -152,6 +157,7 @@ struct gci_arena {
     uint32_t frontier; /* blocks ever used; all below are described by the tables */
     unsigned page_shift;
     uint8_t *side;  /* indexed by granule of the arena */
+    uint8_t *types; /* the same: which type an object in a TYPED block has (docs/types.md) */
     uint8_t *tags;  /* indexed by block, as are the next three */
     uint16_t *live; /* marked granules in a BUMP or CELLS block */
     struct gci_block *blocks;
@@ -172,13 +178,14 @@ struct gci_arena {
 #define GCI_CELL_MAX 8192u
 
 /* Lists of claimable blocks: bump blocks by how full they are, cell blocks by class; each for
- * both kinds. */
-#define GCI_DENSITIES  8u
-#define GCI_LISTS      (GCI_KINDS * (GCI_DENSITIES + GCI_CLASSES))
-#define GCI_NO_LIST    0xffu
-#define GCI_POOL_LIST  0xfeu /* a free block in the pool */
-#define GCI_OWNED_LIST 0xfdu /* some thread takes cells from it */
-#define GCI_KEPT_LIST  0xfcu /* in a collection: a stopped thread's open buffer is in it */
+ * every kind. */
+#define GCI_DENSITIES      8u
+#define GCI_LISTS          (GCI_KINDS * (GCI_DENSITIES + GCI_CLASSES))
+#define GCI_LISTED_EIGHTHS 7u /* fuller blocks are not worth recycling */
+#define GCI_NO_LIST        0xffu
+#define GCI_POOL_LIST      0xfeu /* a free block in the pool */
+#define GCI_OWNED_LIST     0xfdu /* some thread takes cells from it */
+#define GCI_KEPT_LIST      0xfcu /* in a collection: a stopped thread's open buffer is in it */
 
 _Static_assert(GCI_LISTS < GCI_KEPT_LIST, "list numbers fit a byte");
 
@@ -230,7 +237,12 @@ struct gci_thread {
 
 struct gci_mark_segment; /* gc/mark_stack.c */
 
-/* A stack of word runs, outside the heap. */
+/* A stack of word runs, outside the heap.  The lower bits of a run's start say how it is searched:
+ * GCI_RUN_TYPED: it is of one typed object, GCI_RUN_OBJECTS: of the marked ones in a TYPED block;
+ * GCI_RUN_FIELDS: a typed object that is no array, and instead of an end its type. */
+#define GCI_RUN_TYPED   1u
+#define GCI_RUN_OBJECTS 2u
+#define GCI_RUN_FIELDS  3u
 struct gci_mark_stack {
     gci_words *top, *base, *limit; /* in the segment in use */
     struct gci_mark_segment *segment, *spare;
@@ -244,9 +256,17 @@ struct gci_marker {
     uint64_t marked_granules; /* by this collection */
     uint64_t marked_objects;
     bool past_end_in_heap;
+    bool moving; /* this collection evacuates typed objects */
     uint16_t
         *live; /* where it counts what it marks in a block: the arena's, or a table of its own */
     struct gci_crew *crew;
+};
+
+/* Where evacuated objects go: a block that no thread allocates into. */
+struct gci_to_space {
+    uintptr_t cursor, limit;
+    uint32_t block;             /* or GCI_NONE */
+    uint64_t objects, granules; /* in it */
 };
 
 /* ---- Large objects -------------------------------------------------------------------------- */
@@ -313,6 +333,8 @@ struct gc_heap {
     struct gci_root_range *ranges;
     size_t range_count, range_capacity;
     struct gci_marker marker;
+    struct gci_types *types;      /* gc/type.c */
+    struct gci_to_space to_space; /* gc/evacuate.c */
     struct gci_policy policy;
     size_t limit;         /* bytes; SIZE_MAX: none */
     uint32_t sweeping;    /* blocks that are swept at the moment without the lock; atomic */
@@ -328,7 +350,7 @@ struct gc_heap {
     uint64_t allocated_since; /* bytes handed to buffers and objects since the last collection */
     uint64_t allocated_total, allocated_large;
     uint64_t live_bytes;
-    uint64_t promoted_bytes, dirty_pages, released_bytes;
+    uint64_t promoted_bytes, moved_bytes, dirty_pages, released_bytes;
     uint64_t dirty_now;    /* pages, in the running collection */
     uint64_t recycled_now; /* blocks searched in it that were allocated into, too */
     uint64_t open_blocks, closed_blocks;

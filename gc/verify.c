@@ -7,6 +7,7 @@
 #include "gc/arena.h"
 #include "gc/block.h"
 #include "gc/large.h"
+#include "gc/type.h"
 #include "runtime/log.h"
 
 #define REPORTS 20u
@@ -34,7 +35,7 @@ static void check_small_block(const struct gc_heap *heap, uint32_t block, size_t
             start = g;
             if (!(side & GCI_SIDE_MARK) && !(tag & (GCI_TAG_YOUNG | GCI_TAG_UNSWEPT)))
                 report(broken, heap, block, g, "unmarked object in a swept old block");
-        } else if (side & (GCI_SIDE_MARK | GCI_SIDE_PINNED)) {
+        } else if (side & (GCI_SIDE_MARK | GCI_SIDE_PINNED | GCI_SIDE_HELD)) {
             report(broken, heap, block, g, "mark or pin without an object's start");
         }
         if (!(side & GCI_SIDE_END)) continue;
@@ -136,22 +137,46 @@ static bool is_past_end(const struct gc_heap *heap, uintptr_t word) {
            gci_find(heap, word - 1, &object) && heap->arena.side[object.granule] & GCI_SIDE_MARK;
 }
 
-/* Checks that no word of [START, END), a marked object, means an unmarked young one. */
-static void check_words(
-    const struct gc_heap *heap, const uintptr_t *start, const uintptr_t *end, size_t *broken) {
+/* Checks that the word at W, in a marked object, doesn't mean an unmarked young one. */
+static void check_word(const struct gc_heap *heap, const uintptr_t *w, size_t *broken) {
     const struct gci_arena *arena = &heap->arena;
-    for (const uintptr_t *w = start; w < end; w++) {
-        gci_object object;
-        if (*w - arena->base >= gci_arena_used_bytes(arena)) continue;
-        size_t granule = gci_address_granule(arena, *w);
-        uint32_t block = gci_block_of(granule);
-        if (!(arena->tags[block] & GCI_TAG_YOUNG) || !gci_find(heap, *w, &object)) continue;
-        if (arena->side[object.granule] & GCI_SIDE_MARK || is_past_end(heap, *w)) continue;
-        if (*broken < REPORTS)
-            gci_log("verify: the word at %p refers to the following, which was not marked:",
-                (const void *)w);
-        report(broken, heap, block, object.granule, "reachable, and about to be freed");
+    gci_object object;
+    if (*w - arena->base >= gci_arena_used_bytes(arena)) return;
+    size_t granule = gci_address_granule(arena, *w);
+    uint32_t block = gci_block_of(granule);
+    if (!(arena->tags[block] & GCI_TAG_YOUNG) || !gci_find(heap, *w, &object)) return;
+    if (arena->side[object.granule] & GCI_SIDE_MARK || is_past_end(heap, *w)) return;
+    if (*broken < REPORTS)
+        gci_log("verify: the word at %p refers to the following, which was not marked:",
+            (const void *)w);
+    report(broken, heap, block, object.granule,
+        arena->side[object.granule] & GCI_SIDE_MOVED ? "reachable where it was moved from"
+                                                     : "reachable, and about to be freed");
+}
+
+struct field_check {
+    const struct gc_heap *heap;
+    size_t *broken;
+};
+
+static void check_field(gc_visitor *visitor, uintptr_t *slot) {
+    const struct field_check *check = visitor->context;
+    check_word(check->heap, slot, check->broken);
+}
+
+/* All words of a marked object that may refer to others. */
+static void check_object(const struct gc_heap *heap, size_t granule, size_t *broken) {
+    uintptr_t start = gci_granule_address(&heap->arena, granule);
+    uintptr_t end = start + gci_object_bytes(heap, (gci_object){granule});
+    if (heap->arena.tags[gci_block_of(granule)] & GCI_TAG_TYPED) {
+        struct field_check check = {heap, broken};
+        gc_visitor visitor = {
+            check_field, &check, gci_type_at(heap, granule), start, end, start, end};
+        gci_type_visit(&visitor);
+        return;
     }
+    for (const uintptr_t *w = (const uintptr_t *)start; w < (const uintptr_t *)end; w++)
+        check_word(heap, w, broken);
 }
 
 void gci_verify_marks(struct gc_heap *heap) {
@@ -161,11 +186,8 @@ void gci_verify_marks(struct gc_heap *heap) {
         if (!gci_tag_scanned(arena->tags[b])) continue;
         size_t first = gci_block_granule(b);
         for (size_t g = first; g < first + GCI_BLOCK_GRANULES; g++) {
-            if (!(arena->side[g] & GCI_SIDE_START) || !(arena->side[g] & GCI_SIDE_MARK)) continue;
-            uintptr_t start = gci_granule_address(arena, g);
-            size_t bytes = gci_object_bytes(heap, (gci_object){g});
-            check_words(
-                heap, (const uintptr_t *)start, (const uintptr_t *)(start + bytes), &broken);
+            if (arena->side[g] & GCI_SIDE_START && arena->side[g] & GCI_SIDE_MARK)
+                check_object(heap, g, &broken);
         }
     }
     if (broken == 0) return;

@@ -26,7 +26,7 @@ extern "C" {
 
 /* The inline allocation below bakes the heap's layout into programs.  gc_init() refuses a
  * program that was compiled for another layout. */
-#define GC_ABI 2
+#define GC_ABI 3
 
 #if defined(GC_BUILDING_LIBRARY)
 #define GC_API __attribute__((__visibility__("default")))
@@ -346,9 +346,11 @@ struct gc_buffer {
  * STOP, and for all of it while the thread is stopped where it can't be using it; all zero in a
  * thread that is not attached, which sends it down the slow path. */
 struct gc_thread_buffers {
-    uint8_t *side; /* side byte of address p is side[p / GC_GRANULE] */
+    uint8_t *side;  /* side byte of address p is side[p / GC_GRANULE] */
+    uint8_t *types; /* the same for type bytes */
     struct gc_buffer ambiguous;
     struct gc_buffer leaf;
+    struct gc_buffer typed;
     uint32_t stop; /* nonzero: a collection waits for this thread */
 };
 
@@ -367,11 +369,19 @@ static inline void gc_safepoint(void) {
 
 #define GC_INLINE extern inline __attribute__((__gnu_inline__, __always_inline__))
 
-/* Takes SIZE bytes from BUFFER, or returns NULL.  The cursor is moved first and the side byte that
+/* An object of one granule has one type byte, for the lower half of its type's number; the upper half
+ * is 0 then (docs/types.md, rule 2). */
+GC_INLINE void gc_set_type(uint8_t *types, size_t bytes, uint16_t type) {
+    types[0] = (uint8_t)type;
+    if (bytes > GC_GRANULE) types[1] = (uint8_t)(type >> 8);
+}
+
+/* Takes SIZE bytes from BUFFER for an object of the type numbered TYPE, 0 for none, or returns NULL.
+ * The cursor is moved first and the side byte that
  * makes the object visible is written last, before anything is stored into the object, so that a
  * thread stopped at any instruction has lost nothing and shown nothing half done (docs/memory.md,
  * rule 6; docs/threads.md, rule 9).  The empty assembly keeps the compiler to that order. */
-GC_INLINE void *gc_bump(struct gc_buffer *buffer, size_t size) {
+GC_INLINE void *gc_bump_typed(struct gc_buffer *buffer, size_t size, uint16_t type) {
     uintptr_t start = buffer->cursor;
     size_t bytes = (size + (GC_GRANULE - 1)) & ~(size_t)(GC_GRANULE - 1);
     if (__builtin_expect(size - 1 >= GC_SMALL_MAX || bytes > buffer->limit - start, 0)) return NULL;
@@ -380,6 +390,10 @@ GC_INLINE void *gc_bump(struct gc_buffer *buffer, size_t size) {
     buffer->cursor = start + bytes;
     __asm__ volatile("" ::: "memory");
     uint8_t *side = gc_buffers.side + start / GC_GRANULE;
+    if (type != 0) {
+        gc_set_type(gc_buffers.types + start / GC_GRANULE, bytes, type);
+        __asm__ volatile("" ::: "memory");
+    }
     if (bytes == GC_GRANULE) {
         *side = GC_SIDE_START | GC_SIDE_END;
     } else {
@@ -389,6 +403,10 @@ GC_INLINE void *gc_bump(struct gc_buffer *buffer, size_t size) {
     }
     __asm__ volatile("" ::: "memory");
     return (void *)start;
+}
+
+GC_INLINE void *gc_bump(struct gc_buffer *buffer, size_t size) {
+    return gc_bump_typed(buffer, size, 0);
 }
 
 #if !defined(GC_NO_INLINE) && defined(__OPTIMIZE__)

@@ -1,0 +1,122 @@
+/* Evacuation.  Survivors of a minor collection are copied, one behind the other, into blocks that
+ * are old from the start; the copy's address is left in the first word of what it was copied from.
+ * Owns heap->to_space.  Invariants: nothing is moved that an ambiguous word may mean (docs/moving.md,
+ * rules 1 to 3); a copy is marked, and on the mark stack or searched.  Called by the collecting
+ * thread alone, with the world stopped. */
+#include "gc/evacuate.h"
+
+#include <string.h>
+
+#include "gc/block.h"
+#include "gc/large.h"
+#include "gc/mark.h"
+#include "gc/type.h"
+#include "runtime/log.h"
+
+#define FEW_SHARE  8u  /* young ambiguous blocks are few up to 1/8 of the typed ones, */
+#define FEW_ALWAYS 16u /* or as many as go with 16 more of these */
+
+/* ---- Holding what young ambiguous objects may mean ------------------------------------------ */
+
+static void hold(const struct gc_heap *heap, uintptr_t offset) {
+    const struct gci_arena *arena = &heap->arena;
+    const uint8_t wanted = GCI_TAG_TYPED | GCI_TAG_YOUNG;
+    if (offset >= gci_arena_used_bytes(arena)) return;
+    uint8_t tag = arena->tags[offset >> GCI_BLOCK_SHIFT];
+    if ((tag & wanted) != wanted || gci_tag_use(tag) == GCI_USE_LARGE) return;
+    gci_object object;
+    if (gci_block_find(arena, offset >> GCI_GRANULE_SHIFT, &object) &&
+        !(arena->side[object.granule] & GCI_SIDE_MARK))
+        arena->side[object.granule] |= GCI_SIDE_HELD;
+}
+
+static __attribute__((no_sanitize("address"), no_sanitize("thread"))) void hold_words(
+    const struct gc_heap *heap, size_t granule, size_t bytes) {
+    const uintptr_t *w = (const uintptr_t *)gci_granule_address(&heap->arena, granule);
+    const uintptr_t *end = w + bytes / sizeof *w;
+    for (; w < end; w++) {
+        uintptr_t offset = *w - heap->arena.base;
+        hold(heap, offset);
+        if (heap->options.one_past_end_in_heap && offset % GC_GRANULE == 0) hold(heap, offset - 1);
+    }
+}
+
+/* Whether they are reachable isn't known yet: all are searched. */
+static void hold_from_small(const struct gc_heap *heap, uint32_t block) {
+    const uint8_t *side = heap->arena.side;
+    size_t first = gci_block_granule(block);
+    for (size_t g = first; g < first + GCI_BLOCK_GRANULES; g += 64) {
+        struct gci_side_masks masks = gci_side_masks64(side + g);
+        for (uint64_t young = masks.start & ~masks.mark; young != 0; young &= young - 1) {
+            size_t granule = g + (unsigned)__builtin_ctzll(young);
+            hold_words(heap, granule, gci_small_granules(side, granule) * GC_GRANULE);
+        }
+    }
+}
+
+static bool is_young_holder(uint8_t tag) {
+    return (tag & GCI_TAG_YOUNG) && gci_tag_scanned(tag) && !(tag & GCI_TAG_TYPED);
+}
+
+static void hold_young(const struct gc_heap *heap) {
+    const struct gci_arena *arena = &heap->arena;
+    for (uint32_t b = 0; b < arena->frontier; b++)
+        if (is_young_holder(arena->tags[b]) && gci_tag_use(arena->tags[b]) != GCI_USE_LARGE)
+            hold_from_small(heap, b);
+    for (uint32_t page = heap->large[GCI_AMBIGUOUS].young; page != GCI_NONE;
+         page = arena->pages[page].next) {
+        gci_object object = {(size_t)page << (arena->page_shift - GCI_GRANULE_SHIFT)};
+        hold_words(heap, object.granule, gci_large_bytes(arena, object));
+    }
+}
+
+bool gci_evacuation_begin(struct gc_heap *heap) {
+    const struct gci_arena *arena = &heap->arena;
+    uint64_t typed = 0, ambiguous = 0;
+    heap->to_space = (struct gci_to_space){.block = GCI_NONE};
+    if (heap->types == NULL) return false;
+    for (uint32_t b = 0; b < arena->frontier; b++) {
+        uint8_t tag = arena->tags[b];
+        ambiguous += is_young_holder(tag);
+        typed += (tag & (GCI_TAG_YOUNG | GCI_TAG_TYPED)) == (GCI_TAG_YOUNG | GCI_TAG_TYPED);
+    }
+    if (typed == 0 || ambiguous * FEW_SHARE > typed + FEW_ALWAYS) return false;
+    hold_young(heap);
+    return true;
+}
+
+/* ---- Copying -------------------------------------------------------------------------------- */
+
+/* The block in use becomes an old block like others: its rest is a hole. */
+static void retire(struct gc_heap *heap) {
+    struct gci_to_space *to = &heap->to_space;
+    if (to->block == GCI_NONE) return;
+    heap->arena.live[to->block] = (uint16_t)to->granules;
+    heap->marker.marked_granules += to->granules;
+    heap->marker.marked_objects += to->objects;
+    heap->moved_bytes += to->granules * GC_GRANULE;
+    to->granules = to->objects = 0;
+    unsigned eighths = heap->arena.live[to->block] / (GCI_BLOCK_GRANULES / 8);
+    if (eighths < GCI_LISTED_EIGHTHS)
+        gci_list_push(heap, gci_list_of_bump(GCI_TYPED, eighths), to->block);
+    to->block = GCI_NONE;
+    to->cursor = to->limit = 0;
+}
+
+bool gci_to_space_refill(struct gc_heap *heap) {
+    struct gci_to_space *to = &heap->to_space;
+    uint32_t block = gci_block_new(heap, GCI_USE_BUMP, GCI_TYPED, true);
+    if (block == GCI_NONE) return false;
+    gci_block_clear_new(heap, block);
+    heap->arena.blocks[block].zeroed = false;
+    gci_tag_change(&heap->arena, block, GCI_TAG_YOUNG, 0);
+    retire(heap);
+    to->block = block;
+    to->cursor = gci_block_address(&heap->arena, block);
+    to->limit = to->cursor + GCI_BLOCK_BYTES;
+    return true;
+}
+
+void gci_evacuation_end(struct gc_heap *heap) {
+    retire(heap);
+}

@@ -1,0 +1,186 @@
+/* Registering types.  Owns struct gci_types, which lives in memory of its own and only grows.
+ * Called by gc/api.c with the lock held. */
+#include "gc/type.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "runtime/log.h"
+#include "runtime/vm.h"
+
+#define SIZE_LIMIT ((size_t)1 << 20)
+#define ROOM       ((size_t)64 << 10) /* records are taken from so much at a time */
+#define WORD       sizeof(void *)
+
+/* ---- Checking ------------------------------------------------------------------------------- */
+
+static int check_offsets(const gc_type_desc *desc) {
+    for (size_t i = 0; i < desc->pointer_count; i++) {
+        size_t at = desc->pointers[i];
+        if (at % WORD != 0 || at + WORD > desc->size) {
+            gci_log(
+                "type %s: the pointer at offset %zu: expected a multiple of %zu that ends within "
+                "the size, %zu",
+                desc->name, at, WORD, desc->size);
+            return EINVAL;
+        }
+        if (i > 0 && at <= desc->pointers[i - 1]) {
+            gci_log("type %s: offset %zu after %u: expected ascending offsets", desc->name, at,
+                (unsigned)desc->pointers[i - 1]);
+            return EINVAL;
+        }
+    }
+    return 0;
+}
+
+static int check(const gc_type_desc *desc) {
+    const uint32_t known = GC_TYPE_LEAF | GC_TYPE_PINNED | GC_TYPE_AMBIGUOUS_HOLDER;
+    const char *wrong = NULL;
+    if (desc->name == NULL || *desc->name == '\0') {
+        gci_log("a type without a name");
+        return EINVAL;
+    }
+    bool describes = desc->pointer_count > 0 || desc->trace != NULL;
+    bool leaf = desc->flags & GC_TYPE_LEAF, ambiguous = desc->flags & GC_TYPE_AMBIGUOUS_HOLDER;
+    if (desc->size == 0 || desc->size > SIZE_LIMIT)
+        wrong = "its size must be 1 byte to 1 MiB";
+    else if ((desc->flags & ~known) != 0)
+        wrong = "a flag that this library doesn't know";
+    else if (leaf && ambiguous)
+        wrong = "it can't be a leaf and an ambiguous holder";
+    else if (describes && (leaf || ambiguous))
+        wrong = "a leaf or an ambiguous holder has neither offsets nor a trace function";
+    else if (!describes && !leaf && !ambiguous)
+        wrong = "it has no offsets and no trace function (NULL): expected one of them, or "
+                "GC_TYPE_LEAF";
+    else if (desc->pointer_count > 0 && desc->trace != NULL)
+        wrong = "it has offsets and a trace function: expected one of them";
+    else if (desc->pointer_count > 0 && desc->pointers == NULL)
+        wrong = "its offsets are NULL";
+    else if (!leaf && !ambiguous && desc->size % WORD != 0)
+        wrong = "its size must be a multiple of 8, so that arrays of it are aligned";
+    if (wrong != NULL) {
+        gci_log("type %s: %s", desc->name, wrong);
+        return EINVAL;
+    }
+    return check_offsets(desc);
+}
+
+/* ---- Records -------------------------------------------------------------------------------- */
+
+static void *take_room(struct gci_types *types, size_t bytes) {
+    bytes = (bytes + 15) & ~(size_t)15;
+    if (bytes > types->room_bytes) {
+        size_t page = gci_page_size(),
+               fresh = bytes > ROOM ? (bytes + page - 1) / page * page : ROOM;
+        uint8_t *room = gci_vm_map(fresh);
+        if (room == NULL) return NULL;
+        types->room = room; /* what was left of the old is lost */
+        types->room_bytes = fresh;
+    }
+    void *taken = types->room;
+    types->room += bytes;
+    types->room_bytes -= bytes;
+    return taken;
+}
+
+static struct gci_types *registry(struct gc_heap *heap) {
+    if (heap->types == NULL) {
+        size_t page = gci_page_size();
+        struct gci_types *types = gci_vm_map((sizeof *types + page - 1) / page * page);
+        if (types == NULL) return NULL;
+        types->tiny = 1;
+        types->wide = GCI_TINY_TYPES;
+        heap->types = types;
+    }
+    return heap->types;
+}
+
+static const struct gci_type *find(const struct gci_types *types, const char *name) {
+    for (uint32_t i = GCI_TINY_TYPES; i < types->wide; i++)
+        if (strcmp(types->table[i]->desc.name, name) == 0) return types->table[i];
+    return NULL;
+}
+
+/* A copy of DESC and what it refers to. */
+static struct gci_type *make(struct gci_types *types, const gc_type_desc *desc) {
+    size_t name = strlen(desc->name) + 1, offsets = desc->pointer_count * sizeof *desc->pointers;
+    struct gci_type *type = take_room(types, sizeof *type + offsets + name);
+    if (type == NULL) return NULL;
+    uint32_t *copy = (uint32_t *)(void *)(type + 1);
+    if (offsets > 0) memcpy(copy, desc->pointers, offsets);
+    memcpy((char *)copy + offsets, desc->name, name);
+    *type = (struct gci_type){.size = (uint32_t)desc->size,
+        .granules = (uint32_t)((desc->size + GC_GRANULE - 1) / GC_GRANULE),
+        .flags = desc->flags,
+        .count = (uint32_t)desc->pointer_count,
+        .offsets = copy,
+        .trace = desc->trace,
+        .desc = *desc};
+    type->desc.pointers = copy;
+    type->desc.name = (const char *)copy + offsets;
+    bool small = desc->pointer_count > 0 && copy[desc->pointer_count - 1] / WORD < 64;
+    for (size_t i = 0; small && i < desc->pointer_count; i++)
+        type->map |= (uint64_t)1 << (copy[i] / WORD);
+    return type;
+}
+
+int gci_type_register(struct gc_heap *heap, const gc_type_desc *desc, const gc_type **result) {
+    int error = check(desc);
+    if (error != 0) return error;
+    struct gci_types *types = registry(heap);
+    if (types == NULL) return ENOMEM;
+    if (find(types, desc->name) != NULL) {
+        gci_log("type %s: a type of that name is registered already", desc->name);
+        return EEXIST;
+    }
+    bool tiny = desc->size <= GC_GRANULE;
+    if (types->wide == GCI_TYPE_NUMBERS || (tiny && types->tiny == GCI_TINY_TYPES)) {
+        gci_log("type %s: there are too many types: at most %u, and %u of up to %u bytes",
+            desc->name, GCI_TYPE_NUMBERS - GCI_TINY_TYPES, GCI_TINY_TYPES - 1, GC_GRANULE);
+        return ENOSPC;
+    }
+    struct gci_type *type = make(types, desc);
+    if (type == NULL) return ENOMEM;
+    type->wide = (uint16_t)types->wide;
+    if (tiny) type->tiny = (uint16_t)types->tiny;
+    bool typed = !(desc->flags & (GC_TYPE_LEAF | GC_TYPE_AMBIGUOUS_HOLDER));
+    type->visible.inline_bytes = typed ? type->size : UINT32_MAX;
+    type->visible.number = tiny ? type->tiny : type->wide;
+    type->visible.desc = &type->desc;
+    types->table[types->wide++] = type;
+    if (tiny) types->table[types->tiny++] = type;
+    *result = &type->visible;
+    return 0;
+}
+
+/* ---- Fields --------------------------------------------------------------------------------- */
+
+void gc_visit(gc_visitor *visitor, void **field) {
+    uintptr_t slot = (uintptr_t)field;
+    if (slot < visitor->object || slot >= visitor->object_end || slot % WORD != 0)
+        gci_fatal("the trace function of type %s visits %p, which is no field of the object of %zu "
+                  "bytes at %p",
+            visitor->type->desc.name, (void *)field,
+            (size_t)(visitor->object_end - visitor->object), (void *)visitor->object);
+    if (slot >= visitor->from && slot < visitor->to) visitor->visit(visitor, (uintptr_t *)slot);
+}
+
+void gci_type_visit(gc_visitor *visitor) {
+    const struct gci_type *type = visitor->type;
+    uintptr_t object = visitor->object, end = visitor->object_end;
+    if (type->trace != NULL) {
+        type->trace(
+            (void *)object, end - object, (void *)visitor->from, (void *)visitor->to, visitor);
+        return;
+    }
+    size_t first = (visitor->from - object) / type->size;
+    for (uintptr_t e = object + first * type->size; e < visitor->to && end - e >= type->size;
+         e += type->size) {
+        for (uint32_t i = 0; i < type->count; i++) {
+            uintptr_t slot = e + type->offsets[i];
+            if (slot >= visitor->from && slot < visitor->to)
+                visitor->visit(visitor, (uintptr_t *)slot);
+        }
+    }
+}

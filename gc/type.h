@@ -1,0 +1,69 @@
+/* Types: what the heap knows of the layout of objects (docs/types.md). */
+#ifndef CAIRN_GC_TYPE_H
+#define CAIRN_GC_TYPE_H
+
+#include "cairn/embed.h"
+#include "gc/arena.h"
+#include "gc/types.h"
+
+#define GCI_TYPE_NUMBERS 65536u
+#define GCI_TINY_TYPES   256u /* numbers below are for objects of one granule */
+
+/* A registered type: what the program sees, and what the collector uses. */
+struct gci_type {
+    struct gc_type visible; /* first */
+    uint16_t tiny;          /* the number for objects of one granule; 0 if it has none */
+    uint16_t wide;          /* for larger ones */
+    uint32_t size;
+    uint32_t granules; /* of one object */
+    uint32_t flags;
+    uint64_t map; /* of one element: which of its words are pointers; 0 if there are others */
+    uint32_t count;
+    const uint32_t *offsets;
+    gc_trace_function *trace;
+    struct gc_type_desc desc;
+};
+
+/* All types of a heap.  Written with the lock held; an entry never changes once it is there. */
+struct gci_types {
+    const struct gci_type *table[GCI_TYPE_NUMBERS];
+    uint32_t tiny, wide; /* next numbers */
+    uint8_t *room;       /* for records, names and offsets */
+    size_t room_bytes;
+};
+
+/* Registers DESC, checked, with the lock held.  Returns 0 or an errno value, after a message. */
+int gci_type_register(struct gc_heap *heap, const gc_type_desc *desc, const gc_type **type);
+
+/* The type of the object at GRANULE of a TYPED block. */
+static inline const struct gci_type *gci_type_at(const struct gc_heap *heap, size_t granule) {
+    const struct gci_arena *arena = &heap->arena;
+    unsigned number = arena->types[granule];
+    if (!(arena->side[granule] & GCI_SIDE_END)) number |= (unsigned)arena->types[granule + 1] << 8;
+    return heap->types->table[number];
+}
+
+/* One search of an object's fields: VISIT gets each in [FROM, TO). */
+struct gc_visitor {
+    void (*visit)(gc_visitor *visitor, uintptr_t *slot);
+    void *context;
+    const struct gci_type *type;
+    uintptr_t object, object_end, from, to;
+};
+
+/* Visits the fields, by the type's offsets or its trace function. */
+void gci_type_visit(gc_visitor *visitor);
+
+/* A run for the mark stack, HOW as struct gci_mark_stack says. */
+static inline gci_words gci_run(uintptr_t start, uintptr_t end, unsigned how) {
+    return (gci_words){(const uintptr_t *)(start | how), (const uintptr_t *)end};
+}
+
+/* Says that the object of BYTES at P has TYPE. */
+static inline void gci_type_set(
+    struct gc_heap *heap, const void *p, size_t bytes, const struct gci_type *type) {
+    gc_set_type(heap->arena.types + gci_address_granule(&heap->arena, (uintptr_t)p), bytes,
+        bytes <= GC_GRANULE ? type->tiny : type->wide);
+}
+
+#endif

@@ -1,9 +1,13 @@
 /* The allocation interface that the workloads are written against.
  *
  * Compiled once for each allocator, with exactly one of BENCH_CAIRN, BENCH_BOEHM, BENCH_MALLOC and
- * BENCH_MIMALLOC defined.  Everything on the way to the allocator is inline, so that a workload
- * costs what a program written for that allocator would cost.  bench_start() and bench_report()
- * live in bench/allocators/.
+ * BENCH_MIMALLOC defined, and for cairn-typed BENCH_CAIRN and BENCH_CAIRN_TYPED.  Everything on
+ * the way to the allocator is inline, so that a workload costs what a program written for that
+ * allocator would cost.  bench_start() and bench_report() live in bench/allocators/.
+ *
+ * A workload names the layout of its structures once, with BENCH_TYPE(), and makes them with
+ * bench_new() and its like.  cairn-typed then moves them: a workload mustn't depend on an address,
+ * nor keep the only pointer to something where no collector looks.
  *
  * With BENCH_THREADS defined, as bench/threads.h does, pthread_create() and its like mean what a
  * program of several threads calls under that allocator.  Without it nothing of this concerns a
@@ -30,7 +34,12 @@
 #define CAIRN_PTHREADS
 #endif
 #include <cairn/gc.h>
-#define BENCH_ALLOCATOR        "cairn"
+#ifdef BENCH_CAIRN_TYPED
+#include <cairn/embed.h>
+#define BENCH_ALLOCATOR "cairn-typed"
+#else
+#define BENCH_ALLOCATOR "cairn"
+#endif
 #define BENCH_FREES            0
 #define BENCH_TAKE(size)       gc_alloc(size)
 #define BENCH_TAKE_RAW(size)   gc_alloc(size)
@@ -94,6 +103,76 @@ static inline void *bench_alloc_leaf(size_t size) {
 static inline void bench_free(void *block) {
     BENCH_GIVE_BACK(block);
 }
+
+/* BENCH_TYPE(TAG, BENCH_FIELD(TAG, MEMBER)...), at file scope, says which members of struct TAG
+ * hold pointers, to the starts of objects: each a pointer or an array of them.  With none the
+ * structure is one that might hold pointers but doesn't, like what bench_alloc() gives: no leaf.
+ *
+ * bench_new(TAG)                   one struct TAG, zeroed
+ * bench_new_raw(TAG)               one of any content, which the caller sets at once
+ * bench_new_array(TAG, count)      that many, one after the other, zeroed
+ * bench_new_array_raw(TAG, count)  that many of any content
+ * bench_new_pointers(count)        an array of pointers, NULL
+ *
+ * None is ever NULL.  They cost what bench_alloc() and bench_alloc_raw() do, except with
+ * cairn-typed. */
+#ifdef BENCH_CAIRN_TYPED
+struct bench_field {
+    size_t offset, bytes;
+};
+
+/* What bench_start() registers, setting *TYPE. */
+struct bench_layout {
+    const char *name;
+    size_t size;
+    const struct bench_field *fields;
+    size_t field_count;
+    const gc_type **type;
+};
+
+/* Of one pointer. */
+extern const gc_type *bench_pointer_type;
+
+#define BENCH_FIELD(tag, member)                                                                   \
+    { offsetof(struct tag, member), sizeof(((struct tag *)0)->member) }
+#define BENCH_TYPE(tag, ...)                                                                       \
+    static const gc_type *bench_type_##tag;                                                        \
+    static const struct bench_field bench_fields_##tag[] = {__VA_ARGS__};                          \
+    static const struct bench_layout bench_layout_##tag = {.name = __FILE__ ":" #tag,              \
+        .size = sizeof(struct tag),                                                                \
+        .fields = bench_fields_##tag,                                                              \
+        .field_count = sizeof bench_fields_##tag / sizeof(struct bench_field),                     \
+        .type = &bench_type_##tag};                                                                \
+    static const struct bench_layout *const bench_layout_entry_##tag                               \
+        __attribute__((__used__, __section__("bench_layouts"))) = &bench_layout_##tag
+
+static inline void *bench_alloc_typed(const gc_type *type, size_t size) {
+    void *block = gc_new_typed(type, size);
+    if (__builtin_expect(block == NULL, 0)) bench_out_of_memory(size);
+    return block;
+}
+static inline void *bench_alloc_array(const gc_type *type, size_t count) {
+    void *block = gc_alloc_array(type, count);
+    if (__builtin_expect(block == NULL, 0)) bench_out_of_memory(type->desc->size * count);
+    return block;
+}
+
+#define bench_new(tag)                  ((struct tag *)bench_alloc_typed(bench_type_##tag, sizeof(struct tag)))
+#define bench_new_raw(tag)              bench_new(tag)
+#define bench_new_array(tag, count)     ((struct tag *)bench_alloc_array(bench_type_##tag, count))
+#define bench_new_array_raw(tag, count) bench_new_array(tag, count)
+#define bench_new_pointers(count)       bench_alloc_array(bench_pointer_type, count)
+#else
+#define BENCH_TYPE(tag, ...)                                                                       \
+    _Static_assert(sizeof(struct tag) % 8 == 0, "an array of it must be aligned")
+
+#define bench_new(tag)              ((struct tag *)bench_alloc(sizeof(struct tag)))
+#define bench_new_raw(tag)          ((struct tag *)bench_alloc_raw(sizeof(struct tag)))
+#define bench_new_array(tag, count) ((struct tag *)bench_alloc((count) * sizeof(struct tag)))
+#define bench_new_array_raw(tag, count)                                                            \
+    ((struct tag *)bench_alloc_raw((count) * sizeof(struct tag)))
+#define bench_new_pointers(count) bench_alloc((count) * sizeof(void *))
+#endif
 
 /* Around a wait for other threads, as the allocator's manual has it: a thread that sleeps need not
  * be woken to be stopped. */

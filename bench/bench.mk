@@ -3,16 +3,21 @@
 # Included by the top Makefile, which defines B, CC, CFLAGS, WARN and the rule for the library.  A
 # workload is a file in bench/workloads/, or in bench/workloads/ALLOCATOR/ if only that one can run
 # it; an allocator is a file in bench/allocators/ with its section in bench/alloc.h, its lines below
-# and its name in bench/driver/catalogue.c.  Allocators whose header isn't installed are left out,
-# and so is OCaml's program without ocamlopt.
+# and its name in bench/driver/catalogue.c.  cairn-typed shares cairn's file.  Allocators whose
+# header isn't installed are left out, and so is OCaml's program without ocamlopt.
 
 bench_has = $(shell printf '\043include <$(1)>\n' | $(CC) -E -x c - >/dev/null 2>&1 && echo $(2))
-BENCH_ALLOCATORS := cairn malloc $(call bench_has,gc.h,boehm) $(call bench_has,mimalloc.h,mimalloc)
+BENCH_ALLOCATORS := cairn cairn-typed malloc \
+    $(call bench_has,gc.h,boehm) $(call bench_has,mimalloc.h,mimalloc)
 BENCH_OCAMLOPT := $(shell command -v ocamlopt 2>/dev/null)
 
 BENCH_DEFINE_cairn := -DBENCH_CAIRN
 BENCH_LIBS_cairn := -lunwind -lpthread -ldl
 BENCH_ARCHIVE_cairn := $(B)/lib/libcairn.a
+BENCH_DEFINE_cairn-typed := -DBENCH_CAIRN -DBENCH_CAIRN_TYPED
+BENCH_LIBS_cairn-typed := $(BENCH_LIBS_cairn)
+BENCH_ARCHIVE_cairn-typed := $(BENCH_ARCHIVE_cairn)
+BENCH_FILE_cairn-typed := cairn
 BENCH_DEFINE_boehm := -DBENCH_BOEHM
 BENCH_LIBS_boehm := -lgc
 BENCH_DEFINE_malloc := -DBENCH_MALLOC
@@ -29,7 +34,8 @@ BENCH_OBJECTS := $(BENCH_DRIVER_OBJECTS)
 # $(1): the allocator.
 define BENCH_RULES
 BENCH_OBJECTS_$(1) := $$(patsubst bench/%.c,$$(B)/bench/obj/$(1)/%.o,\
-    $$(BENCH_SOURCES) $$(sort $$(wildcard bench/workloads/$(1)/*.c)) bench/allocators/$(1).c)
+    $$(BENCH_SOURCES) $$(sort $$(wildcard bench/workloads/$(1)/*.c)) \
+    bench/allocators/$(or $(BENCH_FILE_$(1)),$(1)).c)
 BENCH_OBJECTS += $$(BENCH_OBJECTS_$(1))
 $$(B)/bench/obj/$(1)/%.o: bench/%.c
 	@mkdir -p $$(@D)

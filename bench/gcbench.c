@@ -10,6 +10,7 @@ struct node {
     struct node *left, *right;
     int i, j;
 };
+BENCH_TYPE(node, BENCH_FIELD(node, left), BENCH_FIELD(node, right));
 
 static uint64_t nodes_of(int depth) {
     return ((uint64_t)2 << depth) - 1;
@@ -18,14 +19,14 @@ static uint64_t nodes_of(int depth) {
 /* Hangs complete trees below NODE, parents before children. */
 static void populate(int depth, struct node *node) {
     if (depth == 0) return;
-    node->left = bench_alloc(sizeof *node->left);
-    node->right = bench_alloc(sizeof *node->right);
+    node->left = bench_new(node);
+    node->right = bench_new(node);
     populate(depth - 1, node->left);
     populate(depth - 1, node->right);
 }
 
 static struct node *top_down(int depth) {
-    struct node *root = bench_alloc(sizeof *root);
+    struct node *root = bench_new(node);
     populate(depth, root);
     return root;
 }
@@ -37,7 +38,7 @@ static struct node *bottom_up(int depth) {
         left = bottom_up(depth - 1);
         right = bottom_up(depth - 1);
     }
-    struct node *node = bench_alloc_raw(sizeof *node);
+    struct node *node = bench_new_raw(node);
     *node = (struct node){.left = left, .right = right};
     return node;
 }

@@ -17,6 +17,7 @@
 #include "gc/fork.h"
 #include "gc/heap.h"
 #include "gc/large.h"
+#include "gc/slots.h"
 #include "gc/stats.h"
 #include "gc/type.h"
 #include "gc/thread.h"
@@ -180,6 +181,14 @@ void *gci_entry_alloc_typed(const gc_type *type, size_t b, size_t c, const struc
 void *gci_entry_alloc_array(
     const gc_type *type, size_t count, size_t c, const struct gci_frame *frame);
 
+const gc_type *gci_entry_type_entered(
+    const struct gc_type_entry *entries, const char *name, size_t c, const struct gci_frame *frame);
+
+int gci_entry_add_slots(void **slots, size_t count, size_t c, const struct gci_frame *frame);
+int gci_entry_remove_slots(void **slots, size_t count, size_t c, const struct gci_frame *frame);
+gc_handle *gci_entry_handle_new(void *p, size_t b, size_t c, const struct gci_frame *frame);
+void gci_entry_handle_free(gc_handle *handle, size_t b, size_t c, const struct gci_frame *frame);
+
 GCI_ENTRY(gc_alloc_slow, gci_entry_alloc);
 GCI_ENTRY(gc_alloc_leaf_slow, gci_entry_alloc_leaf);
 GCI_ENTRY(gc_alloc_aligned, gci_entry_aligned);
@@ -204,6 +213,11 @@ GCI_ENTRY(gc_stack_unregister, gci_entry_stack_unregister);
 GCI_ENTRY(gc_stack_switch, gci_entry_stack_switch);
 
 GCI_ENTRY(gc_type_register, gci_entry_type_register);
+GCI_ENTRY(gc_type_entered, gci_entry_type_entered);
+GCI_ENTRY(gc_add_slots, gci_entry_add_slots);
+GCI_ENTRY(gc_remove_slots, gci_entry_remove_slots);
+GCI_ENTRY(gc_handle_new, gci_entry_handle_new);
+GCI_ENTRY(gc_handle_free, gci_entry_handle_free);
 GCI_ENTRY(gc_alloc_typed_slow, gci_entry_alloc_typed);
 GCI_ENTRY(gc_alloc_array, gci_entry_alloc_array);
 
@@ -261,6 +275,7 @@ const gc_type *gci_entry_type_register(
     const gc_type_desc *desc, size_t b, size_t c, const struct gci_frame *frame) {
     (void)b, (void)c;
     const gc_type *type = NULL;
+    if (desc == NULL) gci_log("gc_type_register(NULL): expected a description");
     int error = desc == NULL ? EINVAL : need_heap(frame);
     if (error == 0) {
         struct gci_thread *thread = enter_if_attached(frame);
@@ -270,6 +285,22 @@ const gc_type *gci_entry_type_register(
         leave_if_attached(thread, 0);
     }
     if (error != 0) errno = error;
+    return type;
+}
+
+const gc_type *gci_entry_type_entered(const struct gc_type_entry *entries, const char *name,
+    size_t c, const struct gci_frame *frame) {
+    (void)c;
+    while (entries != NULL && strcmp(entries->desc.name, name) != 0) entries = entries->next;
+    if (entries == NULL)
+        gci_fatal("gc_new(%s): there is no GC_TYPE(%s, ...) in this file", name, name);
+    struct gci_thread *thread = enter_if_attached(frame);
+    gci_heap_lock(default_heap);
+    const gc_type *type = gci_type_find(default_heap, &entries->desc);
+    int error = type != NULL ? 0 : gci_type_register(default_heap, &entries->desc, &type);
+    gci_heap_unlock(default_heap);
+    leave_if_attached(thread, 0);
+    if (error != 0) gci_fatal("gc_new(%s): the type can't be registered: error %d", name, error);
     return type;
 }
 
@@ -303,8 +334,12 @@ void *gci_entry_alloc_array(
 }
 
 void *gc_alloc_typed(const gc_type *type) {
-    void *p = gc_bump_typed(&gc_buffers.typed, type->inline_bytes, type->number);
-    return p != NULL ? p : gc_alloc_typed_slow(type);
+    return gc_alloc_typed_slow(type);
+}
+
+void *gc_new_typed(const gc_type *type, size_t size) {
+    (void)size;
+    return gc_alloc_typed_slow(type);
 }
 
 const gc_type *gc_type_of(const void *p) {
@@ -370,6 +405,7 @@ void *gci_entry_realloc(void *p, size_t size, size_t c, const struct gci_frame *
     if (thread == NULL) return NULL;
     gci_object object = object_at(thread->heap, p, "gc_realloc");
     const gc_type *type = gc_type_of(p);
+    if (type != NULL && size > 0 && size < type->bytes) size = type->bytes; /* at least one */
     thread->subject = (uintptr_t)p; /* the caller's copy may be gone already */
     if (size == 0) {
         gci_deallocate(thread, object);
@@ -451,14 +487,56 @@ void gc_account_external(ptrdiff_t bytes) {
 int gci_entry_add_root(const void *start, size_t bytes, size_t c, const struct gci_frame *frame) {
     (void)c;
     struct gci_thread *thread = enter_if_attached(frame);
-    return leave_if_attached(thread, gci_heap_add_root(default_heap, start, bytes));
+    return leave_if_attached(thread, gci_heap_add_root(default_heap, start, bytes, false));
 }
 
 int gci_entry_remove_root(
     const void *start, size_t bytes, size_t c, const struct gci_frame *frame) {
     (void)c;
     struct gci_thread *thread = enter_if_attached(frame);
-    return leave_if_attached(thread, gci_heap_remove_root(default_heap, start, bytes));
+    return leave_if_attached(thread, gci_heap_remove_root(default_heap, start, bytes, false));
+}
+
+/* The bytes of COUNT slots; 0, which no range may have, if there can't be so many. */
+static size_t slot_bytes(void **slots, size_t count) {
+    size_t bytes;
+    bool fits = !__builtin_mul_overflow(count, sizeof *slots, &bytes);
+    return fits && (uintptr_t)slots % sizeof *slots == 0 ? bytes : 0;
+}
+
+int gci_entry_add_slots(void **slots, size_t count, size_t c, const struct gci_frame *frame) {
+    (void)c;
+    struct gci_thread *thread = enter_if_attached(frame);
+    return leave_if_attached(
+        thread, gci_heap_add_root(default_heap, slots, slot_bytes(slots, count), true));
+}
+
+int gci_entry_remove_slots(void **slots, size_t count, size_t c, const struct gci_frame *frame) {
+    (void)c;
+    struct gci_thread *thread = enter_if_attached(frame);
+    return leave_if_attached(
+        thread, gci_heap_remove_root(default_heap, slots, slot_bytes(slots, count), true));
+}
+
+gc_handle *gci_entry_handle_new(void *p, size_t b, size_t c, const struct gci_frame *frame) {
+    (void)b, (void)c;
+    struct gci_thread *thread = enter_if_attached(frame);
+    gci_heap_lock(default_heap);
+    gc_handle *handle = gci_handle_new(default_heap, p);
+    gci_heap_unlock(default_heap);
+    leave_if_attached(thread, 0);
+    if (handle == NULL) errno = ENOMEM;
+    return handle;
+}
+
+void gci_entry_handle_free(gc_handle *handle, size_t b, size_t c, const struct gci_frame *frame) {
+    (void)b, (void)c;
+    if (handle == NULL) return;
+    struct gci_thread *thread = enter_if_attached(frame);
+    gci_heap_lock(default_heap);
+    gci_handle_free(default_heap, handle);
+    gci_heap_unlock(default_heap);
+    leave_if_attached(thread, 0);
 }
 
 static int set_pin(const void *p, bool pinned) {

@@ -11,6 +11,7 @@
 #include "gc/mark.h"
 #include "gc/pthreads.h"
 #include "gc/remember.h"
+#include "gc/slots.h"
 #include "gc/stats.h"
 #include "gc/thread.h"
 #include "gc/verify.h"
@@ -50,6 +51,7 @@ void gci_visit_roots(struct gc_heap *heap, gci_root_visitor *visit, void *contex
     gci_pthreads_visit(visit, context);
     gci_static_roots_visit(&heap->static_roots, visit, context);
     for (size_t i = 0; i < heap->range_count; i++) {
+        if (heap->ranges[i].precise) continue;
         uintptr_t start = (uintptr_t)heap->ranges[i].start, end = start + heap->ranges[i].bytes;
         start = (start + sizeof(uintptr_t) - 1) / sizeof(uintptr_t) * sizeof(uintptr_t);
         end = end / sizeof(uintptr_t) * sizeof(uintptr_t);
@@ -198,6 +200,7 @@ static void collect(struct gc_heap *heap, struct gci_cycle *cycle) {
     heap->marker.moving = kind == GC_MINOR && gci_evacuation_begin(heap);
     if (kind == GC_MINOR) gci_remember_scan(heap);
     gci_visit_roots(heap, visit_root, &heap->marker);
+    gci_slots_mark(heap);
     cycle->roots_ns = gci_clock_ns();
     gci_mark_drain(&heap->marker);
     cycle->marked_ns = gci_clock_ns();
@@ -207,7 +210,11 @@ static void collect(struct gc_heap *heap, struct gci_cycle *cycle) {
     gci_remember_close(heap);
     cycle->end_ns = gci_clock_ns();
 
-    if (kind == GC_MINOR) heap->promoted_bytes += heap->marker.marked_granules * GC_GRANULE;
+    if (kind == GC_MINOR) {
+        heap->survived_last = heap->marker.marked_granules * GC_GRANULE;
+        heap->survived_of = cycle->allocated;
+        heap->promoted_bytes += heap->survived_last;
+    }
     heap->mark_ns += cycle->marked_ns - cycle->stopped_ns;
     heap->allocated_total += heap->allocated_since;
     heap->allocated_since = 0;

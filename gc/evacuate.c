@@ -13,6 +13,7 @@
 #include "gc/type.h"
 #include "runtime/log.h"
 
+#define MANY_BYTES ((uint64_t)1 << 20)
 #define FEW_SHARE  8u  /* young ambiguous blocks are few up to 1/8 of the typed ones, */
 #define FEW_ALWAYS 16u /* or as many as go with 16 more of these */
 
@@ -70,11 +71,17 @@ static void hold_young(const struct gc_heap *heap) {
     }
 }
 
+/* Did most of what was allocated before the last minor collection survive it?  What is dense already
+ * needs no copying, and most probably it goes on like that. */
+static bool most_survives(const struct gc_heap *heap) {
+    return heap->survived_last > MANY_BYTES && heap->survived_last > heap->survived_of / 2;
+}
+
 bool gci_evacuation_begin(struct gc_heap *heap) {
     const struct gci_arena *arena = &heap->arena;
     uint64_t typed = 0, ambiguous = 0;
     heap->to_space = (struct gci_to_space){.block = GCI_NONE};
-    if (heap->types == NULL) return false;
+    if (heap->types == NULL || most_survives(heap)) return false;
     for (uint32_t b = 0; b < arena->frontier; b++) {
         uint8_t tag = arena->tags[b];
         ambiguous += is_young_holder(tag);
@@ -91,11 +98,12 @@ bool gci_evacuation_begin(struct gc_heap *heap) {
 static void retire(struct gc_heap *heap) {
     struct gci_to_space *to = &heap->to_space;
     if (to->block == GCI_NONE) return;
-    heap->arena.live[to->block] = (uint16_t)to->granules;
-    heap->marker.marked_granules += to->granules;
+    size_t granules = (to->cursor - gci_block_address(&heap->arena, to->block)) / GC_GRANULE;
+    heap->arena.live[to->block] = (uint16_t)granules;
+    heap->marker.marked_granules += granules;
     heap->marker.marked_objects += to->objects;
-    heap->moved_bytes += to->granules * GC_GRANULE;
-    to->granules = to->objects = 0;
+    heap->moved_bytes += granules * GC_GRANULE;
+    to->objects = 0;
     unsigned eighths = heap->arena.live[to->block] / (GCI_BLOCK_GRANULES / 8);
     if (eighths < GCI_LISTED_EIGHTHS)
         gci_list_push(heap, gci_list_of_bump(GCI_TYPED, eighths), to->block);
@@ -115,6 +123,100 @@ bool gci_to_space_refill(struct gc_heap *heap) {
     to->cursor = gci_block_address(&heap->arena, block);
     to->limit = to->cursor + GCI_BLOCK_BYTES;
     return true;
+}
+
+/* The loop that copying spends its time in: some 100 instructions for an object of two fields.  What
+ * it changes often is kept in registers and brought back to the heap's structures in between. */
+struct mover {
+    struct gci_marker *marker;
+    gci_words *top, *base, *limit; /* of the mark stack */
+    uintptr_t cursor, room_end;    /* of the to-space */
+    uint64_t objects;
+};
+
+static inline __attribute__((always_inline)) struct mover take_over(struct gci_marker *marker) {
+    const struct gci_to_space *to = &marker->heap->to_space;
+    const struct gci_mark_stack *stack = &marker->stack;
+    return (struct mover){
+        marker, stack->top, stack->base, stack->limit, to->cursor, to->limit, to->objects};
+}
+
+static inline __attribute__((always_inline)) void hand_back(const struct mover *m) {
+    struct gci_to_space *to = &m->marker->heap->to_space;
+    m->marker->stack.top = m->top;
+    to->cursor = m->cursor;
+    to->objects = m->objects;
+}
+
+bool gci_evacuate_fields(struct gci_marker *marker, gci_words *run) {
+    struct gc_heap *heap = marker->heap;
+    const struct gci_arena *arena = &heap->arena;
+    const struct gci_type *const *table = heap->types->table;
+    const uintptr_t base = arena->base;
+    const size_t used = gci_arena_used_bytes(arena);
+    const uint8_t *tags = arena->tags;
+    uint8_t *side = arena->side, *types = arena->types;
+    struct mover m = take_over(marker);
+    for (;;) {
+        if (m.top == m.base) {
+            hand_back(&m);
+            if (!gci_mark_pop(&marker->stack, run)) return false;
+            m = take_over(marker);
+        } else {
+            *run = *--m.top;
+        }
+        if (((uintptr_t)run->start & 3) != GCI_RUN_FIELDS) {
+            hand_back(&m);
+            return true;
+        }
+        const struct gci_type *type = (const struct gci_type *)(const void *)run->end;
+        uintptr_t *fields = (uintptr_t *)((uintptr_t)run->start - GCI_RUN_FIELDS);
+        for (uint64_t map = type->map; map != 0; map &= map - 1) {
+            uintptr_t *slot = fields + __builtin_ctzll(map), offset = *slot - base;
+            if (offset >= used) continue;
+            uint8_t tag = tags[offset >> GCI_BLOCK_SHIFT];
+            if (!(tag & GCI_TAG_YOUNG)) continue;
+            size_t granule = offset >> GCI_GRANULE_SHIFT;
+            uint8_t edges = side[granule];
+            if (edges & GCI_SIDE_MARK) continue;
+            const uint8_t plain = GCI_SIDE_START | GCI_SIDE_MOVED | GCI_SIDE_HELD | GCI_SIDE_PINNED;
+            const struct gci_type *its = NULL;
+            size_t granules = 1;
+            if ((edges & plain) == GCI_SIDE_START &&
+                (tag & (GCI_TAG_TYPED | GCI_TAG_USE)) == (GCI_TAG_TYPED | GCI_USE_BUMP)) {
+                unsigned number = types[granule];
+                if (!(edges & GCI_SIDE_END)) {
+                    number |= (unsigned)types[granule + 1] << 8;
+                    granules = gci_small_granules(side, granule);
+                }
+                its = table[number];
+            }
+            if (its == NULL || its->plain != granules ||
+                m.room_end - m.cursor < granules * GC_GRANULE || m.top == m.limit) {
+                hand_back(&m);
+                gci_mark_slot(marker, slot);
+                m = take_over(marker);
+                continue;
+            }
+            uintptr_t from = base + offset, copy = m.cursor;
+            size_t there = (copy - base) >> GCI_GRANULE_SHIFT;
+            m.cursor += granules * GC_GRANULE;
+            m.objects++;
+            for (size_t i = 0; i < granules; i++)
+                memcpy((void *)(copy + i * GC_GRANULE), (const void *)(from + i * GC_GRANULE),
+                    GC_GRANULE);
+            *(uintptr_t *)from = copy;
+            *slot = copy;
+            types[there] = types[granule];
+            if (granules > 1) {
+                types[there + 1] = types[granule + 1];
+                side[there + granules - 1] = GCI_SIDE_END;
+            }
+            side[there] = (edges & GCI_SIDE_END) | GCI_SIDE_START | GCI_SIDE_MARK;
+            side[granule] = edges | GCI_SIDE_MOVED;
+            *m.top++ = gci_run(copy, (uintptr_t)its, GCI_RUN_FIELDS);
+        }
+    }
 }
 
 void gci_evacuation_end(struct gc_heap *heap) {

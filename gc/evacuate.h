@@ -12,20 +12,12 @@ bool gci_evacuation_begin(struct gc_heap *heap);
 /* After marking. */
 void gci_evacuation_end(struct gc_heap *heap);
 
+/* Searches runs from the top of the mark stack as long as they are the fields of one object, and what
+ * that adds to it.  True, and another run, for the caller to search; false when the stack is empty. */
+bool gci_evacuate_fields(struct gci_marker *marker, gci_words *run);
+
 /* Takes another block to copy into; false if there is none. */
 bool gci_to_space_refill(struct gc_heap *heap);
-
-/* What OBJECT, just copied, refers to is looked at when it comes off the mark stack, some 16 objects
- * later: time enough for the memory to arrive. */
-static inline void gci_prefetch_fields(
-    const struct gci_arena *arena, const struct gci_type *type, const uintptr_t *object) {
-    for (uint64_t map = type->map; map != 0; map &= map - 1) {
-        uintptr_t offset = object[__builtin_ctzll(map)] - arena->base;
-        if (offset >= arena->committed) continue;
-        __builtin_prefetch((const void *)(arena->base + offset));
-        __builtin_prefetch(arena->side + (offset >> GCI_GRANULE_SHIFT));
-    }
-}
 
 /* Copies the young, unmarked, unheld object at GRANULE of a TYPED bump block, and marks the copy.
  * Returns what must be searched then: a run, empty if the object must stay, because its type is
@@ -46,7 +38,6 @@ static inline __attribute__((always_inline)) gci_words gci_evacuate(
     for (size_t i = 0; i < bytes; i += GC_GRANULE)
         __builtin_memcpy((void *)(copy + i), (const void *)(from + i), GC_GRANULE);
     *(uintptr_t *)from = copy;
-    gci_prefetch_fields(arena, type, (const uintptr_t *)copy);
     uint8_t end = granules > 1 ? 0 : GCI_SIDE_END;
     arena->types[there] = arena->types[granule];
     if (granules > 1) {
@@ -55,7 +46,6 @@ static inline __attribute__((always_inline)) gci_words gci_evacuate(
     }
     arena->side[there] = (uint8_t)(GCI_SIDE_START | GCI_SIDE_MARK | end);
     arena->side[granule] |= GCI_SIDE_MOVED;
-    to->granules += granules;
     to->objects++;
     if (type->map != 0 && granules == type->granules)
         return gci_run(copy, (uintptr_t)type, GCI_RUN_FIELDS);

@@ -11,6 +11,7 @@
 
 #include "gc/block.h"
 #include "gc/collect.h"
+#include "gc/slots.h"
 #include "runtime/log.h"
 #include "runtime/vm.h"
 
@@ -116,6 +117,12 @@ static void print_root(const struct step *step, pid_t thread) {
     case GCI_ROOT_TLS:
         strcpy(place, "thread-local variable");
         break;
+    case GCI_ROOT_SLOT:
+        strcpy(place, "slot given to gc_add_slots");
+        break;
+    case GCI_ROOT_HANDLE:
+        strcpy(place, "handle of gc_handle_new");
+        break;
     case GCI_ROOT_RANGE:
         strcpy(place, "range given to gc_add_root");
         break;
@@ -152,7 +159,9 @@ static void print_path(const struct search *s, uint32_t at) {
 
 static void search(struct gc_heap *heap, void *context) {
     struct search *s = context;
-    if (make_room(s)) gci_visit_roots(heap, visit_root, s);
+    if (!make_room(s)) return;
+    gci_visit_roots(heap, visit_root, s);
+    gci_slots_visit(heap, visit_root, s);
     for (uint32_t i = 0; i < s->count && s->found == GCI_NONE && !s->failed; i++) {
         const struct step step = s->steps[i];
         if (step.leaf) continue;

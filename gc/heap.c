@@ -106,20 +106,21 @@ static bool grow_ranges(struct gc_heap *heap) {
     return true;
 }
 
-int gci_heap_add_root(struct gc_heap *heap, const void *start, size_t bytes) {
+int gci_heap_add_root(struct gc_heap *heap, const void *start, size_t bytes, bool precise) {
     if (start == NULL || bytes == 0 || (uintptr_t)start + bytes < (uintptr_t)start) return EINVAL;
     gci_heap_lock(heap);
     bool room = heap->range_count < heap->range_capacity || grow_ranges(heap);
-    if (room) heap->ranges[heap->range_count++] = (struct gci_root_range){start, bytes};
+    if (room) heap->ranges[heap->range_count++] = (struct gci_root_range){start, bytes, precise};
     gci_heap_unlock(heap);
     return room ? 0 : ENOMEM;
 }
 
-int gci_heap_remove_root(struct gc_heap *heap, const void *start, size_t bytes) {
+int gci_heap_remove_root(struct gc_heap *heap, const void *start, size_t bytes, bool precise) {
     int error = ENOENT;
     gci_heap_lock(heap);
     for (size_t i = heap->range_count; i-- > 0 && error != 0;) {
-        if (heap->ranges[i].start != start || heap->ranges[i].bytes != bytes) continue;
+        const struct gci_root_range *range = &heap->ranges[i];
+        if (range->start != start || range->bytes != bytes || range->precise != precise) continue;
         heap->ranges[i] = heap->ranges[--heap->range_count];
         error = 0;
     }

@@ -77,9 +77,16 @@ static inline __attribute__((always_inline)) void mark_object(
     marker->marked_granules += granules;
     marker->marked_objects++;
     if (tag & GCI_TAG_LEAF) return;
-    uintptr_t start = v.base + (granule << GCI_GRANULE_SHIFT);
-    gci_mark_push(marker,
-        gci_run(start, start + granules * GC_GRANULE, tag & GCI_TAG_TYPED ? GCI_RUN_TYPED : 0));
+    uintptr_t start = v.base + (granule << GCI_GRANULE_SHIFT), end = start + granules * GC_GRANULE;
+    if (!(tag & GCI_TAG_TYPED)) {
+        gci_mark_push(marker, gci_run(start, end, 0));
+        return;
+    }
+    const struct gci_type *type = gci_type_at(marker->heap, granule);
+    if (type->map != 0 && granules == type->granules)
+        gci_mark_push(marker, gci_run(start, (uintptr_t)type, GCI_RUN_FIELDS));
+    else
+        gci_mark_push(marker, gci_run(start, end, GCI_RUN_TYPED));
 }
 
 /* An ambiguous word that doesn't point into an object's first granule. */
@@ -199,12 +206,25 @@ static void visit_moving(gc_visitor *visitor, uintptr_t *slot) {
     mark_slot(marker, view_of(marker), slot, false, true);
 }
 
-/* All fields of an object that is no array. */
-static inline __attribute__((always_inline)) void mark_map(struct gci_marker *marker,
-    const struct gci_type *type, uintptr_t object, bool shared, bool move) {
+/* The fields that MAP says. */
+static inline __attribute__((always_inline)) void mark_map(
+    struct gci_marker *marker, uint64_t map, uintptr_t object, bool shared, bool move) {
     struct view v = view_of(marker);
-    for (uint64_t map = type->map; map != 0; map &= map - 1)
+    for (; map != 0; map &= map - 1)
         mark_slot(marker, v, (uintptr_t *)object + __builtin_ctzll(map), shared, move);
+}
+
+/* Those in [FROM, TO). */
+static void mark_some(struct gci_marker *marker, const struct gci_type *type, uintptr_t object,
+    uintptr_t from, uintptr_t to, bool shared, bool move) {
+    for (uint64_t map = type->element_map; map != 0; map &= map - 1) {
+        uintptr_t slot = object + (uintptr_t)__builtin_ctzll(map) * sizeof slot;
+        if (slot < from || slot >= to) continue;
+        if (move)
+            mark_slot(marker, view_of(marker), (uintptr_t *)slot, false, true);
+        else
+            mark_slot(marker, view_of(marker), (uintptr_t *)slot, shared, false);
+    }
 }
 
 /* The fields in [FROM, TO) of the object [OBJECT, END). */
@@ -213,7 +233,17 @@ static inline __attribute__((always_inline)) void mark_fields(struct gci_marker 
     bool shared, bool move) {
     if (type->map != 0 && from == object && to == end &&
         end - object == type->granules * GC_GRANULE) {
-        mark_map(marker, type, object, shared, move);
+        mark_map(marker, type->map, object, shared, move);
+        return;
+    }
+    if (type->map != 0) {
+        uintptr_t e = object + (from - object) / type->size * type->size;
+        for (; e < to && end - e >= type->size; e += type->size) {
+            if (e >= from && e + type->size <= to)
+                mark_map(marker, type->element_map, e, shared, move);
+            else
+                mark_some(marker, type, e, from, to, shared, move);
+        }
         return;
     }
     gc_visitor visitor = {move     ? visit_moving
@@ -291,7 +321,8 @@ static inline __attribute__((always_inline)) void mark_run(
     uintptr_t start = (uintptr_t)run.start & ~(uintptr_t)3, end = (uintptr_t)run.end;
     switch ((uintptr_t)run.start & 3) {
     case GCI_RUN_FIELDS:
-        mark_map(marker, (const struct gci_type *)(const void *)run.end, start, shared, move);
+        mark_map(
+            marker, ((const struct gci_type *)(const void *)run.end)->map, start, shared, move);
         break;
     case GCI_RUN_TYPED:
         mark_typed(marker, start, end, shared, move);
@@ -304,6 +335,13 @@ static inline __attribute__((always_inline)) void mark_run(
 
 /* ---- Draining ------------------------------------------------------------------------------- */
 
+void gci_mark_slot(struct gci_marker *marker, uintptr_t *slot) {
+    if (marker->moving)
+        mark_slot(marker, view_of(marker), slot, false, true);
+    else
+        mark_slot(marker, view_of(marker), slot, false, false);
+}
+
 static inline bool pop(struct gci_mark_stack *stack, gci_words *words) {
     if (stack->top == stack->base && (stack->segment == NULL || !gci_mark_stack_shrink(stack)))
         return false;
@@ -311,11 +349,15 @@ static inline bool pop(struct gci_mark_stack *stack, gci_words *words) {
     return true;
 }
 
+bool gci_mark_pop(struct gci_mark_stack *stack, gci_words *run) {
+    return pop(stack, run);
+}
+
 /* Searches what is on the stack, and what that leads to.  Alone, only up to LIMIT runs: then it
  * returns false, with everything back on the stack.  SHARED: feeds members of the crew that wait.
  * The queue is a ring of WAITING runs that ends before AT. */
 static inline __attribute__((always_inline)) bool drain_stack(
-    struct gci_marker *marker, bool past_end, bool shared, bool move, uint64_t limit) {
+    struct gci_marker *marker, bool past_end, bool shared, uint64_t limit) {
     gci_words queue[PREFETCH_QUEUE];
     unsigned at = 0, waiting = 0;
     for (uint64_t searched = 0;; searched++) {
@@ -339,19 +381,28 @@ static inline __attribute__((always_inline)) bool drain_stack(
         if (how == 0)
             mark_words(marker, ready, past_end, shared);
         else
-            mark_run(marker, ready, shared, move);
+            mark_run(marker, ready, shared, false);
         if (shared && searched % LOOK_AROUND == 0 && gci_crew_is_hungry(marker->crew))
             gci_crew_feed(marker);
     }
 }
 
 static bool drain_alone(struct gci_marker *marker, uint64_t limit) {
-    return marker->past_end_in_heap ? drain_stack(marker, true, false, false, limit)
-                                    : drain_stack(marker, false, false, false, limit);
+    return marker->past_end_in_heap ? drain_stack(marker, true, false, limit)
+                                    : drain_stack(marker, false, false, limit);
+}
+
+/* One run, whatever it is. */
+static void search_moving(struct gci_marker *marker, gci_words run) {
+    if (((uintptr_t)run.start & 3) == 0)
+        mark_words(marker, run, marker->past_end_in_heap, false);
+    else
+        mark_run(marker, run, false, true);
 }
 
 static void drain_moving(struct gci_marker *marker) {
-    drain_stack(marker, marker->past_end_in_heap, false, true, UINT64_MAX);
+    gci_words run;
+    while (gci_evacuate_fields(marker, &run)) search_moving(marker, run);
 }
 
 /* A member's part of the job. */
@@ -359,9 +410,9 @@ static void drain_together(struct gci_marker *marker, void *context) {
     (void)context;
     do {
         if (marker->past_end_in_heap)
-            drain_stack(marker, true, true, false, 0);
+            drain_stack(marker, true, true, 0);
         else
-            drain_stack(marker, false, true, false, 0);
+            drain_stack(marker, false, true, 0);
     } while (gci_crew_wait(marker));
 }
 

@@ -21,6 +21,13 @@ void gci_mark_objects(struct gci_marker *marker, uintptr_t start, uintptr_t end)
 /* Searches what was pushed until nothing is left. */
 void gci_mark_drain(struct gci_marker *marker);
 
+/* A precise root, or a field of an object in a collection that moves: marks what it refers to, or
+ * moves that and changes it. */
+void gci_mark_slot(struct gci_marker *marker, uintptr_t *slot);
+
+/* Takes the top of the stack; false if it is empty. */
+bool gci_mark_pop(struct gci_mark_stack *stack, gci_words *run);
+
 /* Makes room on a full stack; false if the system or the option refuses it. */
 bool gci_mark_stack_grow(struct gci_mark_stack *stack);
 /* Goes back to the segment below; false if there is none. */

@@ -122,6 +122,10 @@ static struct gci_type *make(struct gci_types *types, const gc_type_desc *desc) 
     bool small = desc->pointer_count > 0 && copy[desc->pointer_count - 1] / WORD < 64;
     for (size_t i = 0; small && i < desc->pointer_count; i++)
         type->map |= (uint64_t)1 << (copy[i] / WORD);
+    type->element_map = type->map;
+    /* Objects of one word: a granule has room for two. */
+    if (type->size == WORD) type->map |= type->map << 1;
+    if (type->map != 0 && !(type->flags & GC_TYPE_PINNED)) type->plain = type->granules;
     return type;
 }
 
@@ -145,13 +149,28 @@ int gci_type_register(struct gc_heap *heap, const gc_type_desc *desc, const gc_t
     type->wide = (uint16_t)types->wide;
     if (tiny) type->tiny = (uint16_t)types->tiny;
     bool typed = !(desc->flags & (GC_TYPE_LEAF | GC_TYPE_AMBIGUOUS_HOLDER));
-    type->visible.inline_bytes = typed ? type->size : UINT32_MAX;
-    type->visible.number = tiny ? type->tiny : type->wide;
+    type->visible.bytes = type->size;
+    type->visible.number = !typed ? 0 : tiny ? type->tiny : type->wide;
+    type->visible.buffer =
+        (uint16_t)(typed                        ? offsetof(struct gc_thread_buffers, typed)
+                   : desc->flags & GC_TYPE_LEAF ? offsetof(struct gc_thread_buffers, leaf)
+                                                : offsetof(struct gc_thread_buffers, ambiguous));
     type->visible.desc = &type->desc;
     types->table[types->wide++] = type;
     if (tiny) types->table[types->tiny++] = type;
     *result = &type->visible;
     return 0;
+}
+
+static bool is_same(const gc_type_desc *a, const gc_type_desc *b) {
+    return a->size == b->size && a->flags == b->flags && a->pointer_count == b->pointer_count &&
+           (a->pointer_count == 0 ||
+               memcmp(a->pointers, b->pointers, a->pointer_count * sizeof *a->pointers) == 0);
+}
+
+const gc_type *gci_type_find(const struct gc_heap *heap, const gc_type_desc *desc) {
+    const struct gci_type *type = heap->types != NULL ? find(heap->types, desc->name) : NULL;
+    return type != NULL && is_same(&type->desc, desc) ? &type->visible : NULL;
 }
 
 /* ---- Fields --------------------------------------------------------------------------------- */

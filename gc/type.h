@@ -16,8 +16,12 @@ struct gci_type {
     uint16_t wide;          /* for larger ones */
     uint32_t size;
     uint32_t granules; /* of one object */
+    uint32_t
+        plain; /* the same, if it can be copied by rote: MAP says all, and it may move; else 0 */
     uint32_t flags;
-    uint64_t map; /* of one element: which of its words are pointers; 0 if there are others */
+    uint64_t
+        map; /* which words of an object that is no array are pointers; 0 if there are others */
+    uint64_t element_map; /* the same for an array's element */
     uint32_t count;
     const uint32_t *offsets;
     gc_trace_function *trace;
@@ -34,6 +38,9 @@ struct gci_types {
 
 /* Registers DESC, checked, with the lock held.  Returns 0 or an errno value, after a message. */
 int gci_type_register(struct gc_heap *heap, const gc_type_desc *desc, const gc_type **type);
+
+/* The type registered under DESC's name, if its layout is the same; else NULL. */
+const gc_type *gci_type_find(const struct gc_heap *heap, const gc_type_desc *desc);
 
 /* The type of the object at GRANULE of a TYPED block. */
 static inline const struct gci_type *gci_type_at(const struct gc_heap *heap, size_t granule) {

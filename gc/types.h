@@ -265,8 +265,8 @@ struct gci_marker {
 /* Where evacuated objects go: a block that no thread allocates into. */
 struct gci_to_space {
     uintptr_t cursor, limit;
-    uint32_t block;             /* or GCI_NONE */
-    uint64_t objects, granules; /* in it */
+    uint32_t block;   /* or GCI_NONE */
+    uint64_t objects; /* in it */
 };
 
 /* ---- Large objects -------------------------------------------------------------------------- */
@@ -316,6 +316,7 @@ struct gci_policy {
 struct gci_root_range {
     const void *start;
     size_t bytes;
+    bool precise; /* slots: gc/slots.c */
 };
 
 struct gc_heap {
@@ -332,6 +333,8 @@ struct gc_heap {
     struct gci_static_roots static_roots;
     struct gci_root_range *ranges;
     size_t range_count, range_capacity;
+    struct gci_handle_chunk *handle_chunks; /* gc/slots.c */
+    struct gc_handle *free_handles;
     struct gci_marker marker;
     struct gci_types *types;      /* gc/type.c */
     struct gci_to_space to_space; /* gc/evacuate.c */
@@ -351,8 +354,9 @@ struct gc_heap {
     uint64_t allocated_total, allocated_large;
     uint64_t live_bytes;
     uint64_t promoted_bytes, moved_bytes, dirty_pages, released_bytes;
-    uint64_t dirty_now;    /* pages, in the running collection */
-    uint64_t recycled_now; /* blocks searched in it that were allocated into, too */
+    uint64_t survived_last, survived_of; /* bytes: of the last minor collection */
+    uint64_t dirty_now;                  /* pages, in the running collection */
+    uint64_t recycled_now;               /* blocks searched in it that were allocated into, too */
     uint64_t open_blocks, closed_blocks;
     struct gci_histogram minor_pauses, full_pauses, stops;
     uint64_t mark_ns; /* since the start */

@@ -10,7 +10,14 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum gci_root_kind { GCI_ROOT_STACK, GCI_ROOT_STATIC, GCI_ROOT_TLS, GCI_ROOT_RANGE };
+enum gci_root_kind {
+    GCI_ROOT_STACK,
+    GCI_ROOT_STATIC,
+    GCI_ROOT_TLS,
+    GCI_ROOT_RANGE,
+    GCI_ROOT_SLOT,  /* precise: each word is a reference or NULL */
+    GCI_ROOT_HANDLE /* the same */
+};
 
 typedef void gci_root_visitor(
     void *context, enum gci_root_kind kind, const uintptr_t *start, const uintptr_t *end);

@@ -12,7 +12,8 @@ static const struct allocator known[] = {
     {.name = "cairn", .by_default = true, .has_workers = true},
     {.name = "boehm", .by_default = true}, {.name = "malloc", .by_default = true},
     {.name = "mimalloc", .by_default = true},
-    {.name = "ocaml", .optional = true}, /* has binary_trees only */
+    {.name = "cairn-typed", .has_workers = true}, /* not bench/workloads/cairn/ */
+    {.name = "ocaml", .optional = true},          /* has binary_trees only */
 };
 
 static struct workload *find_or_add(struct catalogue *catalogue, const char *name) {

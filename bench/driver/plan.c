@@ -182,6 +182,6 @@ bool plan_contenders(struct plan *plan, const struct catalogue *catalogue, const
     if (workers->count == 0) return true;
     for (int i = 0; i < plan->contender_count; i++)
         if (plan->contenders[i].workers != 0) return true;
-    complain("--workers is for cairn, which isn't among the allocators");
+    complain("--workers is for cairn and cairn-typed, and neither is among the allocators");
     return false;
 }

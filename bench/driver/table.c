@@ -56,13 +56,13 @@ static void print_count(FILE *out, int count) {
 }
 
 static void print_title(const struct results *results, const char *title, FILE *out) {
-    fprintf(out, "%-24s", title);
+    fprintf(out, "%-26s", title);
     if (any_threaded(results)) fprintf(out, " %4s", "thr");
     if (any_workers(results)) fprintf(out, " %4s", "wrk");
 }
 
 static void print_names(const struct results *results, int t, int c, FILE *out) {
-    fprintf(out, "%-14s %-9s", workload_of(results, t)->name, allocator_name(results, c));
+    fprintf(out, "%-14s %-11s", workload_of(results, t)->name, allocator_name(results, c));
     if (any_threaded(results)) print_count(out, results->plan->tasks[t].threads);
     if (any_workers(results)) print_count(out, results->plan->contenders[c].workers);
 }
@@ -197,13 +197,13 @@ static double mean_ratio(
 }
 
 static void print_means(const struct results *results, int base, FILE *out) {
-    fprintf(out, "\n%-24s %8s %6s %8s %9s\n", "geometric mean of ratios", "wall", "cpu", "peak",
+    fprintf(out, "\n%-26s %8s %6s %8s %9s\n", "geometric mean of ratios", "wall", "cpu", "peak",
         "over");
     for (int c = 0; c < results->plan->contender_count; c++) {
         int count = 0, workers = results->plan->contenders[c].workers;
         char with[32] = "";
         if (workers != 0) snprintf(with, sizeof with, "--workers %d", workers);
-        fprintf(out, "%-9s %-14s", allocator_name(results, c), with);
+        fprintf(out, "%-11s %-14s", allocator_name(results, c), with);
         print_number(out, 8, 2, mean_ratio(results, c, base, WALL_S, &count));
         print_number(out, 6, 2, mean_ratio(results, c, base, CPU_S, &count));
         print_number(out, 8, 2, mean_ratio(results, c, base, PEAK_RSS_KB, &count));

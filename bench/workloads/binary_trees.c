@@ -8,6 +8,7 @@ BENCH_WORKLOAD(binary_trees, "short-lived binary trees beside a long-lived one, 
 struct node {
     struct node *left, *right;
 };
+BENCH_TYPE(node, BENCH_FIELD(node, left), BENCH_FIELD(node, right));
 
 static struct node *make_tree(int depth) {
     struct node *left = NULL, *right = NULL;
@@ -15,7 +16,7 @@ static struct node *make_tree(int depth) {
         left = make_tree(depth - 1);
         right = make_tree(depth - 1);
     }
-    struct node *node = bench_alloc_raw(sizeof *node);
+    struct node *node = bench_new_raw(node);
     node->left = left;
     node->right = right;
     return node;

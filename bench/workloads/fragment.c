@@ -25,6 +25,12 @@ struct object {
     uint64_t pattern[];
 };
 
+/* Every other object is an array of these, the rest are leaves. */
+struct word {
+    uint64_t bits;
+};
+BENCH_TYPE(word);
+
 struct kept {
     struct object **object;
     uint64_t count, room;
@@ -37,8 +43,8 @@ static uint64_t pattern_of(uint32_t serial) {
 
 static struct object *make(uint64_t size, uint32_t serial) {
     uint32_t words = (uint32_t)((size + 7) / 8);
-    struct object *object =
-        serial % 2 == 0 ? bench_alloc_raw(words * 8) : bench_alloc_leaf(words * 8);
+    void *block = serial % 2 == 0 ? bench_new_array_raw(word, words) : bench_alloc_leaf(words * 8);
+    struct object *object = block;
     object->words = words;
     object->serial = serial;
     for (uint32_t i = 0; i + 1 < words; i++) object->pattern[i] = pattern_of(serial);
@@ -58,7 +64,7 @@ static void drop(struct object *object) {
 
 static void enlarge(struct kept *kept) {
     kept->room *= 2;
-    struct object **object = bench_alloc(kept->room * sizeof(struct object *));
+    struct object **object = bench_new_pointers(kept->room);
     memcpy(object, kept->object, kept->count * sizeof *object);
     bench_free(kept->object);
     kept->object = object;
@@ -89,7 +95,7 @@ static void thin_out(struct kept *kept, struct bench_random *random) {
 /* Allocates BYTES in objects of RANGE's sizes, in batches of which a part is kept. */
 static uint32_t run_phase(struct kept *kept, struct range range, uint64_t bytes, uint32_t serial,
     struct bench_random *random) {
-    struct object **batch = bench_alloc(BATCH * sizeof(struct object *));
+    struct object **batch = bench_new_pointers(BATCH);
     for (uint64_t done = 0; done < bytes;) {
         for (int i = 0; i < BATCH; i++) {
             uint64_t size = bench_random_between(random, range.low, range.high);
@@ -110,7 +116,7 @@ static uint32_t run_phase(struct kept *kept, struct range range, uint64_t bytes,
 static void run(double scale) {
     uint64_t bytes = bench_scaled((size_t)64 << 20, scale, 1 << 16);
     struct kept kept = {.room = BATCH};
-    kept.object = bench_alloc(kept.room * sizeof(struct object *));
+    kept.object = bench_new_pointers(kept.room);
     struct bench_random random = {5};
     uint32_t serial = 0;
     for (size_t i = 0; i < sizeof phases / sizeof *phases; i++) {

@@ -12,6 +12,7 @@ struct entry {
     uint32_t *payload; /* length + 1 words: the length, then words of the key's low half */
     uint64_t hits;
 };
+BENCH_TYPE(entry, BENCH_FIELD(entry, next), BENCH_FIELD(entry, payload));
 
 struct table {
     struct entry **buckets;
@@ -37,7 +38,7 @@ static void insert(struct table *table, uint64_t key) {
     uint32_t *payload = bench_alloc_leaf((length + 1) * sizeof *payload);
     payload[0] = length;
     for (uint32_t i = 1; i <= length; i++) payload[i] = (uint32_t)key;
-    struct entry *entry = bench_alloc_raw(sizeof *entry), **bucket = bucket_of(table, key);
+    struct entry *entry = bench_new_raw(entry), **bucket = bucket_of(table, key);
     *entry = (struct entry){.next = *bucket, .key = key, .payload = payload};
     *bucket = entry;
     table->entries++;
@@ -102,7 +103,7 @@ static void check(const struct table *table, const uint64_t *live, uint64_t size
 static void run(double scale) {
     uint64_t size = bench_scaled(1000000, scale, 1000);
     struct table table = {.bucket_count = size};
-    table.buckets = bench_alloc(size * sizeof *table.buckets);
+    table.buckets = bench_new_pointers(size);
     uint64_t *live = bench_alloc_leaf(size * sizeof *live);
     for (uint64_t i = 0; i < size; i++) {
         live[i] = i;

@@ -10,11 +10,13 @@ enum { ARRAYS = 64, STORES_A_ROUND = 64, ROUNDS_A_REPLACEMENT = 24 };
 struct item {
     uint64_t array, index, serial;
 };
+BENCH_TYPE(item);
 
 struct array {
     struct item **items; /* the large object */
     uint64_t length, filled;
 };
+BENCH_TYPE(array, BENCH_FIELD(array, items));
 
 /* From 1280 to 524288 words, each doubling as likely as the next. */
 static uint64_t random_length(struct bench_random *random) {
@@ -27,7 +29,7 @@ static uint64_t random_length(struct bench_random *random) {
 static void renew(struct array *array, struct bench_random *random) {
     array->length = random_length(random);
     array->filled = 0;
-    array->items = bench_alloc(array->length * sizeof *array->items);
+    array->items = bench_new_pointers(array->length);
 }
 
 /* Every item says in which array and where it is.  Counts them, and frees them with their array. */
@@ -46,7 +48,7 @@ static void retire(struct array *array, uint64_t number) {
 }
 
 static void run(double scale) {
-    struct array *arrays = bench_alloc(ARRAYS * sizeof *arrays);
+    struct array *arrays = bench_new_array(array, ARRAYS);
     struct bench_random random = {4};
     for (int i = 0; i < ARRAYS; i++) renew(&arrays[i], &random);
     uint64_t rounds = bench_scaled(60000, scale, 100), serial = 0;
@@ -55,7 +57,7 @@ static void run(double scale) {
         struct array *array = &arrays[number];
         for (int i = 0; i < STORES_A_ROUND; i++) {
             uint64_t index = bench_random_below(&random, array->length);
-            struct item *item = bench_alloc_raw(sizeof *item);
+            struct item *item = bench_new_raw(item);
             *item = (struct item){number, index, serial++};
             array->filled += array->items[index] == NULL;
             bench_free(array->items[index]);

@@ -18,6 +18,12 @@ struct server {
     uint64_t replaced, serials; /* the sum of the living objects' */
     uint64_t *object[OBJECTS];
 };
+BENCH_TYPE(server, BENCH_FIELD(server, object));
+
+struct word {
+    uint64_t bits;
+};
+BENCH_TYPE(word);
 
 /* Of one thread; set before the threads start. */
 static uint64_t rounds;
@@ -38,7 +44,8 @@ static uint64_t serial_of(uint64_t header) {
 static uint64_t *make(struct server *server, uint64_t serial) {
     uint64_t bytes = bench_random_between(&server->random, SHORTEST, LONGEST);
     uint64_t words = (bytes + 7) / 8, header = serial << 8 | words;
-    uint64_t *object = serial % 2 == 0 ? bench_alloc_raw(words * 8) : bench_alloc_leaf(words * 8);
+    uint64_t *object =
+        serial % 2 == 0 ? &bench_new_array_raw(word, words)->bits : bench_alloc_leaf(words * 8);
     object[0] = header;
     object[words - 1] = seal_of(header);
     server->serials += serial;
@@ -59,7 +66,7 @@ static void drop(struct server *server, uint64_t *object) {
 }
 
 static struct server *open_server(int number) {
-    struct server *server = bench_alloc(sizeof *server);
+    struct server *server = bench_new(server);
     server->random.state = (uint64_t)number << 32;
     for (int i = 0; i < OBJECTS; i++) server->object[i] = make(server, (uint64_t)i);
     return server;

@@ -10,11 +10,12 @@ struct cell {
     struct cell *next;
     uint64_t value;
 };
+BENCH_TYPE(cell, BENCH_FIELD(cell, next));
 
 static struct cell *build(uint64_t count) {
     struct cell *head = NULL;
     for (uint64_t i = 1; i <= count; i++) {
-        struct cell *cell = bench_alloc_raw(sizeof *cell);
+        struct cell *cell = bench_new_raw(cell);
         cell->next = head;
         cell->value = i;
         head = cell;

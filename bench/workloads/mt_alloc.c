@@ -7,11 +7,21 @@ BENCH_THREADED_WORKLOAD(
 
 enum { WINDOW = 1024, SMALL = 32, LARGE = 600 };
 
+struct small {
+    uint64_t words[SMALL / 8];
+};
+BENCH_TYPE(small);
+
+struct large {
+    uint64_t words[LARGE / 8];
+};
+BENCH_TYPE(large);
+
 /* Set before the threads start. */
 static uint64_t small_count, large_count;
 
 static uint64_t *make(size_t size, uint64_t serial) {
-    uint64_t *object = bench_alloc_raw(size);
+    uint64_t *object = size == SMALL ? bench_new_raw(small)->words : bench_new_raw(large)->words;
     object[0] = serial;
     object[size / sizeof *object - 1] = ~serial;
     return object;
@@ -43,7 +53,7 @@ static inline __attribute__((__always_inline__)) void stream(
 }
 
 static bool body(struct bench_strand *strand) {
-    uint64_t **window = bench_alloc(WINDOW * sizeof *window);
+    uint64_t **window = bench_new_pointers(WINDOW);
     stream(window, SMALL, small_count);
     stream(window, LARGE, large_count);
     bench_free(window);

@@ -13,6 +13,7 @@ struct entry {
     uint64_t key;
     uint32_t *payload; /* length + 1 words: the length, then words of the key's low half */
 };
+BENCH_TYPE(entry, BENCH_FIELD(entry, next), BENCH_FIELD(entry, payload));
 
 /* What one thread changed. */
 struct tally {
@@ -69,7 +70,7 @@ static uint32_t *make_payload(uint64_t key) {
 /* Stores a new payload for KEY, with a new entry if there is none. */
 static void insert(uint64_t key, struct tally *tally) {
     uint32_t *payload = make_payload(key), *old = NULL;
-    struct entry *fresh = bench_alloc_raw(sizeof *fresh);
+    struct entry *fresh = bench_new_raw(entry);
     *fresh = (struct entry){.key = key, .payload = payload};
     uint64_t bucket = bucket_of(key);
     lock(bucket);
@@ -154,7 +155,7 @@ static void check(const struct tally *sum) {
 static void run(double scale, int threads) {
     key_count = bench_scaled(1000000, scale, 1000);
     rounds = bench_scaled(500000, scale, 1000);
-    buckets = bench_alloc(key_count * sizeof(struct entry *));
+    buckets = bench_new_pointers(key_count);
     for (int i = 0; i < STRIPES; i++) pthread_mutex_init(&stripes[i].lock, NULL);
     struct tally sum = {0};
     for (uint64_t serial = 0; serial < key_count; serial += 2) insert(key_of(serial), &sum);

@@ -11,23 +11,31 @@ enum { SLOTS = 63, CHECK_STEP = 64 };
 struct fresh {
     uint64_t serial, slot;
     uint64_t rest;
-    uint64_t unused[]; /* one word in every other object */
 };
+BENCH_TYPE(fresh);
+
+/* Every other object. */
+struct longer {
+    struct fresh fresh;
+    uint64_t unused;
+};
+BENCH_TYPE(longer);
 
 /* 512 bytes. */
 struct page {
     uint64_t number;
     struct fresh *slot[SLOTS];
 };
+BENCH_TYPE(page, BENCH_FIELD(page, slot));
 
 static uint64_t slot_of(uint64_t serial, uint64_t slots) {
     return bench_reduce(bench_mix(serial * BENCH_RANDOM_STEP), slots);
 }
 
 static struct page **build(uint64_t count) {
-    struct page **pages = bench_alloc(count * sizeof(struct page *));
+    struct page **pages = bench_new_pointers(count);
     for (uint64_t i = 0; i < count; i++) {
-        pages[i] = bench_alloc(sizeof *pages[i]);
+        pages[i] = bench_new(page);
         pages[i]->number = i;
     }
     return pages;
@@ -38,7 +46,8 @@ static uint64_t scatter(struct page **pages, uint64_t slots, uint64_t stores) {
     uint64_t filled = 0;
     for (uint64_t serial = 0; serial < stores; serial++) {
         uint64_t slot = slot_of(serial, slots);
-        struct fresh *fresh = bench_alloc_raw(serial % 2 == 0 ? 24 : 32);
+        struct fresh *fresh =
+            serial % 2 == 0 ? bench_new_raw(fresh) : &bench_new_raw(longer)->fresh;
         fresh->serial = serial;
         fresh->slot = slot;
         fresh->rest = serial % 1000;

@@ -12,9 +12,10 @@ struct quad {
     struct quad *child[4]; /* all NULL in a leaf */
     uint64_t sum;          /* of the leaves below; a leaf's own value */
 };
+BENCH_TYPE(quad, BENCH_FIELD(quad, child));
 
 static struct quad *make(int height, struct bench_random *random) {
-    struct quad *quad = bench_alloc(sizeof *quad);
+    struct quad *quad = bench_new(quad);
     if (height == 0) {
         quad->sum = bench_random_below(random, 1000);
         return quad;

@@ -9,13 +9,14 @@ enum { WINDOW = 1000 };
 struct record {
     uint64_t serial, due, weight;
 };
+BENCH_TYPE(record);
 
 static void run(double scale) {
     uint64_t count = bench_scaled(100000000, scale, 10 * WINDOW), retired = 0, sum = 0;
-    struct record **window = bench_alloc(WINDOW * sizeof *window);
+    struct record **window = bench_new_pointers(WINDOW);
     size_t slot = 0;
     for (uint64_t serial = 0; serial < count; serial++) {
-        struct record *record = bench_alloc_raw(sizeof *record);
+        struct record *record = bench_new_raw(record);
         record->serial = serial;
         record->due = serial + WINDOW;
         record->weight = serial & 7;

@@ -149,8 +149,8 @@ static void check(const struct strings *strings) {
 
 static void run(double scale) {
     struct strings strings = {.count = bench_scaled(200000, scale, 100), .random = {3}};
-    strings.slot = bench_alloc(strings.count * sizeof(struct string *));
-    strings.shared = bench_alloc(SHARED * sizeof(struct string *));
+    strings.slot = bench_new_pointers(strings.count);
+    strings.shared = bench_new_pointers(SHARED);
     strings.digest = bench_alloc_leaf(strings.count * sizeof *strings.digest);
     strings.power[0] = 1;
     for (int i = 1; i <= LONGEST; i++) strings.power[i] = strings.power[i - 1] * 31;

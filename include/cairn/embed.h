@@ -53,9 +53,9 @@ typedef struct gc_type_desc {
 
 /* A registered type.  Its fields are the library's. */
 typedef struct gc_type {
-    uint32_t inline_bytes; /* of one object, if inline code may allocate it; else beyond
-                              GC_SMALL_MAX */
-    uint16_t number;
+    uint32_t bytes;  /* of one object */
+    uint16_t number; /* of such an object; 0 if the heap needn't know its type */
+    uint16_t buffer; /* from which it is allocated: its offset in struct gc_thread_buffers */
     const struct gc_type_desc *desc;
 } gc_type;
 
@@ -68,6 +68,9 @@ GC_API const gc_type *gc_type_register(const gc_type_desc *desc);
 /* A zeroed object of TYPE, or NULL with errno ENOMEM.  May collect. */
 GC_API void *gc_alloc_typed(const gc_type *type);
 
+/* The same; SIZE is the type's size, and best a constant. */
+GC_API void *gc_new_typed(const gc_type *type, size_t size);
+
 /* The same for an array of COUNT objects of TYPE, one after the other; the reference to it is its
  * start.  COUNT 0 is as 1. */
 GC_API void *gc_alloc_array(const gc_type *type, size_t count);
@@ -75,15 +78,116 @@ GC_API void *gc_alloc_array(const gc_type *type, size_t count);
 /* The type of the object that P, its start, refers to; NULL if it has none. */
 GC_API const gc_type *gc_type_of(const void *p);
 
+/* ---- Precise roots -------------------------------------------------------------------------- */
+
+/* COUNT slots from SLOTS on are roots: each holds NULL, the start of an object, or a word outside the
+ * heap, and a collection that moves the object changes it.  They may lie in memory from malloc or
+ * mmap; in static data, on a stack or in the heap they would be searched as ambiguous words besides.
+ * The memory must stay readable until they are removed, with the same SLOTS and COUNT.  Return 0;
+ * EINVAL if SLOTS is NULL or not aligned, or COUNT is 0 or too large; ENOMEM; ENOENT if they weren't
+ * added.  Never collect. */
+GC_API int gc_add_slots(void **slots, size_t count);
+GC_API int gc_remove_slots(void **slots, size_t count);
+
+/* A slot of the library's own, for a reference from where the collector doesn't look: it holds P, an
+ * object's start or NULL, until it is freed.  gc_handle_new() returns NULL with errno ENOMEM if there
+ * is no memory.  Different threads may use different handles at once, and read one.  A handle that was
+ * freed must not be used.  None of these collects. */
+typedef struct gc_handle gc_handle;
+GC_API gc_handle *gc_handle_new(void *p);
+GC_API void *gc_handle_get(const gc_handle *handle);
+GC_API void gc_handle_set(gc_handle *handle, void *p);
+GC_API void gc_handle_free(gc_handle *handle); /* NULL does nothing */
+
+/* ---- Types of C structures ------------------------------------------------------------------ */
+
+/* At file scope: says that the members named, at most 16, are the pointers of T that the heap knows.
+ * In the same file, or wherever a header with this line is included, gc_new(T) allocates one:
+ *
+ *     struct node { struct node *left, *right; long key; };
+ *     GC_TYPE(struct node, left, right);
+ *     struct node *n = gc_new(struct node);
+ *
+ * The type is registered at the first gc_new(), under the name that is written here; the same name in
+ * two files must mean the same layout.  GC_LEAF_TYPE(T): it has no pointers. */
+#define GC_TYPE(T, ...) GC_TYPE_NUMBERED(__COUNTER__, T, __VA_ARGS__)
+#define GC_LEAF_TYPE(T) GC_ENTER_TYPE(__COUNTER__, T, NULL, 0, GC_TYPE_LEAF)
+
+/* A zeroed object of T, a struct T * or whatever T says; NULL with errno ENOMEM.  May collect.  Aborts
+ * with a message if there is no GC_TYPE() for T in this file, or its description is refused. */
+#define gc_new(T)                                                                                  \
+    ((T *)gc_new_typed(__extension__({                                                             \
+        static const gc_type *gc_here;                                                             \
+        const gc_type *gc_it = __atomic_load_n(&gc_here, __ATOMIC_RELAXED);                        \
+        if (__builtin_expect(gc_it == NULL, 0)) {                                                  \
+            gc_it = gc_type_entered(gc_types_here, #T);                                            \
+            __atomic_store_n(&gc_here, gc_it, __ATOMIC_RELAXED);                                   \
+        }                                                                                          \
+        gc_it;                                                                                     \
+    }),                                                                                            \
+        sizeof(T)))
+
 /* ---- The inline fast path ------------------------------------------------------------------- */
 
+/* What follows is the library's own business; programs use the functions and macros above. */
+
+struct gc_type_entry {
+    struct gc_type_entry *next;
+    gc_type_desc desc;
+};
+
+/* Of each file that includes this one. */
+static struct gc_type_entry *gc_types_here __attribute__((__unused__));
+
+#define GC_TYPE_NUMBERED(n, T, ...)                                                                \
+    static const uint32_t GC_JOIN(gc_offsets_, n)[] = {                                            \
+        GC_JOIN(GC_EACH_, GC_COUNT(__VA_ARGS__))(T, __VA_ARGS__)};                                 \
+    GC_ENTER_TYPE(n, T, GC_JOIN(gc_offsets_, n), GC_COUNT(__VA_ARGS__), 0)
+
+#define GC_ENTER_TYPE(n, T, offsets, count, flags)                                                 \
+    __attribute__((__constructor__)) static void GC_JOIN(gc_enter_, n)(void) {                     \
+        static struct gc_type_entry entry = {NULL, {#T, sizeof(T), offsets, count, NULL, flags}};  \
+        entry.next = gc_types_here;                                                                \
+        gc_types_here = &entry;                                                                    \
+    }                                                                                              \
+    struct gc_type_entry
+
+#define GC_JOIN(a, b)  GC_JOIN_(a, b)
+#define GC_JOIN_(a, b) a##b
+#define GC_COUNT(...)                                                                              \
+    GC_SEVENTEENTH(__VA_ARGS__, 16, 15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0)
+#define GC_SEVENTEENTH(a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, q, ...) q
+#define GC_EACH_1(T, m)                                                        (uint32_t) offsetof(T, m)
+#define GC_EACH_2(T, m, ...)                                                   GC_EACH_1(T, m), GC_EACH_1(T, __VA_ARGS__)
+#define GC_EACH_3(T, m, ...)                                                   GC_EACH_1(T, m), GC_EACH_2(T, __VA_ARGS__)
+#define GC_EACH_4(T, m, ...)                                                   GC_EACH_1(T, m), GC_EACH_3(T, __VA_ARGS__)
+#define GC_EACH_5(T, m, ...)                                                   GC_EACH_1(T, m), GC_EACH_4(T, __VA_ARGS__)
+#define GC_EACH_6(T, m, ...)                                                   GC_EACH_1(T, m), GC_EACH_5(T, __VA_ARGS__)
+#define GC_EACH_7(T, m, ...)                                                   GC_EACH_1(T, m), GC_EACH_6(T, __VA_ARGS__)
+#define GC_EACH_8(T, m, ...)                                                   GC_EACH_1(T, m), GC_EACH_7(T, __VA_ARGS__)
+#define GC_EACH_9(T, m, ...)                                                   GC_EACH_1(T, m), GC_EACH_8(T, __VA_ARGS__)
+#define GC_EACH_10(T, m, ...)                                                  GC_EACH_1(T, m), GC_EACH_9(T, __VA_ARGS__)
+#define GC_EACH_11(T, m, ...)                                                  GC_EACH_1(T, m), GC_EACH_10(T, __VA_ARGS__)
+#define GC_EACH_12(T, m, ...)                                                  GC_EACH_1(T, m), GC_EACH_11(T, __VA_ARGS__)
+#define GC_EACH_13(T, m, ...)                                                  GC_EACH_1(T, m), GC_EACH_12(T, __VA_ARGS__)
+#define GC_EACH_14(T, m, ...)                                                  GC_EACH_1(T, m), GC_EACH_13(T, __VA_ARGS__)
+#define GC_EACH_15(T, m, ...)                                                  GC_EACH_1(T, m), GC_EACH_14(T, __VA_ARGS__)
+#define GC_EACH_16(T, m, ...)                                                  GC_EACH_1(T, m), GC_EACH_15(T, __VA_ARGS__)
+
+GC_API const gc_type *gc_type_entered(const struct gc_type_entry *entries, const char *name);
 GC_API void *gc_alloc_typed_slow(const gc_type *type) __attribute__((__malloc__));
 
 #if !defined(GC_NO_INLINE) && defined(__OPTIMIZE__)
+extern inline __attribute__((__gnu_inline__, __always_inline__)) void *gc_new_typed(
+    const gc_type *type, size_t size) {
+    struct gc_buffer *buffer = (struct gc_buffer *)(void *)((char *)&gc_buffers + type->buffer);
+    void *p = gc_bump_typed(buffer, size, type->number);
+    return __builtin_expect(p != NULL, 1) ? p : gc_alloc_typed_slow(type);
+}
+
 extern inline __attribute__((__gnu_inline__, __always_inline__)) void *gc_alloc_typed(
     const gc_type *type) {
-    void *p = gc_bump_typed(&gc_buffers.typed, type->inline_bytes, type->number);
-    return __builtin_expect(p != NULL, 1) ? p : gc_alloc_typed_slow(type);
+    return gc_new_typed(type, type->bytes);
 }
 #endif
 

@@ -1,0 +1,19 @@
+/* Precise roots: words that hold a reference or NULL, and that a collection changes when it moves
+ * what they refer to (docs/types.md, rules 7 and 8). */
+#ifndef CAIRN_GC_SLOTS_H
+#define CAIRN_GC_SLOTS_H
+
+#include "cairn/embed.h"
+#include "gc/types.h"
+
+/* All of them, with the world stopped: runs of slots. */
+void gci_slots_visit(const struct gc_heap *heap, gci_root_visitor *visit, void *context);
+
+/* Marks what they refer to, after all ambiguous roots. */
+void gci_slots_mark(struct gc_heap *heap);
+
+/* Handles.  Both with the lock held; NULL if there is no memory. */
+gc_handle *gci_handle_new(struct gc_heap *heap, void *p);
+void gci_handle_free(struct gc_heap *heap, gc_handle *handle);
+
+#endif

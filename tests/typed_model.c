@@ -1,0 +1,670 @@
+/* A random program that builds, changes and drops a graph of typed objects, of gc_alloc()'s
+ * and of leaves, beside a model of it.  The model, in memory from malloc, knows each object's kind,
+ * edges and contents, but no pointer that counts: it goes to an object as the program would, from
+ * the root along real references, and takes note of where it finds it, so that it sees what moved.
+ *
+ * Every object has its number in a word that is no pointer, and all others that are none are
+ * computed from the number, but for one: junk, where there is room for it, which holds a former
+ * address of another object.  A collector that takes it for a reference changes it, or keeps alive
+ * what it means. */
+#include "typed_model.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "bench/random.h"
+#include "cairn/embed.h"
+#include "child.h"
+#include "support.h"
+
+#define NONE        UINT32_MAX
+#define MOST_EDGES  24u  /* of one object; a large array's are spread over it */
+#define FILLED      512u /* words; what is behind them in an object is zero, but for its edges */
+#define HANDLES     4u
+#define SMALL_BYTES 1024u /* what is larger never moves */
+
+/* ---- Kinds of objects ----------------------------------------------------------------------- */
+
+enum kind {
+    NODE_16,
+    NODE_24,
+    NODE_32,
+    NODE_200,
+    NODE_1024,
+    NODE_3000,
+    PINNED,
+    ARRAY_8,
+    ARRAY_16,
+    ARRAY_24,
+    COUNTED, /* as many pointers as its second word says */
+    LEAF_TYPE,
+    LEAF,
+    HOLDER,
+    UNTYPED,
+    KINDS
+};
+
+struct layout {
+    const char *name;
+    uint32_t words, pointer_count;
+    uint32_t pointers[6]; /* words */
+    uint32_t flags;
+    uint32_t id, junk; /* words, NONE if there is none */
+};
+
+static const struct layout layouts[KINDS] = {
+    [NODE_16] = {"node-16", 2, 1, {0}, 0, 1, NONE},
+    [NODE_24] = {"node-24", 3, 1, {1}, 0, 0, 2},
+    [NODE_32] = {"node-32", 4, 2, {0, 3}, 0, 1, 2},
+    [NODE_200] = {"node-200", 25, 4, {0, 3, 7, 24}, 0, 1, 2},
+    [NODE_1024] = {"node-1024", 128, 6, {5, 63, 64, 65, 100, 127}, 0, 0, 1},
+    [NODE_3000] = {"node-3000", 375, 4, {0, 1, 200, 374}, 0, 2, 3},
+    [PINNED] = {"pinned", 6, 2, {0, 3}, GC_TYPE_PINNED, 1, 2},
+    [ARRAY_8] = {"array-8", 1, 1, {0}, 0, NONE, NONE},
+    [ARRAY_16] = {"array-16", 2, 1, {0}, 0, 1, 3},
+    [ARRAY_24] = {"array-24", 3, 1, {1}, 0, 0, 2},
+    [COUNTED] = {"counted", 1, 0, {0}, 0, 0, 2},
+    [LEAF_TYPE] = {"leaf", 5, 0, {0}, GC_TYPE_LEAF, 0, 1},
+    [LEAF] = {NULL, 1, 0, {0}, 0, 0, 1},
+    [HOLDER] = {"holder", 8, 0, {0}, GC_TYPE_AMBIGUOUS_HOLDER, 0, NONE},
+    [UNTYPED] = {NULL, 1, 0, {0}, 0, 0, NONE},
+};
+
+static const gc_type *types[KINDS];
+
+static bool is_array(enum kind kind) {
+    return kind >= ARRAY_8 && kind <= ARRAY_24;
+}
+
+static bool is_ambiguous(enum kind kind) {
+    return kind >= HOLDER;
+}
+
+static bool is_leaf(enum kind kind) {
+    return kind == LEAF_TYPE || kind == LEAF;
+}
+
+struct edge {
+    uint32_t word, to, offset;
+};
+
+struct node {
+    uintptr_t hidden; /* where it was found last */
+    uintptr_t junk;
+    uint32_t number, words;
+    uint32_t edge_count, edges_used;
+    uint32_t seen; /* the walk that found it last */
+    uint8_t kind;
+    bool used, pinned;
+    struct edge *edges;
+};
+
+/* Runs while threads are stopped: looks at the object alone. */
+static void trace_counted(void *object, size_t bytes, void *from, void *to, gc_visitor *visitor) {
+    void **word = object, **end = word + 3 + (uintptr_t)word[1];
+    REQUIRE((uintptr_t)word[1] <= bytes / sizeof *word - 3);
+    if (end > (void **)to) end = to;
+    word += 3;
+    if (word < (void **)from) word = from;
+    for (; word < end; word++) gc_visit(visitor, word);
+}
+
+static void register_types(void) {
+    for (unsigned k = 0; k < KINDS; k++) {
+        const struct layout *layout = &layouts[k];
+        if (layout->name == NULL) continue;
+        uint32_t offsets[6];
+        for (unsigned i = 0; i < layout->pointer_count; i++) offsets[i] = layout->pointers[i] * 8;
+        gc_type_desc desc = {.name = layout->name,
+            .size = (size_t)layout->words * 8,
+            .pointers = offsets,
+            .pointer_count = layout->pointer_count,
+            .trace = k == COUNTED ? trace_counted : NULL,
+            .flags = layout->flags};
+        types[k] = gc_type_register(&desc);
+        REQUIRE(types[k] != NULL);
+    }
+}
+
+/* ---- The model ------------------------------------------------------------------------------ */
+
+/* A reference that the program holds on its stack: the word may point inside. */
+struct handle {
+    char *word;
+    uint32_t to, offset;
+};
+
+struct roots {
+    void *root;
+    struct handle handles[HANDLES];
+};
+
+struct found {
+    uintptr_t p;
+    uint32_t node;
+};
+
+struct model {
+    const struct typed_plan *plan;
+    struct typed_result result;
+    struct bench_random random;
+    struct roots *roots;
+    struct node *nodes;
+    uint32_t *free_nodes;
+    struct found *queue;
+    uint32_t free_count, next_number, root_node, walk, queued;
+    uint64_t steps, garbage, retained;
+};
+
+static uint32_t below(struct model *m, uint32_t n) {
+    return (uint32_t)bench_random_below(&m->random, n);
+}
+
+static __attribute__((noreturn)) void wrong(
+    const struct model *m, const struct node *n, const void *p, const char *what, uint64_t at) {
+    child_fail(__FILE__, __LINE__,
+        "seed %llu, step %llu: object %u (%s, %u words%s) at %p, last seen at %p: %s: %#llx",
+        (unsigned long long)m->plan->seed, (unsigned long long)m->steps, n->number,
+        layouts[n->kind].name != NULL ? layouts[n->kind].name
+        : n->kind == LEAF             ? "gc_alloc_leaf"
+                                      : "gc_alloc",
+        n->words, n->pinned ? ", pinned" : "", p, reveal(n->hidden), what, (unsigned long long)at);
+}
+
+/* ---- Contents ------------------------------------------------------------------------------- */
+
+static uint32_t counted_pointers(const struct node *n) {
+    return n->edge_count;
+}
+
+static bool is_pointer(const struct node *n, uint32_t word) {
+    const struct layout *layout = &layouts[n->kind];
+    if (is_leaf(n->kind)) return false;
+    if (is_ambiguous(n->kind)) return word >= 1 && word <= n->edge_count;
+    if (n->kind == COUNTED) return word >= 3 && word < 3 + counted_pointers(n);
+    for (uint32_t i = 0; i < layout->pointer_count; i++)
+        if (word % layout->words == layout->pointers[i]) return true;
+    return false;
+}
+
+/* Of a word that is no pointer.  Junk apart, it is no address: small, or with bit 63 set. */
+static uint64_t contents(const struct node *n, uint32_t word) {
+    const struct layout *layout = &layouts[n->kind];
+    if (word == layout->id) return n->number;
+    if (word == layout->junk) return n->junk;
+    if (n->kind == COUNTED && word == 1) return counted_pointers(n);
+    if (word >= FILLED) return 0;
+    return bench_mix(n->number * UINT64_C(0x9e3779b97f4a7c15) + word) | UINT64_C(1) << 63;
+}
+
+static void fill(const struct node *n, uint64_t *p) {
+    for (uint32_t w = 0; w < n->words && w < FILLED; w++)
+        if (!is_pointer(n, w)) p[w] = contents(n, w);
+}
+
+static void check_number(const struct model *m, const struct node *n, const void *p) {
+    uint32_t id = layouts[n->kind].id;
+    if (id == NONE) return;
+    uint64_t there = ((const uint64_t *)p)[id];
+    if (there != n->number) wrong(m, n, p, "another object's number", there);
+}
+
+static void check_contents(const struct model *m, const struct node *n, const uint64_t *p) {
+    uint32_t references = 0, filled = n->words < FILLED ? n->words : FILLED;
+    check_number(m, n, p);
+    for (uint32_t w = 0; w < filled; w++) {
+        if (is_pointer(n, w))
+            references += p[w] != 0;
+        else if (p[w] != contents(n, w))
+            wrong(m, n, p, w == layouts[n->kind].junk ? "changed junk" : "a changed word", w);
+    }
+    if (n->words > FILLED) return;
+    if (references != n->edges_used) wrong(m, n, p, "references, too many or too few", references);
+}
+
+/* What the library says of the object at P. */
+static void check_header(const struct model *m, const struct node *n, void *p) {
+    size_t size = gc_size(p), asked = (size_t)n->words * 8;
+    if (size < asked) wrong(m, n, p, "too small or gone: gc_size", size);
+    if (size > asked + asked / 7 + 4096) wrong(m, n, p, "too large: gc_size", size);
+    if (gc_base((char *)p + asked - 1) != p) wrong(m, n, p, "not its own base", 0);
+    bool typed = n->kind <= COUNTED;
+    const gc_type *type = gc_type_of(p);
+    if (typed && type != types[n->kind]) wrong(m, n, p, "another type", (uintptr_t)type);
+    if ((n->kind == LEAF || n->kind == UNTYPED) && type != NULL)
+        wrong(m, n, p, "a type", (uintptr_t)type);
+    for (size_t w = n->words; typed && w < size / 8 && w < n->words + 64; w++)
+        if (((uint64_t *)p)[w] != 0) wrong(m, n, p, "the unused end isn't zero", w);
+}
+
+static uint64_t edge_value(const struct edge *e, const void *target) {
+    return e->to == NONE ? 0 : (uint64_t)(uintptr_t)target + e->offset;
+}
+
+/* What the edge refers to, from the word in memory. */
+static void *follow(const struct model *m, const struct node *n, const void *p, uint32_t edge) {
+    const struct edge *e = &n->edges[edge];
+    char *word = ((char *const *)p)[e->word];
+    if (e->to == NONE) {
+        if (word != NULL) wrong(m, n, p, "a reference where there was none", e->word);
+        return NULL;
+    }
+    if (word == NULL) wrong(m, n, p, "a lost reference", e->word);
+    return word - e->offset;
+}
+
+/* ---- Walks ---------------------------------------------------------------------------------- */
+
+static bool may_move(const struct node *n) {
+    return n->kind <= COUNTED && n->kind != PINNED && !n->pinned && n->words * 8 <= SMALL_BYTES;
+}
+
+static void arrive(struct model *m, uint32_t node, void *p) {
+    struct node *n = &m->nodes[node];
+    if (n->seen == m->walk) {
+        if (n->hidden != hide(p)) wrong(m, n, p, "two addresses", (uintptr_t)p);
+        return;
+    }
+    check_header(m, n, p);
+    check_contents(m, n, p);
+    if (n->hidden != hide(p)) {
+        if (!may_move(n)) wrong(m, n, p, "it has moved", (uintptr_t)p);
+        m->result.moved++;
+    }
+    n->hidden = hide(p);
+    n->seen = m->walk;
+    m->queue[m->queued++] = (struct found){(uintptr_t)p, node};
+}
+
+static void *held_by(const struct handle *h) {
+    return h->word - h->offset;
+}
+
+/* Goes to all that is reachable, and forgets the rest. */
+static __attribute__((noinline)) void check_all(struct model *m, bool collected) {
+    m->walk++;
+    m->queued = 0;
+    m->result.checks++;
+    for (unsigned i = 0; i < HANDLES; i++) {
+        struct handle *h = &m->roots->handles[i];
+        if (h->to == NONE) continue;
+        struct node *n = &m->nodes[h->to];
+        check_number(m, n, held_by(h));
+        arrive(m, h->to, held_by(h));
+    }
+    arrive(m, m->root_node, m->roots->root);
+    for (uint32_t i = 0; i < m->queued; i++) {
+        const struct node *n = &m->nodes[m->queue[i].node];
+        void *p = (void *)m->queue[i].p;
+        for (uint32_t e = 0; e < n->edge_count; e++) {
+            void *target = follow(m, n, p, e);
+            if (target != NULL) arrive(m, n->edges[e].to, target);
+        }
+    }
+    if (m->queued > m->result.most_live) m->result.most_live = m->queued;
+    for (uint32_t i = 0; i < m->plan->most_objects; i++) {
+        struct node *n = &m->nodes[i];
+        if (!n->used || n->seen == m->walk) continue;
+        uint32_t id = layouts[n->kind].id;
+        if (collected && id != NONE) {
+            const uint64_t *p = reveal(n->hidden);
+            m->garbage++;
+            m->retained += gc_size(p) >= (size_t)n->words * 8 && p[id] == n->number;
+        }
+        free(n->edges);
+        n->edges = NULL;
+        n->used = false;
+        m->free_nodes[m->free_count++] = i;
+    }
+    memset(m->queue, 0, m->queued * sizeof *m->queue);
+    if (gc_verify() != 0) child_fail(__FILE__, __LINE__, "the heap is broken");
+}
+
+/* A random walk: where it ends, and the last reference it followed. */
+struct place {
+    void *p, *from;
+    uint32_t node, from_node, from_edge;
+};
+
+static struct place stroll(struct model *m, uint32_t most) {
+    struct place at = {m->roots->root, NULL, m->root_node, NONE, 0};
+    const struct handle *h = &m->roots->handles[below(m, HANDLES)];
+    if (h->to != NONE && below(m, 8) == 0) {
+        at.p = held_by(h);
+        at.node = h->to;
+    }
+    for (uint32_t steps = below(m, most); steps > 0; steps--) {
+        const struct node *n = &m->nodes[at.node];
+        if (n->edge_count == 0) break;
+        uint32_t edge = below(m, n->edge_count);
+        void *next = follow(m, n, at.p, edge);
+        if (next == NULL) break;
+        at = (struct place){next, at.p, n->edges[edge].to, at.node, edge};
+        check_number(m, &m->nodes[at.node], at.p);
+    }
+    return at;
+}
+
+/* ---- Changes -------------------------------------------------------------------------------- */
+
+/* Each in a frame of its own, which a collection finds overwritten. */
+#define CHANGE static __attribute__((noinline)) void
+
+static void set_edge(
+    struct model *m, struct node *n, void *p, uint32_t edge, uint32_t to, void *target) {
+    struct edge *e = &n->edges[edge];
+    n->edges_used -= e->to != NONE;
+    e->to = to;
+    e->offset = 0;
+    if (to != NONE && is_ambiguous(n->kind) && below(m, 3) == 0)
+        e->offset = below(m, m->nodes[to].words * 8);
+    n->edges_used += to != NONE;
+    ((uint64_t *)p)[e->word] = edge_value(e, target);
+}
+
+/* Stores a reference in an edge of N that is free, or now and then in one that isn't. */
+static void connect(struct model *m, struct node *n, void *p, uint32_t to, void *target) {
+    uint32_t start = below(m, n->edge_count);
+    for (uint32_t i = 0; i < n->edge_count; i++) {
+        uint32_t edge = (start + i) % n->edge_count;
+        if (n->edges[edge].to != NONE) continue;
+        set_edge(m, n, p, edge, to, target);
+        return;
+    }
+    if (below(m, 8) == 0) set_edge(m, n, p, start, to, target);
+}
+
+/* Somewhere that has an edge. */
+static struct place somewhere(struct model *m) {
+    for (;;) {
+        struct place at = stroll(m, 40);
+        if (m->nodes[at.node].edge_count > 0) return at;
+    }
+}
+
+static void plan_edges(struct model *m, struct node *n) {
+    const struct layout *layout = &layouts[n->kind];
+    uint32_t count = layout->pointer_count, all = count;
+    if (is_array(n->kind)) all = count = n->words / layout->words;
+    if (n->kind == COUNTED) all = count = below(m, n->words - 3 + 1);
+    if (is_ambiguous(n->kind)) all = count = n->words - 1 < 4 ? n->words - 1 : 4;
+    if (count > MOST_EDGES && n->kind != COUNTED) count = MOST_EDGES;
+    n->edge_count = count;
+    n->edges = count == 0 ? NULL : calloc(count, sizeof *n->edges);
+    REQUIRE(count == 0 || n->edges != NULL);
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t from = (uint32_t)((uint64_t)all * i / count);
+        uint32_t to = (uint32_t)((uint64_t)all * (i + 1) / count);
+        uint32_t slot = from + below(m, to - from), word = 1 + i;
+        if (is_array(n->kind))
+            word = slot * layout->words + layout->pointers[0];
+        else if (n->kind == COUNTED)
+            word = 3 + i;
+        else if (!is_ambiguous(n->kind))
+            word = layout->pointers[i];
+        n->edges[i] = (struct edge){word, NONE, 0};
+    }
+}
+
+static uint32_t random_words(struct model *m, enum kind kind) {
+    uint32_t words = layouts[kind].words, r = below(m, 2000);
+    if (kind == UNTYPED || kind == LEAF || kind == COUNTED) {
+        if (m->plan->large && r == 0) return 12500;
+        return 3 + (r < 20 ? below(m, 2000) : r < 100 ? below(m, 400) : below(m, 24));
+    }
+    if (kind == HOLDER) return words * (1 + below(m, 3));
+    if (!is_array(kind)) return words;
+    if (m->plan->large && r < 2) return (r == 0 ? 131072 : 12800) / words * words;
+    return words * (1 + (r < 20 ? below(m, 2000) : r < 100 ? below(m, 150) : below(m, 12)));
+}
+
+static enum kind random_kind(struct model *m) {
+    static const uint8_t kinds[] = {NODE_16, NODE_16, NODE_16, NODE_24, NODE_24, NODE_24, NODE_32,
+        NODE_32, NODE_32, NODE_32, NODE_200, NODE_200, NODE_1024, NODE_3000, PINNED, ARRAY_8,
+        ARRAY_8, ARRAY_16, ARRAY_16, ARRAY_24, ARRAY_24, COUNTED, COUNTED, COUNTED, LEAF_TYPE,
+        LEAF};
+    if (below(m, m->plan->ambiguous_one_in) == 0) return below(m, 2) == 0 ? UNTYPED : HOLDER;
+    enum kind kind = kinds[below(m, sizeof kinds)];
+    if (kind == NODE_3000 && below(m, 3) > 0) kind = NODE_32;
+    return kind;
+}
+
+static void *allocate(enum kind kind, uint32_t words) {
+    if (kind == UNTYPED) return gc_alloc((size_t)words * 8);
+    if (kind == LEAF) return gc_alloc_leaf((size_t)words * 8);
+    if (words == layouts[kind].words) return gc_alloc_typed(types[kind]);
+    return gc_alloc_array(types[kind], words / layouts[kind].words);
+}
+
+/* Where some object is, or was. */
+static uintptr_t address_like(struct model *m) {
+    return (uintptr_t)reveal(m->nodes[below(m, m->plan->most_objects)].hidden);
+}
+
+/* Cuts references of the root until a quarter of the nodes is free. */
+static void make_room(struct model *m) {
+    check_all(m, false);
+    while (m->free_count < m->plan->most_objects / 4) {
+        struct node *n = &m->nodes[m->root_node];
+        struct handle *h = &m->roots->handles[below(m, HANDLES)];
+        *h = (struct handle){NULL, NONE, 0};
+        for (uint32_t i = 0; i < n->edge_count; i += 2)
+            set_edge(m, n, m->roots->root, below(m, n->edge_count), NONE, NULL);
+        check_all(m, false);
+    }
+}
+
+/* A new object, which only the result refers to; *P is where. */
+static uint32_t new_node(struct model *m, enum kind kind, uint32_t words, void **p) {
+    uint32_t node = m->free_nodes[--m->free_count];
+    struct node *n = &m->nodes[node];
+    uintptr_t junk = address_like(m);
+    *n = (struct node){.number = ++m->next_number,
+        .kind = (uint8_t)kind,
+        .words = words,
+        .junk = junk,
+        .used = true};
+    plan_edges(m, n);
+    *p = allocate(kind, words);
+    if (*p == NULL) child_fail(__FILE__, __LINE__, "no memory for %u words", words);
+    n->hidden = hide(*p);
+    m->result.allocations++;
+    if (!all_bytes(*p, 0, gc_size(*p))) wrong(m, n, *p, "not zero", 0);
+    fill(n, *p);
+    return node;
+}
+
+static uint32_t any_node(struct model *m, void **p) {
+    enum kind kind = random_kind(m);
+    return new_node(m, kind, random_words(m, kind), p);
+}
+
+CHANGE add_node(struct model *m) {
+    struct place at;
+    void *p;
+    uint32_t node;
+    if (below(m, 2) == 0) { /* the place is on the stack while it allocates, or not */
+        at = somewhere(m);
+        node = any_node(m, &p);
+    } else {
+        node = any_node(m, &p);
+        at = somewhere(m);
+    }
+    if (below(m, 8) == 0) return;
+    struct node *n = &m->nodes[at.node];
+    connect(m, n, at.p, node, p);
+}
+
+CHANGE connect_two(struct model *m) {
+    struct place to = stroll(m, 40), at = somewhere(m);
+    connect(m, &m->nodes[at.node], at.p, to.node, to.p);
+}
+
+CHANGE cut_edge(struct model *m) {
+    struct place at = somewhere(m);
+    struct node *n = &m->nodes[at.node];
+    set_edge(m, n, at.p, below(m, n->edge_count), NONE, NULL);
+}
+
+CHANGE drop_subgraph(struct model *m) {
+    struct place at = stroll(m, 3);
+    if (at.from != NULL) set_edge(m, &m->nodes[at.from_node], at.from, at.from_edge, NONE, NULL);
+}
+
+/* A new object between two others, with what the old one refers to. */
+CHANGE replace_node(struct model *m) {
+    struct place at = stroll(m, 40);
+    if (at.from == NULL) return;
+    void *p;
+    uint32_t node = any_node(m, &p);
+    struct node *n = &m->nodes[node];
+    const struct node *old = &m->nodes[at.node];
+    if (old->edges_used > n->edge_count && below(m, 16) > 0) return;
+    for (uint32_t i = 0; i < n->edge_count && i < old->edge_count; i++)
+        set_edge(m, n, p, i, old->edges[i].to, follow(m, old, at.p, i));
+    set_edge(m, &m->nodes[at.from_node], at.from, at.from_edge, node, p);
+}
+
+CHANGE swap_edges(struct model *m) {
+    struct place a = somewhere(m), b = somewhere(m);
+    struct node *an = &m->nodes[a.node], *bn = &m->nodes[b.node];
+    uint32_t i = below(m, an->edge_count), j = below(m, bn->edge_count);
+    uint32_t a_to = an->edges[i].to, b_to = bn->edges[j].to;
+    void *a_p = follow(m, an, a.p, i), *b_p = follow(m, bn, b.p, j);
+    set_edge(m, an, a.p, i, b_to, b_p);
+    set_edge(m, bn, b.p, j, a_to, a_p);
+}
+
+/* Another word of a large array gets an edge's reference. */
+CHANGE shift_edge(struct model *m) {
+    struct place at = stroll(m, 40);
+    struct node *n = &m->nodes[at.node];
+    if (!is_array(n->kind) || n->edge_count < MOST_EDGES) return;
+    const struct layout *layout = &layouts[n->kind];
+    uint32_t i = below(m, n->edge_count), to = n->edges[i].to;
+    void *target = follow(m, n, at.p, i);
+    uint32_t word = below(m, n->words / layout->words) * layout->words + layout->pointers[0];
+    for (uint32_t j = 0; j < n->edge_count; j++)
+        if (n->edges[j].word == word) return;
+    set_edge(m, n, at.p, i, NONE, NULL);
+    n->edges[i].word = word;
+    set_edge(m, n, at.p, i, to, target);
+}
+
+CHANGE change_junk(struct model *m) {
+    struct place at = stroll(m, 40);
+    struct node *n = &m->nodes[at.node];
+    uint32_t word = layouts[n->kind].junk;
+    if (word == NONE || word >= n->words) return;
+    n->junk = address_like(m);
+    ((uint64_t *)at.p)[word] = n->junk;
+}
+
+CHANGE change_handle(struct model *m) {
+    struct place at = stroll(m, 40);
+    struct handle *h = &m->roots->handles[below(m, HANDLES)];
+    *h = (struct handle){NULL, NONE, 0};
+    if (below(m, 3) == 0) return;
+    uint32_t offset = below(m, 2) == 0 ? 0 : below(m, m->nodes[at.node].words * 8);
+    *h = (struct handle){(char *)at.p + offset, at.node, offset};
+}
+
+CHANGE change_pin(struct model *m) {
+    struct place at = stroll(m, 40);
+    struct node *n = &m->nodes[at.node];
+    if (n->hidden != hide(at.p)) { /* it moved since it was seen */
+        if (!may_move(n)) wrong(m, n, at.p, "it has moved", 0);
+        m->result.moved++;
+        n->hidden = hide(at.p);
+    }
+    n->pinned = !n->pinned;
+    REQUIRE_EQUAL(n->pinned ? gc_pin(at.p) : gc_unpin(at.p), 0);
+}
+
+/* Garbage, until a collection has probably come. */
+CHANGE burst(struct model *m) {
+    void *last = NULL;
+    for (uint32_t i = below(m, 20000); i > 0; i--) {
+        void **p = gc_alloc_typed(types[NODE_32]);
+        p[0] = last;
+        if (i % 64 != 0) last = p;
+    }
+}
+
+CHANGE collect_some(struct model *m) {
+    bool full = below(m, 6) == 0;
+    if (full)
+        collect(GC_FULL);
+    else
+        REQUIRE_EQUAL(gc_collect(GC_MINOR), 0);
+    if (full || below(m, 4) == 0) check_all(m, full);
+}
+
+static __attribute__((noinline)) void step(struct model *m) {
+    if (m->free_count < 2) make_room(m);
+    uint32_t what = below(m, 10000);
+    if (what < 5000) {
+        add_node(m);
+    } else if (what < 6500) {
+        connect_two(m);
+    } else if (what < 6900) {
+        cut_edge(m);
+    } else if (what < 8000) {
+        swap_edges(m);
+    } else if (what < 8800) {
+        replace_node(m);
+    } else if (what < 8802) {
+        drop_subgraph(m);
+    } else if (what < 9300) {
+        shift_edge(m);
+    } else if (what < 9800) {
+        change_junk(m);
+    } else if (what < 9900) {
+        change_handle(m);
+    } else if (what < 9950) {
+        change_pin(m);
+    } else if (what < 9970) {
+        collect_some(m);
+    } else if (what < 9972) {
+        burst(m);
+    }
+}
+
+static struct roots static_roots;
+
+static __attribute__((noinline)) void run(struct model *m) {
+    struct roots stack_roots;
+    m->roots = m->plan->static_root ? &static_roots : &stack_roots;
+    *m->roots =
+        (struct roots){NULL, {{NULL, NONE, 0}, {NULL, NONE, 0}, {NULL, NONE, 0}, {NULL, NONE, 0}}};
+    m->root_node = new_node(m, NODE_1024, layouts[NODE_1024].words, &m->roots->root);
+    for (m->steps = 0; m->steps < m->plan->steps; m->steps++) {
+        step(m);
+        if (m->steps % m->plan->check_every == 0) check_all(m, false);
+    }
+    collect(GC_FULL);
+    check_all(m, true);
+    memset(m->roots, 0, sizeof *m->roots);
+}
+
+void typed_model_run(const struct typed_plan *plan, struct typed_result *result) {
+    struct model m = {.plan = plan, .random.state = plan->seed};
+    uint32_t capacity = plan->most_objects;
+    m.nodes = calloc(capacity, sizeof *m.nodes);
+    m.free_nodes = calloc(capacity, sizeof *m.free_nodes);
+    m.queue = calloc(capacity, sizeof *m.queue);
+    REQUIRE(m.nodes != NULL && m.free_nodes != NULL && m.queue != NULL);
+    for (uint32_t i = 0; i < capacity; i++) {
+        m.nodes[i].hidden = hide(NULL);
+        m.free_nodes[m.free_count++] = i;
+    }
+    register_types();
+    run(&m);
+    if (m.garbage > 0) m.result.retained_percent = 100.0 * (double)m.retained / (double)m.garbage;
+    *result = m.result;
+    for (uint32_t i = 0; i < capacity; i++) free(m.nodes[i].edges);
+    free(m.nodes);
+    free(m.free_nodes);
+    free(m.queue);
+}

@@ -1,0 +1,30 @@
+/* A random program of typed and other objects, and a model of what it must find: see
+ * typed_model.c. */
+#ifndef CAIRN_TESTS_TYPED_MODEL_H
+#define CAIRN_TESTS_TYPED_MODEL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct typed_plan {
+    uint64_t seed;
+    uint64_t steps;
+    uint32_t most_objects; /* the model drops references beyond this many */
+    uint32_t check_every;  /* steps between two walks over all that is reachable */
+    uint32_t
+        ambiguous_one_in; /* so many objects, one is untyped or of a type that holds anything */
+    bool large;           /* arrays of 100 KB and 1 MB, too */
+    bool static_root;     /* else the root is a word on the stack */
+};
+
+struct typed_result {
+    uint64_t allocations, moved, checks;
+    uint32_t most_live;      /* objects */
+    double retained_percent; /* of the garbage at full collections, on average */
+};
+
+/* Runs in a child (it ends the process if anything is wrong). */
+void typed_model_run(const struct typed_plan *plan, struct typed_result *result);
+
+#endif

@@ -236,6 +236,10 @@ static inline __attribute__((always_inline)) void mark_fields(struct gci_marker 
         mark_map(marker, type->map, object, shared, move);
         return;
     }
+    if (!move && type->count * sizeof(uintptr_t) == type->size) { /* nothing but pointers */
+        mark_words(marker, (gci_words){(uintptr_t *)from, (uintptr_t *)to}, false, shared);
+        return;
+    }
     if (type->map != 0) {
         uintptr_t e = object + (from - object) / type->size * type->size;
         for (; e < to && end - e >= type->size; e += type->size) {

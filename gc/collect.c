@@ -172,17 +172,18 @@ static void settle_blocks(struct gc_heap *heap, enum gc_collection kind) {
 
 static void log_collection(
     const struct gc_heap *heap, const struct gci_cycle *cycle, uint64_t before) {
-    gci_log("%s: %s; pause %lu us (stop %lu, roots %lu, mark %lu, settle %lu); %lu KB, %lu KB live "
-            "after; "
-            "%lu dirty pages, %lu blocks open, %lu closed; marked %lu objects, %lu KB; "
-            "nursery %lu KB, %s",
+    gci_log(
+        "%s: %s; pause %lu us (stop %lu, roots %lu, mark %lu, settle %lu); %lu KB, %lu KB live "
+        "after; "
+        "%lu dirty pages, %lu blocks open, %lu closed; marked %lu objects, %lu KB, moved %lu KB; "
+        "nursery %lu KB, %s",
         cycle->kind == GC_FULL ? "full" : "minor", cycle->reason,
         (cycle->end_ns - cycle->start_ns) / 1000, (cycle->stopped_ns - cycle->start_ns) / 1000,
         (cycle->roots_ns - cycle->stopped_ns) / 1000, (cycle->marked_ns - cycle->roots_ns) / 1000,
         (cycle->end_ns - cycle->marked_ns) / 1000, before / 1024, heap->live_bytes / 1024,
         heap->dirty_now, heap->open_blocks, heap->closed_blocks, heap->marker.marked_objects,
-        heap->marker.marked_granules * GC_GRANULE / 1024, heap->policy.nursery / 1024,
-        heap->policy.generational ? "generational" : "full only");
+        heap->marker.marked_granules * GC_GRANULE / 1024, heap->moved_now / 1024,
+        heap->policy.nursery / 1024, heap->policy.generational ? "generational" : "full only");
 }
 
 /* The phases, with the world stopped. */
@@ -192,7 +193,7 @@ static void collect(struct gc_heap *heap, struct gci_cycle *cycle) {
     cycle->allocated = heap->allocated_since;
     uint64_t before = heap->live_bytes + heap->allocated_since;
     heap->marker.marked_granules = heap->marker.marked_objects = 0;
-    heap->dirty_now = 0;
+    heap->dirty_now = heap->moved_now = 0;
     heap->recycled_now = 0;
     gci_threads_release_buffers(heap);
 
@@ -216,6 +217,7 @@ static void collect(struct gc_heap *heap, struct gci_cycle *cycle) {
         heap->promoted_bytes += heap->survived_last;
     }
     heap->mark_ns += cycle->marked_ns - cycle->stopped_ns;
+    heap->moved_bytes += heap->moved_now;
     heap->allocated_total += heap->allocated_since;
     heap->allocated_since = 0;
     heap->collections++;

@@ -102,7 +102,7 @@ static void retire(struct gc_heap *heap) {
     heap->arena.live[to->block] = (uint16_t)granules;
     heap->marker.marked_granules += granules;
     heap->marker.marked_objects += to->objects;
-    heap->moved_bytes += granules * GC_GRANULE;
+    heap->moved_now += granules * GC_GRANULE;
     to->objects = 0;
     unsigned eighths = heap->arena.live[to->block] / (GCI_BLOCK_GRANULES / 8);
     if (eighths < GCI_LISTED_EIGHTHS)

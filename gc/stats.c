@@ -82,5 +82,6 @@ void gci_stats_fill(const struct gc_heap *heap, gc_stats *stats) {
         .mark_ns = heap->mark_ns,
         .threads = heap->world.count,
         .thread_slots = heap->thread_slots,
-        .workers = gci_crew_size(heap)};
+        .workers = gci_crew_size(heap),
+        .moved_bytes = heap->moved_bytes};
 }

@@ -356,6 +356,7 @@ struct gc_heap {
     uint64_t promoted_bytes, moved_bytes, dirty_pages, released_bytes;
     uint64_t survived_last, survived_of; /* bytes: of the last minor collection */
     uint64_t dirty_now;                  /* pages, in the running collection */
+    uint64_t moved_now;                  /* bytes, in it */
     uint64_t recycled_now;               /* blocks searched in it that were allocated into, too */
     uint64_t open_blocks, closed_blocks;
     struct gci_histogram minor_pauses, full_pauses, stops;

@@ -15,6 +15,7 @@
 #include <string.h>
 #include <ucontext.h>
 
+#include "cairn/embed.h"
 #include "gc/thread.h"
 #include "support.h"
 #include "threads_support.h"
@@ -149,13 +150,62 @@ static __attribute__((noinline)) void *allocate_1024(void) {
     return gc_alloc(1024);
 }
 
+/* Typed, but what is written into them may be anything. */
+static void trace_nothing(void *object, size_t bytes, void *from, void *to, gc_visitor *visitor) {
+    (void)object, (void)bytes, (void)from, (void)to, (void)visitor;
+}
+
+static const gc_type *type_16, *type_48;
+
+static void register_types(void) {
+    gc_type_desc desc = {.name = "sixteen", .size = 16, .trace = trace_nothing};
+    type_16 = gc_type_register(&desc);
+    desc = (gc_type_desc){.name = "forty-eight", .size = 48, .trace = trace_nothing};
+    type_48 = gc_type_register(&desc);
+    REQUIRE(type_16 != NULL && type_48 != NULL);
+}
+
+static __attribute__((noinline)) void *allocate_typed_16(void) {
+    return gc_new_typed(type_16, 16);
+}
+static __attribute__((noinline)) void *allocate_typed_48(void) {
+    void *p = gc_alloc_typed(type_48);
+    REQUIRE(gc_type_of(p) == type_48);
+    return p;
+}
+
+enum kind_of_buffer { AMBIGUOUS, LEAF, TYPED };
+
 static const struct way {
     allocation *allocate;
     size_t size;
-    bool leaf;
-} ways[] = {{allocate_16, 16, false}, {allocate_48, 48, false}, {allocate_leaf_32, 32, true},
-    {allocate_1024, 1024, false}};
+    enum kind_of_buffer kind;
+} ways[] = {{allocate_16, 16, AMBIGUOUS}, {allocate_48, 48, AMBIGUOUS},
+    {allocate_leaf_32, 32, LEAF}, {allocate_1024, 1024, AMBIGUOUS}, {allocate_typed_16, 16, TYPED},
+    {allocate_typed_48, 48, TYPED}};
 enum { WAYS = sizeof ways / sizeof *ways };
+
+static const struct gc_buffer *buffer_of(const struct way *way) {
+    switch (way->kind) {
+    case LEAF:
+        return &gc_buffers.leaf;
+    case TYPED:
+        return &gc_buffers.typed;
+    default:
+        return &gc_buffers.ambiguous;
+    }
+}
+
+static void *allocate_garbage(const struct way *way) {
+    switch (way->kind) {
+    case LEAF:
+        return gc_alloc_leaf(16);
+    case TYPED:
+        return gc_alloc_typed(type_16);
+    default:
+        return gc_alloc(16);
+    }
+}
 
 /* Where in the buffer the allocation begins. */
 enum place {
@@ -189,9 +239,8 @@ static bool is_at(const struct gc_buffer *buffer, size_t size, enum place place)
 /* Small garbage, until the buffer is so; at most some blocks of it. */
 static __attribute__((noinline)) bool fill_until(const struct way *way, enum place place) {
     for (unsigned i = 0; i < 3 * 4096; i++) {
-        const struct gc_buffer *buffer = way->leaf ? &gc_buffers.leaf : &gc_buffers.ambiguous;
-        if (is_at(buffer, way->size, place)) return true;
-        char *p = way->leaf ? gc_alloc_leaf(16) : gc_alloc(16);
+        if (is_at(buffer_of(way), way->size, place)) return true;
+        char *p = allocate_garbage(way);
         memset(p, 0x55, 16);
     }
     return false;
@@ -221,6 +270,7 @@ static __attribute__((noinline)) void step_through(const struct way *way, enum p
 
 static void collect_at_each_instruction(enum gc_collection of_kind) {
     need_optimised_code();
+    register_types();
     kind = of_kind;
     install_trap();
     pthread_t thread = start_thread(collect_when_asked, NULL);

@@ -273,7 +273,7 @@ static inline __attribute__((always_inline)) uintptr_t mark_typed(
 
 /* The marked objects that overlap [START, END), in one TYPED block of small objects; both are
  * multiples of 64 granules. */
-static void mark_small_objects(
+static inline __attribute__((always_inline)) void mark_small_objects(
     struct gci_marker *marker, uintptr_t start, uintptr_t end, bool shared, bool move) {
     const struct gci_arena *arena = &marker->heap->arena;
     size_t granule = gci_address_granule(arena, start), last = gci_address_granule(arena, end);
@@ -283,10 +283,13 @@ static void mark_small_objects(
         mark_typed(marker, start, end, shared, move);
     for (; granule < last; granule += 64) {
         struct gci_side_masks masks = gci_side_masks64(arena->side + granule);
-        for (uint64_t live = masks.start & masks.mark; live != 0; live &= live - 1)
-            mark_typed(marker,
-                gci_granule_address(arena, granule + (unsigned)__builtin_ctzll(live)), end, shared,
-                move);
+        for (uint64_t live = masks.start & masks.mark; live != 0; live &= live - 1) {
+            size_t first = granule + (unsigned)__builtin_ctzll(live);
+            uintptr_t from = gci_granule_address(arena, first);
+            uintptr_t stop = from + gci_small_granules(arena->side, first) * GC_GRANULE;
+            mark_fields(marker, gci_type_at(marker->heap, first), from, stop, from,
+                stop < end ? stop : end, shared, move);
+        }
     }
 }
 
@@ -311,8 +314,10 @@ static void mark_objects(
     uint8_t tag = arena->tags[gci_block_of(gci_address_granule(arena, start))];
     if (gci_tag_use(tag) == GCI_USE_LARGE)
         mark_large_objects(marker, start, end, shared, move);
+    else if (move)
+        mark_small_objects(marker, start, end, false, true);
     else
-        mark_small_objects(marker, start, end, shared, move);
+        mark_small_objects(marker, start, end, shared, false);
 }
 
 void gci_mark_objects(struct gci_marker *marker, uintptr_t start, uintptr_t end) {

@@ -135,14 +135,19 @@ endif
 
 JSON_OBJ := $(patsubst %,$(B)/obj/examples/json/%.o,main parse query print)
 GENERATE_OBJ := $(B)/obj/examples/json/generate.o
+CALC_OBJ := $(B)/obj/examples/calc/calc.o
 
-examples: $(B)/examples/json $(B)/examples/json-generate
+examples: $(B)/examples/json $(B)/examples/json-generate $(B)/examples/calc
 
-$(JSON_OBJ) $(GENERATE_OBJ): $(B)/obj/%.o: %.c $(B)/flags
+$(JSON_OBJ) $(GENERATE_OBJ) $(CALC_OBJ): $(B)/obj/%.o: %.c $(B)/flags
 	@mkdir -p $(@D)
 	$(CC) $(PROGFLAGS) $(CFLAGS) -MMD -MP -c $< -o $@
 
 $(B)/examples/json: $(JSON_OBJ) $(STATIC_LIB)
+	@mkdir -p $(@D)
+	$(CC) $(PROGFLAGS) $(CFLAGS) $(LDFLAGS) $^ $(LDLIBS) -o $@
+
+$(B)/examples/calc: $(CALC_OBJ) $(STATIC_LIB)
 	@mkdir -p $(@D)
 	$(CC) $(PROGFLAGS) $(CFLAGS) $(LDFLAGS) $^ $(LDLIBS) -o $@
 
@@ -231,6 +236,7 @@ run-test: export CAIRN_TEST_SHARED := $(abspath $(SHARED_LIB))
 run-test: export CAIRN_TEST_AUTO := $(abspath $(B)/tests/auto)
 run-test: export CAIRN_TEST_AUTO_LATE := $(abspath $(B)/tests/auto-late)
 run-test: export CAIRN_TEST_JSON := $(abspath $(B)/examples/json)
+run-test: export CAIRN_TEST_CALC := $(abspath $(B)/examples/calc)
 run-test: export CAIRN_TEST_JSON_GENERATE := $(abspath $(B)/examples/json-generate)
 run-test: tests examples
 	@bash tests/run.sh $(TEST_OPTIONS) $(TESTS_TO_RUN:%=$(B)/tests/%) tests/json.sh \

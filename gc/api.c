@@ -521,9 +521,11 @@ int gci_entry_remove_slots(void **slots, size_t count, size_t c, const struct gc
 gc_handle *gci_entry_handle_new(void *p, size_t b, size_t c, const struct gci_frame *frame) {
     (void)b, (void)c;
     struct gci_thread *thread = enter_if_attached(frame);
+    if (thread != NULL) thread->held = (uintptr_t)p; /* perhaps the only reference to it */
     gci_heap_lock(default_heap);
     gc_handle *handle = gci_handle_new(default_heap, p);
     gci_heap_unlock(default_heap);
+    if (thread != NULL) thread->held = 0;
     leave_if_attached(thread, 0);
     if (handle == NULL) errno = ENOMEM;
     return handle;

@@ -113,8 +113,9 @@ static void retire(struct gc_heap *heap) {
 
 bool gci_to_space_refill(struct gc_heap *heap) {
     struct gci_to_space *to = &heap->to_space;
-    uint32_t block = gci_block_new(heap, GCI_USE_BUMP, GCI_TYPED, true);
-    if (block == GCI_NONE) return false;
+    uint32_t block = to->exhausted ? GCI_NONE : gci_block_new(heap, GCI_USE_BUMP, GCI_TYPED, true);
+    to->exhausted = block == GCI_NONE;
+    if (to->exhausted) return false;
     gci_block_clear_new(heap, block);
     heap->arena.blocks[block].zeroed = false;
     gci_tag_change(&heap->arena, block, GCI_TAG_YOUNG, 0);

@@ -12,6 +12,7 @@
 #include "gc/block.h"
 #include "gc/collect.h"
 #include "gc/slots.h"
+#include "gc/type.h"
 #include "runtime/log.h"
 #include "runtime/vm.h"
 
@@ -95,6 +96,32 @@ static __attribute__((no_sanitize("address"), no_sanitize("thread"))) void meet_
     }
 }
 
+struct field_search {
+    struct search *search;
+    uint32_t from;
+};
+
+static void meet_field(gc_visitor *visitor, uintptr_t *slot) {
+    const struct field_search *fields = visitor->context;
+    if (fields->search->found == GCI_NONE)
+        meet(fields->search, *slot, slot, fields->from, GCI_ROOT_RANGE);
+}
+
+/* All that may be a reference in the object of STEP, the step numbered FROM. */
+static void meet_object(struct search *s, const struct step *step, uint32_t from) {
+    const struct gc_heap *heap = s->heap;
+    uintptr_t start = gci_granule_address(&heap->arena, step->object.granule);
+    uintptr_t end = start + step->bytes;
+    if (heap->arena.tags[gci_block_of(step->object.granule)] & GCI_TAG_TYPED) {
+        struct field_search fields = {s, from};
+        gc_visitor visitor = {
+            meet_field, &fields, gci_type_at(heap, step->object.granule), start, end, start, end};
+        gci_type_visit(&visitor);
+        return;
+    }
+    meet_words(s, (const uintptr_t *)start, (const uintptr_t *)end, from, GCI_ROOT_RANGE);
+}
+
 static void visit_root(
     void *context, enum gci_root_kind kind, const uintptr_t *start, const uintptr_t *end) {
     meet_words(context, start, end, GCI_NONE, kind);
@@ -165,9 +192,7 @@ static void search(struct gc_heap *heap, void *context) {
     for (uint32_t i = 0; i < s->count && s->found == GCI_NONE && !s->failed; i++) {
         const struct step step = s->steps[i];
         if (step.leaf) continue;
-        uintptr_t start = gci_granule_address(&heap->arena, step.object.granule);
-        meet_words(s, (const uintptr_t *)start, (const uintptr_t *)(start + step.bytes), i,
-            GCI_ROOT_RANGE);
+        meet_object(s, &step, i);
     }
     if (s->found == GCI_NONE) return;
     const struct step *root = &s->steps[s->found];

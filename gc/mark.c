@@ -308,16 +308,23 @@ static void mark_large_objects(
     }
 }
 
+static uint64_t found_so_far(const struct gci_marker *marker, bool move) {
+    return marker->marked_objects + (move ? marker->heap->to_space.objects : 0);
+}
+
 static void mark_objects(
     struct gci_marker *marker, uintptr_t start, uintptr_t end, bool shared, bool move) {
     const struct gci_arena *arena = &marker->heap->arena;
-    uint8_t tag = arena->tags[gci_block_of(gci_address_granule(arena, start))];
-    if (gci_tag_use(tag) == GCI_USE_LARGE)
+    uint32_t block = gci_block_of(gci_address_granule(arena, start));
+    uint64_t before = found_so_far(marker, move);
+    if (gci_tag_use(arena->tags[block]) == GCI_USE_LARGE)
         mark_large_objects(marker, start, end, shared, move);
     else if (move)
         mark_small_objects(marker, start, end, false, true);
     else
         mark_small_objects(marker, start, end, shared, false);
+    if (found_so_far(marker, move) != before)
+        __atomic_store_n(&arena->blocks[block].passed_over, 0, __ATOMIC_RELAXED);
 }
 
 void gci_mark_objects(struct gci_marker *marker, uintptr_t start, uintptr_t end) {

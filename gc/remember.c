@@ -125,6 +125,8 @@ static uint32_t scan_closed(struct gc_heap *heap, uint32_t first) {
     return end;
 }
 
+/* Of typed objects nothing is found yet: gci_mark_objects() takes back that the block was passed
+ * over. */
 static void scan_open(struct gc_heap *heap, uint32_t block) {
     uint64_t before = heap->marker.marked_objects;
     if (heap->arena.tags[block] & GCI_TAG_YOUNG && heap->arena.live[block] > 0)

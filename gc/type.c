@@ -12,6 +12,8 @@
 #define ROOM       ((size_t)64 << 10) /* records are taken from so much at a time */
 #define WORD       sizeof(void *)
 
+const struct gci_type gci_no_type = {.size = GC_GRANULE, .granules = 1, .desc = {.name = "none"}};
+
 /* ---- Checking ------------------------------------------------------------------------------- */
 
 static int check_offsets(const gc_type_desc *desc) {

@@ -42,12 +42,17 @@ int gci_type_register(struct gc_heap *heap, const gc_type_desc *desc, const gc_t
 /* The type registered under DESC's name, if its layout is the same; else NULL. */
 const gc_type *gci_type_find(const struct gc_heap *heap, const gc_type_desc *desc);
 
+/* That of an object whose allocation another thread had not finished when this process was forked:
+ * it has no fields. */
+extern const struct gci_type gci_no_type;
+
 /* The type of the object at GRANULE of a TYPED block. */
 static inline const struct gci_type *gci_type_at(const struct gc_heap *heap, size_t granule) {
     const struct gci_arena *arena = &heap->arena;
     unsigned number = arena->types[granule];
     if (!(arena->side[granule] & GCI_SIDE_END)) number |= (unsigned)arena->types[granule + 1] << 8;
-    return heap->types->table[number];
+    const struct gci_type *type = heap->types->table[number];
+    return __builtin_expect(type != NULL, 1) ? type : &gci_no_type;
 }
 
 /* One search of an object's fields: VISIT gets each in [FROM, TO). */

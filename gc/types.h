@@ -267,6 +267,7 @@ struct gci_to_space {
     uintptr_t cursor, limit;
     uint32_t block;   /* or GCI_NONE */
     uint64_t objects; /* in it */
+    bool exhausted;   /* no other block was to be had in this collection */
 };
 
 /* ---- Large objects -------------------------------------------------------------------------- */

@@ -343,15 +343,16 @@ static void remind(struct gci_world *world, unsigned seconds) {
 
 /* ---- STOP and START ------------------------------------------------------------------------- */
 
-/* One mutator.  `awaited` is raised before the request can be answered.  The signal comes later. */
-static void request(struct gci_world *world, struct gci_mutator *mutator) {
+/* One mutator; true if it was running.  `awaited` is raised before the request can be answered.  The signal comes later. */
+static bool request(struct gci_world *world, struct gci_mutator *mutator) {
     for (;;) {
-        if (change_state(mutator, GCI_BLOCKING, GCI_HELD)) return;
+        if (change_state(mutator, GCI_BLOCKING, GCI_HELD)) return false;
         __atomic_fetch_add(&world->awaited, 1, __ATOMIC_ACQ_REL);
         if (change_state(mutator, GCI_RUNNING, GCI_REQUESTED)) break;
         __atomic_sub_fetch(&world->awaited, 1, __ATOMIC_ACQ_REL);
     }
     __atomic_store_n(mutator->poll, 1, __ATOMIC_RELAXED);
+    return true;
 }
 
 /* Waits a moment for those that are about to enter the library: a thread that allocates much does so
@@ -384,9 +385,11 @@ void gci_world_stop(struct gci_world *world, struct gci_mutator *self) {
     if (world->first == NULL || (world->first == self && self->next == NULL)) return;
     int saved_errno = errno;
     if (world->signal != 0) check_handler(world);
+    __atomic_store_n(&world->crowded, true, __ATOMIC_RELAXED);
+    unsigned running = 1;
     for (struct gci_mutator *m = world->first; m != NULL; m = m->next)
-        if (m != self) request(world, m);
-    bool crowded = __atomic_load_n(&world->awaited, __ATOMIC_RELAXED) >= world->cpus;
+        running += m != self && request(world, m);
+    bool crowded = running > world->cpus;
     __atomic_store_n(&world->crowded, crowded, __ATOMIC_RELAXED);
     if (!crowded) wait_for_allocators(world);
     for (struct gci_mutator *m = world->first; m != NULL && world->signal != 0; m = m->next)

@@ -109,6 +109,35 @@ static void handles_hold_and_follow_what_moves(void) {
     gc_handle_free(NULL);
 }
 
+static int collecting = 1;
+
+static void *collect_for_ever(void *unused) {
+    while (__atomic_load_n(&collecting, __ATOMIC_RELAXED)) gc_collect(GC_MINOR);
+    return unused;
+}
+
+static __attribute__((noinline)) gc_handle *make_handle(uint64_t number) {
+    struct node *node = gc_new(struct node);
+    node->number = number;
+    return gc_handle_new(node); /* holds the only reference while it waits for the lock */
+}
+
+/* Found in review: it held nothing. */
+static void a_handle_holds_its_object_from_the_start(void) {
+    pthread_t thread;
+    REQUIRE_EQUAL(gc_pthread_create(&thread, NULL, collect_for_ever, NULL), 0);
+    for (uint64_t i = 0; statistics().minor.count < 1500; i++) {
+        gc_handle *handles[16];
+        for (uint64_t n = 0; n < 16; n++) handles[n] = make_handle(i + n);
+        for (uint64_t n = 0; n < 16; n++) {
+            REQUIRE_EQUAL(((struct node *)gc_handle_get(handles[n]))->number, i + n);
+            gc_handle_free(handles[n]);
+        }
+    }
+    __atomic_store_n(&collecting, 0, __ATOMIC_RELAXED);
+    gc_pthread_join(thread, NULL);
+}
+
 static void a_slot_into_static_data_keeps_its_object_in_place(void) {
     static void *slot;
     REQUIRE_EQUAL(gc_add_slots(&slot, 1), 0);
@@ -191,6 +220,7 @@ int main(void) {
         CHILD_TEST(slots_hold_and_follow_what_moves, STRICT, "CAIRN_WORKERS=1"),
         CHILD_TEST(handles_hold_and_follow_what_moves),
         CHILD_TEST(handles_hold_and_follow_what_moves, STRICT, "CAIRN_BARRIER=none"),
+        CHILD_TEST(a_handle_holds_its_object_from_the_start, "CAIRN_POISON=1"),
         CHILD_TEST(a_slot_into_static_data_keeps_its_object_in_place),
         CHILD_TEST(what_a_slot_can_not_be_is_refused),
         CHILD_TEST(structures_have_the_types_that_were_entered),

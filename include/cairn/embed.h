@@ -81,18 +81,20 @@ GC_API const gc_type *gc_type_of(const void *p);
 /* ---- Precise roots -------------------------------------------------------------------------- */
 
 /* COUNT slots from SLOTS on are roots: each holds NULL, the start of an object, or a word outside the
- * heap, and a collection that moves the object changes it.  They may lie in memory from malloc or
- * mmap; in static data, on a stack or in the heap they would be searched as ambiguous words besides.
+ * heap, and a collection that moves the object changes it.  They lie in memory from malloc or mmap; in
+ * static data, on a stack or in an object of gc_alloc() they would be searched as ambiguous words
+ * besides, and in an object that may move they must not lie.
  * The memory must stay readable until they are removed, with the same SLOTS and COUNT.  Return 0;
- * EINVAL if SLOTS is NULL or not aligned, or COUNT is 0 or too large; ENOMEM; ENOENT if they weren't
- * added.  Never collect. */
+ * EINVAL (adding) if SLOTS is NULL or not aligned, or COUNT is 0 or too large; ENOMEM; ENOENT if they
+ * weren't added.  Never collect. */
 GC_API int gc_add_slots(void **slots, size_t count);
 GC_API int gc_remove_slots(void **slots, size_t count);
 
 /* A slot of the library's own, for a reference from where the collector doesn't look: it holds P, an
  * object's start or NULL, until it is freed.  gc_handle_new() returns NULL with errno ENOMEM if there
- * is no memory.  Different threads may use different handles at once, and read one.  A handle that was
- * freed must not be used.  None of these collects. */
+ * is no memory.  Different threads may use different handles at once, and read one; they must be
+ * attached, and not between gc_blocking_begin() and _end().  A handle that was freed must not be used.
+ * None of these collects. */
 typedef struct gc_handle gc_handle;
 GC_API gc_handle *gc_handle_new(void *p);
 GC_API void *gc_handle_get(const gc_handle *handle);
@@ -118,10 +120,10 @@ GC_API void gc_handle_free(gc_handle *handle); /* NULL does nothing */
 #define gc_new(T)                                                                                  \
     ((T *)gc_new_typed(__extension__({                                                             \
         static const gc_type *gc_here;                                                             \
-        const gc_type *gc_it = __atomic_load_n(&gc_here, __ATOMIC_RELAXED);                        \
+        const gc_type *gc_it = __atomic_load_n(&gc_here, __ATOMIC_ACQUIRE);                        \
         if (__builtin_expect(gc_it == NULL, 0)) {                                                  \
             gc_it = gc_type_entered(gc_types_here, #T);                                            \
-            __atomic_store_n(&gc_here, gc_it, __ATOMIC_RELAXED);                                   \
+            __atomic_store_n(&gc_here, gc_it, __ATOMIC_RELEASE);                                   \
         }                                                                                          \
         gc_it;                                                                                     \
     }),                                                                                            \

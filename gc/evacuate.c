@@ -5,13 +5,10 @@
  * thread alone, with the world stopped. */
 #include "gc/evacuate.h"
 
-#include <string.h>
-
 #include "gc/block.h"
 #include "gc/large.h"
 #include "gc/mark.h"
 #include "gc/type.h"
-#include "runtime/log.h"
 
 #define MANY_BYTES ((uint64_t)1 << 20)
 #define FEW_SHARE  8u  /* young ambiguous blocks are few up to 1/8 of the typed ones, */
@@ -199,22 +196,12 @@ bool gci_evacuate_fields(struct gci_marker *marker, gci_words *run) {
                 m = take_over(marker);
                 continue;
             }
-            uintptr_t from = base + offset, copy = m.cursor;
-            size_t there = (copy - base) >> GCI_GRANULE_SHIFT;
+            uintptr_t copy = m.cursor;
             m.cursor += granules * GC_GRANULE;
             m.objects++;
-            for (size_t i = 0; i < granules; i++)
-                memcpy((void *)(copy + i * GC_GRANULE), (const void *)(from + i * GC_GRANULE),
-                    GC_GRANULE);
-            *(uintptr_t *)from = copy;
+            gci_copy_object(
+                base, side, types, granule, (copy - base) >> GCI_GRANULE_SHIFT, granules);
             *slot = copy;
-            types[there] = types[granule];
-            if (granules > 1) {
-                types[there + 1] = types[granule + 1];
-                side[there + granules - 1] = GCI_SIDE_END;
-            }
-            side[there] = (edges & GCI_SIDE_END) | GCI_SIDE_START | GCI_SIDE_MARK;
-            side[granule] = edges | GCI_SIDE_MOVED;
             *m.top++ = gci_run(copy, (uintptr_t)its, GCI_RUN_FIELDS);
         }
     }

@@ -19,6 +19,22 @@ bool gci_evacuate_fields(struct gci_marker *marker, gci_words *run);
 /* Takes another block to copy into; false if there is none. */
 bool gci_to_space_refill(struct gc_heap *heap);
 
+/* The copying itself, from granule FROM to granule TO of the arena at BASE. */
+static inline __attribute__((always_inline)) void gci_copy_object(
+    uintptr_t base, uint8_t *side, uint8_t *types, size_t from, size_t to, size_t granules) {
+    uintptr_t old = base + (from << GCI_GRANULE_SHIFT), copy = base + (to << GCI_GRANULE_SHIFT);
+    for (size_t i = 0; i < granules * GC_GRANULE; i += GC_GRANULE)
+        __builtin_memcpy((void *)(copy + i), (const void *)(old + i), GC_GRANULE);
+    *(uintptr_t *)old = copy;
+    types[to] = types[from];
+    if (granules > 1) {
+        types[to + 1] = types[from + 1];
+        side[to + granules - 1] = GCI_SIDE_END;
+    }
+    side[to] = (uint8_t)(GCI_SIDE_START | GCI_SIDE_MARK | (granules > 1 ? 0 : GCI_SIDE_END));
+    side[from] |= GCI_SIDE_MOVED;
+}
+
 /* Copies the young, unmarked, unheld object at GRANULE of a TYPED bump block, and marks the copy.
  * Returns what must be searched then: a run, empty if the object must stay, because its type is
  * pinned or memory is short. */
@@ -32,24 +48,12 @@ static inline __attribute__((always_inline)) gci_words gci_evacuate(
     if (__builtin_expect(type->flags & GC_TYPE_PINNED, 0) ||
         (__builtin_expect(to->limit - to->cursor < bytes, 0) && !gci_to_space_refill(heap)))
         return gci_run(0, 0, 0);
-    uintptr_t from = gci_granule_address(arena, granule), copy = to->cursor;
-    size_t there = gci_address_granule(arena, copy);
+    uintptr_t copy = to->cursor;
     to->cursor = copy + bytes;
-    for (size_t i = 0; i < bytes; i += GC_GRANULE)
-        __builtin_memcpy((void *)(copy + i), (const void *)(from + i), GC_GRANULE);
-    *(uintptr_t *)from = copy;
-    uint8_t end = granules > 1 ? 0 : GCI_SIDE_END;
-    arena->types[there] = arena->types[granule];
-    if (granules > 1) {
-        arena->types[there + 1] = arena->types[granule + 1];
-        arena->side[there + granules - 1] = GCI_SIDE_END;
-    }
-    arena->side[there] = (uint8_t)(GCI_SIDE_START | GCI_SIDE_MARK | end);
-    arena->side[granule] |= GCI_SIDE_MOVED;
     to->objects++;
-    if (type->map != 0 && granules == type->granules)
-        return gci_run(copy, (uintptr_t)type, GCI_RUN_FIELDS);
-    return gci_run(copy, copy + bytes, GCI_RUN_TYPED);
+    gci_copy_object(arena->base, arena->side, arena->types, granule,
+        gci_address_granule(arena, copy), granules);
+    return gci_run_of_object(type, copy, granules);
 }
 
 #endif

@@ -77,16 +77,12 @@ static inline __attribute__((always_inline)) void mark_object(
     marker->marked_granules += granules;
     marker->marked_objects++;
     if (tag & GCI_TAG_LEAF) return;
-    uintptr_t start = v.base + (granule << GCI_GRANULE_SHIFT), end = start + granules * GC_GRANULE;
+    uintptr_t start = v.base + (granule << GCI_GRANULE_SHIFT);
     if (!(tag & GCI_TAG_TYPED)) {
-        gci_mark_push(marker, gci_run(start, end, 0));
+        gci_mark_push(marker, gci_run(start, start + granules * GC_GRANULE, 0));
         return;
     }
-    const struct gci_type *type = gci_type_at(marker->heap, granule);
-    if (type->map != 0 && granules == type->granules)
-        gci_mark_push(marker, gci_run(start, (uintptr_t)type, GCI_RUN_FIELDS));
-    else
-        gci_mark_push(marker, gci_run(start, end, GCI_RUN_TYPED));
+    gci_mark_push(marker, gci_run_of_object(gci_type_at(marker->heap, granule), start, granules));
 }
 
 /* An ambiguous word that doesn't point into an object's first granule. */

@@ -71,6 +71,14 @@ static inline gci_words gci_run(uintptr_t start, uintptr_t end, unsigned how) {
     return (gci_words){(const uintptr_t *)(start | how), (const uintptr_t *)end};
 }
 
+/* All fields of the object of GRANULES at START, of TYPE. */
+static inline gci_words gci_run_of_object(
+    const struct gci_type *type, uintptr_t start, size_t granules) {
+    if (type->map != 0 && granules == type->granules)
+        return gci_run(start, (uintptr_t)type, GCI_RUN_FIELDS);
+    return gci_run(start, start + granules * GC_GRANULE, GCI_RUN_TYPED);
+}
+
 /* Says that the object of BYTES at P has TYPE. */
 static inline void gci_type_set(
     struct gc_heap *heap, const void *p, size_t bytes, const struct gci_type *type) {

@@ -1,7 +1,7 @@
 /* The public functions: they check their arguments, find the calling thread's state, and call
  * the parts.  Owns the default heap and each thread's buffers.  Functions that may collect or wait
  * for a collection are entered through GCI_ENTRY, which saves the caller's registers and says where
- * its stack begins; between enter() and leave() a thread is inside the library (docs/threads.md,
+ * its stack begins; between gci_api_enter() and gci_api_leave() a thread is inside the library (docs/threads.md,
  * rule 5). */
 #define GC_NO_INLINE
 #include "cairn/gc.h"
@@ -11,13 +11,13 @@
 #include <string.h>
 
 #include "gc/allocate.h"
+#include "gc/api.h"
 #include "gc/block.h"
 #include "gc/collect.h"
 #include "gc/explain.h"
 #include "gc/fork.h"
 #include "gc/heap.h"
 #include "gc/large.h"
-#include "gc/slots.h"
 #include "gc/stats.h"
 #include "gc/type.h"
 #include "gc/thread.h"
@@ -83,8 +83,7 @@ struct gc_heap *gci_default_heap(void) {
     return the_heap();
 }
 
-/* Opens the heap if need be.  Returns 0 or an errno value. */
-static int need_heap(const void *frame) {
+int gci_need_heap(const void *frame) {
     if (the_heap() != NULL) return 0;
     int error = open_heap(NULL, frame);
     return error == EALREADY ? 0 : error;
@@ -92,7 +91,7 @@ static int need_heap(const void *frame) {
 
 /* A thread that isn't attached: the first one, or one that may attach itself by allocating. */
 static struct gci_thread *attach_by_use(const struct gci_frame *frame) {
-    int error = need_heap(frame);
+    int error = gci_need_heap(frame);
     if (error == 0 && gci_self == NULL) {
         if (default_heap->options.attach != GC_ATTACH_AUTO)
             gci_fatal("a thread that the heap does not know allocates or collects: call "
@@ -105,9 +104,7 @@ static struct gci_thread *attach_by_use(const struct gci_frame *frame) {
     return NULL;
 }
 
-/* The calling thread, inside the library, its stack to be searched from FRAME.  NULL with errno set
- * if there is no heap and none can be had. */
-static struct gci_thread *enter(const struct gci_frame *frame) {
+struct gci_thread *gci_api_enter(const struct gci_frame *frame) {
     struct gci_thread *thread = gci_thread_self();
     if (__builtin_expect(thread == NULL, 0)) {
         thread = attach_by_use(frame);
@@ -120,28 +117,25 @@ static struct gci_thread *enter(const struct gci_frame *frame) {
     return thread;
 }
 
-/* Out of the library with P, which is held until the caller has it. */
-static void *leave_with(struct gci_thread *thread, void *p) {
+void *gci_api_leave_with(struct gci_thread *thread, void *p) {
     thread->held = (uintptr_t)p;
     gci_leave(&thread->mutator);
     thread->held = 0;
     return p;
 }
 
-static int leave(struct gci_thread *thread, int result) {
+int gci_api_leave(struct gci_thread *thread, int result) {
     gci_leave(&thread->mutator);
     return result;
 }
 
-/* Enters if the calling thread is attached, or opens the heap: for functions that any thread may
- * call and that take the lock. */
-static struct gci_thread *enter_if_attached(const struct gci_frame *frame) {
-    if (need_heap(frame) != 0) gci_fatal("there is no memory for a heap");
-    return gci_self != NULL ? enter(frame) : NULL;
+struct gci_thread *gci_api_enter_if_attached(const struct gci_frame *frame) {
+    if (gci_need_heap(frame) != 0) gci_fatal("there is no memory for a heap");
+    return gci_self != NULL ? gci_api_enter(frame) : NULL;
 }
 
-static int leave_if_attached(struct gci_thread *thread, int result) {
-    return thread != NULL ? leave(thread, result) : result;
+int gci_api_leave_if_attached(struct gci_thread *thread, int result) {
+    return thread != NULL ? gci_api_leave(thread, result) : result;
 }
 
 const char *gc_version(void) {
@@ -175,20 +169,6 @@ int gci_entry_stack_unregister(gc_stack *stack, size_t b, size_t c, const struct
 void gci_entry_stack_switch(gc_stack *stack, size_t b, size_t c, const struct gci_frame *frame);
 int gci_entry_explain(const void *p, size_t b, size_t c, const struct gci_frame *frame);
 
-const gc_type *gci_entry_type_register(
-    const gc_type_desc *desc, size_t b, size_t c, const struct gci_frame *frame);
-void *gci_entry_alloc_typed(const gc_type *type, size_t b, size_t c, const struct gci_frame *frame);
-void *gci_entry_alloc_array(
-    const gc_type *type, size_t count, size_t c, const struct gci_frame *frame);
-
-const gc_type *gci_entry_type_entered(
-    const struct gc_type_entry *entries, const char *name, size_t c, const struct gci_frame *frame);
-
-int gci_entry_add_slots(void **slots, size_t count, size_t c, const struct gci_frame *frame);
-int gci_entry_remove_slots(void **slots, size_t count, size_t c, const struct gci_frame *frame);
-gc_handle *gci_entry_handle_new(void *p, size_t b, size_t c, const struct gci_frame *frame);
-void gci_entry_handle_free(gc_handle *handle, size_t b, size_t c, const struct gci_frame *frame);
-
 GCI_ENTRY(gc_alloc_slow, gci_entry_alloc);
 GCI_ENTRY(gc_alloc_leaf_slow, gci_entry_alloc_leaf);
 GCI_ENTRY(gc_alloc_aligned, gci_entry_aligned);
@@ -212,15 +192,6 @@ GCI_ENTRY(gc_stack_register, gci_entry_stack_register);
 GCI_ENTRY(gc_stack_unregister, gci_entry_stack_unregister);
 GCI_ENTRY(gc_stack_switch, gci_entry_stack_switch);
 
-GCI_ENTRY(gc_type_register, gci_entry_type_register);
-GCI_ENTRY(gc_type_entered, gci_entry_type_entered);
-GCI_ENTRY(gc_add_slots, gci_entry_add_slots);
-GCI_ENTRY(gc_remove_slots, gci_entry_remove_slots);
-GCI_ENTRY(gc_handle_new, gci_entry_handle_new);
-GCI_ENTRY(gc_handle_free, gci_entry_handle_free);
-GCI_ENTRY(gc_alloc_typed_slow, gci_entry_alloc_typed);
-GCI_ENTRY(gc_alloc_array, gci_entry_alloc_array);
-
 void *gc_alloc(size_t size) {
     void *p = gc_bump(&gc_buffers.ambiguous, size);
     return p != NULL ? p : gc_alloc_slow(size);
@@ -233,9 +204,9 @@ void *gc_alloc_leaf(size_t size) {
 
 static void *allocate(
     const struct gci_frame *frame, enum gci_kind kind, size_t size, size_t alignment) {
-    struct gci_thread *thread = enter(frame);
+    struct gci_thread *thread = gci_api_enter(frame);
     if (thread == NULL) return NULL;
-    return leave_with(thread, gci_allocate(thread, kind, size, alignment));
+    return gci_api_leave_with(thread, gci_allocate(thread, kind, size, alignment));
 }
 
 void *gci_entry_alloc(size_t size, size_t b, size_t c, const struct gci_frame *frame) {
@@ -259,97 +230,14 @@ void *gci_entry_aligned(size_t alignment, size_t size, size_t c, const struct gc
 
 char *gci_entry_strdup(const char *s, size_t b, size_t c, const struct gci_frame *frame) {
     (void)b, (void)c;
-    struct gci_thread *thread = enter(frame);
+    struct gci_thread *thread = gci_api_enter(frame);
     if (thread == NULL) return NULL;
     size_t size = strlen(s) + 1;
     thread->held = (uintptr_t)s; /* perhaps the only reference to it */
     char *copy = gci_allocate(thread, GCI_LEAF, size, GC_GRANULE);
     thread->held = 0;
     if (copy != NULL) memcpy(copy, s, size);
-    return leave_with(thread, copy);
-}
-
-/* ---- Types ---------------------------------------------------------------------------------- */
-
-const gc_type *gci_entry_type_register(
-    const gc_type_desc *desc, size_t b, size_t c, const struct gci_frame *frame) {
-    (void)b, (void)c;
-    const gc_type *type = NULL;
-    if (desc == NULL) gci_log("gc_type_register(NULL): expected a description");
-    int error = desc == NULL ? EINVAL : need_heap(frame);
-    if (error == 0) {
-        struct gci_thread *thread = enter_if_attached(frame);
-        gci_heap_lock(default_heap);
-        error = gci_type_register(default_heap, desc, &type);
-        gci_heap_unlock(default_heap);
-        leave_if_attached(thread, 0);
-    }
-    if (error != 0) errno = error;
-    return type;
-}
-
-const gc_type *gci_entry_type_entered(const struct gc_type_entry *entries, const char *name,
-    size_t c, const struct gci_frame *frame) {
-    (void)c;
-    while (entries != NULL && strcmp(entries->desc.name, name) != 0) entries = entries->next;
-    if (entries == NULL)
-        gci_fatal("gc_new(%s): there is no GC_TYPE(%s, ...) in this file", name, name);
-    struct gci_thread *thread = enter_if_attached(frame);
-    gci_heap_lock(default_heap);
-    const gc_type *type = gci_type_find(default_heap, &entries->desc);
-    int error = type != NULL ? 0 : gci_type_register(default_heap, &entries->desc, &type);
-    gci_heap_unlock(default_heap);
-    leave_if_attached(thread, 0);
-    if (error != 0) gci_fatal("gc_new(%s): the type can't be registered: error %d", name, error);
-    return type;
-}
-
-/* Not stopped between the allocation and the type's number: inside the library. */
-static void *allocate_typed(
-    const struct gci_frame *frame, const struct gci_type *type, size_t size) {
-    struct gci_thread *thread = enter(frame);
-    if (thread == NULL) return NULL;
-    enum gci_kind kind = type->flags & GC_TYPE_LEAF               ? GCI_LEAF
-                         : type->flags & GC_TYPE_AMBIGUOUS_HOLDER ? GCI_AMBIGUOUS
-                                                                  : GCI_TYPED;
-    void *p = gci_allocate(thread, kind, size, GC_GRANULE);
-    if (p != NULL && kind == GCI_TYPED) gci_type_set(thread->heap, p, size, type);
-    return leave_with(thread, p);
-}
-
-void *gci_entry_alloc_typed(
-    const gc_type *type, size_t b, size_t c, const struct gci_frame *frame) {
-    (void)b, (void)c;
-    const struct gci_type *own = (const struct gci_type *)(const void *)type;
-    return allocate_typed(frame, own, own->size);
-}
-
-void *gci_entry_alloc_array(
-    const gc_type *type, size_t count, size_t c, const struct gci_frame *frame) {
-    (void)c;
-    const struct gci_type *own = (const struct gci_type *)(const void *)type;
-    size_t size;
-    if (__builtin_mul_overflow(own->size, count > 0 ? count : 1, &size)) size = SIZE_MAX;
-    return allocate_typed(frame, own, size);
-}
-
-void *gc_alloc_typed(const gc_type *type) {
-    return gc_alloc_typed_slow(type);
-}
-
-void *gc_new_typed(const gc_type *type, size_t size) {
-    (void)size;
-    return gc_alloc_typed_slow(type);
-}
-
-const gc_type *gc_type_of(const void *p) {
-    const struct gc_heap *heap = the_heap();
-    gci_object object;
-    if (heap == NULL || !gci_find(heap, (uintptr_t)p, &object) ||
-        gci_granule_address(&heap->arena, object.granule) != (uintptr_t)p ||
-        gci_tag_kind(gci_tag(&heap->arena, gci_block_of(object.granule))) != GCI_TYPED)
-        return NULL;
-    return &gci_type_at(heap, object.granule)->visible;
+    return gci_api_leave_with(thread, copy);
 }
 
 /* ---- Freeing and resizing ------------------------------------------------------------------- */
@@ -376,7 +264,7 @@ void gci_entry_free(void *p, size_t b, size_t c, const struct gci_frame *frame) 
         if (default_heap->options.attach != GC_ATTACH_AUTO)
             gci_fatal("gc_free(%p): called by a thread that the heap does not know", p);
     }
-    struct gci_thread *thread = enter(frame);
+    struct gci_thread *thread = gci_api_enter(frame);
     if (thread == NULL) gci_fatal("gc_free(%p): this thread can't be attached", p);
     uintptr_t before = thread->subject; /* of a gc_realloc() whose handler calls this */
     thread->subject = (uintptr_t)p;     /* perhaps the only reference to it */
@@ -401,7 +289,7 @@ static void *move(struct gci_thread *thread, void *p, gci_object object, size_t 
 void *gci_entry_realloc(void *p, size_t size, size_t c, const struct gci_frame *frame) {
     (void)c;
     if (p == NULL) return allocate(frame, GCI_AMBIGUOUS, size, GC_GRANULE);
-    struct gci_thread *thread = enter(frame);
+    struct gci_thread *thread = gci_api_enter(frame);
     if (thread == NULL) return NULL;
     gci_object object = object_at(thread->heap, p, "gc_realloc");
     const gc_type *type = gc_type_of(p);
@@ -417,7 +305,7 @@ void *gci_entry_realloc(void *p, size_t size, size_t c, const struct gci_frame *
             (const struct gci_type *)(const void *)type);
     }
     thread->subject = 0;
-    return leave_with(thread, p);
+    return gci_api_leave_with(thread, p);
 }
 
 /* ---- Asking --------------------------------------------------------------------------------- */
@@ -443,26 +331,26 @@ void *gc_base(const void *p) {
 int gci_entry_collect(enum gc_collection kind, size_t b, size_t c, const struct gci_frame *frame) {
     (void)b, (void)c;
     if (kind != GC_MINOR && kind != GC_FULL) return EINVAL;
-    struct gci_thread *thread = enter(frame);
+    struct gci_thread *thread = gci_api_enter(frame);
     if (thread == NULL) return ENOMEM;
     bool done = gci_collect(thread, kind, "the program asked", GCI_ALWAYS);
-    return leave(thread, done ? 0 : EBUSY);
+    return gci_api_leave(thread, done ? 0 : EBUSY);
 }
 
 /* For functions that change settings, by any thread, attached or not. */
 static struct gc_heap *heap_or_abort(void) {
-    if (need_heap(__builtin_frame_address(0)) != 0) gci_fatal("there is no memory for a heap");
+    if (gci_need_heap(__builtin_frame_address(0)) != 0) gci_fatal("there is no memory for a heap");
     return default_heap;
 }
 
 /* With the lock, so that no collection that found itself allowed begins when this has returned. */
 void gci_entry_disable(size_t a, size_t b, size_t c, const struct gci_frame *frame) {
     (void)a, (void)b, (void)c;
-    struct gci_thread *thread = enter_if_attached(frame);
+    struct gci_thread *thread = gci_api_enter_if_attached(frame);
     gci_heap_lock(default_heap);
     __atomic_fetch_add(&default_heap->disabled, 1, __ATOMIC_RELAXED);
     gci_heap_unlock(default_heap);
-    leave_if_attached(thread, 0);
+    gci_api_leave_if_attached(thread, 0);
 }
 
 void gc_enable(void) {
@@ -486,59 +374,16 @@ void gc_account_external(ptrdiff_t bytes) {
 
 int gci_entry_add_root(const void *start, size_t bytes, size_t c, const struct gci_frame *frame) {
     (void)c;
-    struct gci_thread *thread = enter_if_attached(frame);
-    return leave_if_attached(thread, gci_heap_add_root(default_heap, start, bytes, false));
+    struct gci_thread *thread = gci_api_enter_if_attached(frame);
+    return gci_api_leave_if_attached(thread, gci_heap_add_root(default_heap, start, bytes, false));
 }
 
 int gci_entry_remove_root(
     const void *start, size_t bytes, size_t c, const struct gci_frame *frame) {
     (void)c;
-    struct gci_thread *thread = enter_if_attached(frame);
-    return leave_if_attached(thread, gci_heap_remove_root(default_heap, start, bytes, false));
-}
-
-/* The bytes of COUNT slots; 0, which no range may have, if there can't be so many. */
-static size_t slot_bytes(void **slots, size_t count) {
-    size_t bytes;
-    bool fits = !__builtin_mul_overflow(count, sizeof *slots, &bytes);
-    return fits && (uintptr_t)slots % sizeof *slots == 0 ? bytes : 0;
-}
-
-int gci_entry_add_slots(void **slots, size_t count, size_t c, const struct gci_frame *frame) {
-    (void)c;
-    struct gci_thread *thread = enter_if_attached(frame);
-    return leave_if_attached(
-        thread, gci_heap_add_root(default_heap, slots, slot_bytes(slots, count), true));
-}
-
-int gci_entry_remove_slots(void **slots, size_t count, size_t c, const struct gci_frame *frame) {
-    (void)c;
-    struct gci_thread *thread = enter_if_attached(frame);
-    return leave_if_attached(
-        thread, gci_heap_remove_root(default_heap, slots, slot_bytes(slots, count), true));
-}
-
-gc_handle *gci_entry_handle_new(void *p, size_t b, size_t c, const struct gci_frame *frame) {
-    (void)b, (void)c;
-    struct gci_thread *thread = enter_if_attached(frame);
-    if (thread != NULL) thread->held = (uintptr_t)p; /* perhaps the only reference to it */
-    gci_heap_lock(default_heap);
-    gc_handle *handle = gci_handle_new(default_heap, p);
-    gci_heap_unlock(default_heap);
-    if (thread != NULL) thread->held = 0;
-    leave_if_attached(thread, 0);
-    if (handle == NULL) errno = ENOMEM;
-    return handle;
-}
-
-void gci_entry_handle_free(gc_handle *handle, size_t b, size_t c, const struct gci_frame *frame) {
-    (void)b, (void)c;
-    if (handle == NULL) return;
-    struct gci_thread *thread = enter_if_attached(frame);
-    gci_heap_lock(default_heap);
-    gci_handle_free(default_heap, handle);
-    gci_heap_unlock(default_heap);
-    leave_if_attached(thread, 0);
+    struct gci_thread *thread = gci_api_enter_if_attached(frame);
+    return gci_api_leave_if_attached(
+        thread, gci_heap_remove_root(default_heap, start, bytes, false));
 }
 
 static int set_pin(const void *p, bool pinned) {
@@ -555,14 +400,14 @@ static int set_pin(const void *p, bool pinned) {
 
 int gci_entry_pin(const void *p, size_t b, size_t c, const struct gci_frame *frame) {
     (void)b, (void)c;
-    struct gci_thread *thread = gci_self != NULL ? enter(frame) : NULL;
-    return leave_if_attached(thread, set_pin(p, true));
+    struct gci_thread *thread = gci_self != NULL ? gci_api_enter(frame) : NULL;
+    return gci_api_leave_if_attached(thread, set_pin(p, true));
 }
 
 int gci_entry_unpin(const void *p, size_t b, size_t c, const struct gci_frame *frame) {
     (void)b, (void)c;
-    struct gci_thread *thread = gci_self != NULL ? enter(frame) : NULL;
-    return leave_if_attached(thread, set_pin(p, false));
+    struct gci_thread *thread = gci_self != NULL ? gci_api_enter(frame) : NULL;
+    return gci_api_leave_if_attached(thread, set_pin(p, false));
 }
 
 void gc_prepare_write(void *p, size_t n) {
@@ -573,12 +418,12 @@ void gc_prepare_write(void *p, size_t n) {
 void gci_entry_set_oom_handler(
     gc_oom_handler handler, void *data, size_t c, const struct gci_frame *frame) {
     (void)c;
-    struct gci_thread *thread = enter_if_attached(frame);
+    struct gci_thread *thread = gci_api_enter_if_attached(frame);
     gci_heap_lock(default_heap);
     default_heap->oom_handler = handler;
     default_heap->oom_data = data;
     gci_heap_unlock(default_heap);
-    leave_if_attached(thread, 0);
+    gci_api_leave_if_attached(thread, 0);
 }
 
 /* ---- Threads -------------------------------------------------------------------------------- */
@@ -586,7 +431,7 @@ void gci_entry_set_oom_handler(
 int gci_entry_attach(size_t a, size_t b, size_t c, const struct gci_frame *frame) {
     (void)a, (void)b, (void)c;
     bool first = the_heap() == NULL;
-    int error = need_heap(frame);
+    int error = gci_need_heap(frame);
     if (error != 0 || (first && gci_self != NULL)) return error;
     return gci_thread_attach(default_heap, frame);
 }
@@ -642,29 +487,29 @@ void gc_blocking_end(void) {
 gc_stack *gci_entry_stack_register(
     void *low, size_t bytes, size_t c, const struct gci_frame *frame) {
     (void)c;
-    struct gci_thread *thread = enter_if_attached(frame);
+    struct gci_thread *thread = gci_api_enter_if_attached(frame);
     int error;
     gci_heap_lock(default_heap);
     gc_stack *stack = gci_stack_add(&default_heap->world, (uintptr_t)low, bytes, &error);
     gci_heap_unlock(default_heap);
-    leave_if_attached(thread, 0);
+    gci_api_leave_if_attached(thread, 0);
     if (stack == NULL) errno = error;
     return stack;
 }
 
 int gci_entry_stack_unregister(gc_stack *stack, size_t b, size_t c, const struct gci_frame *frame) {
     (void)b, (void)c;
-    struct gci_thread *thread = enter_if_attached(frame);
+    struct gci_thread *thread = gci_api_enter_if_attached(frame);
     gci_heap_lock(default_heap);
     int error = gci_stack_remove(&default_heap->world, gci_self, stack, frame);
     gci_heap_unlock(default_heap);
-    return leave_if_attached(thread, error);
+    return gci_api_leave_if_attached(thread, error);
 }
 
 void gci_entry_stack_switch(gc_stack *stack, size_t b, size_t c, const struct gci_frame *frame) {
     (void)b, (void)c;
     if (gci_self == NULL) return;
-    struct gci_thread *thread = enter(frame);
+    struct gci_thread *thread = gci_api_enter(frame);
     gci_stack_leave(&thread->mutator, stack, frame);
     gci_leave(&thread->mutator);
 }
@@ -689,9 +534,9 @@ int gci_entry_stats(gc_stats *stats, size_t b, size_t c, const struct gci_frame 
     struct gc_heap *heap = the_heap();
     memset(stats, 0, size); /* fields of a later version stay so */
     if (heap != NULL) {
-        struct gci_thread *thread = gci_self != NULL ? enter(frame) : NULL;
+        struct gci_thread *thread = gci_self != NULL ? gci_api_enter(frame) : NULL;
         fill_stats(stats, heap);
-        leave_if_attached(thread, 0);
+        gci_api_leave_if_attached(thread, 0);
     }
     stats->size = size;
     return 0;
@@ -705,7 +550,7 @@ size_t gci_entry_verify(size_t a, size_t b, size_t c, const struct gci_frame *fr
     (void)a, (void)b, (void)c;
     size_t broken = 0;
     if (the_heap() == NULL) return 0;
-    struct gci_thread *thread = enter(frame);
+    struct gci_thread *thread = gci_api_enter(frame);
     if (thread == NULL || gci_with_world_stopped(thread, verify_stopped, &broken) != 0)
         gci_fatal("gc_verify(): there is no memory for it");
     gci_leave(&thread->mutator);
@@ -717,6 +562,6 @@ int gci_entry_explain(const void *p, size_t b, size_t c, const struct gci_frame 
     gci_object object;
     struct gc_heap *heap = the_heap();
     if (heap == NULL || !gci_find(heap, (uintptr_t)p, &object)) return EINVAL;
-    struct gci_thread *thread = enter(frame);
+    struct gci_thread *thread = gci_api_enter(frame);
     return thread == NULL ? errno : gci_explain(thread, object);
 }

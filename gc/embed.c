@@ -1,0 +1,168 @@
+/* The public functions of cairn/embed.h: types, typed allocation, precise roots.  They check their
+ * arguments and call the parts; entered and left as those in gc/api.c are. */
+#define GC_NO_INLINE
+#include "cairn/embed.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "gc/allocate.h"
+#include "gc/api.h"
+#include "gc/block.h"
+#include "gc/heap.h"
+#include "gc/slots.h"
+#include "gc/thread.h"
+#include "gc/type.h"
+#include "runtime/log.h"
+
+const gc_type *gci_entry_type_register(
+    const gc_type_desc *desc, size_t b, size_t c, const struct gci_frame *frame);
+void *gci_entry_alloc_typed(const gc_type *type, size_t b, size_t c, const struct gci_frame *frame);
+void *gci_entry_alloc_array(
+    const gc_type *type, size_t count, size_t c, const struct gci_frame *frame);
+
+const gc_type *gci_entry_type_entered(
+    const struct gc_type_entry *entries, const char *name, size_t c, const struct gci_frame *frame);
+
+int gci_entry_add_slots(void **slots, size_t count, size_t c, const struct gci_frame *frame);
+int gci_entry_remove_slots(void **slots, size_t count, size_t c, const struct gci_frame *frame);
+gc_handle *gci_entry_handle_new(void *p, size_t b, size_t c, const struct gci_frame *frame);
+void gci_entry_handle_free(gc_handle *handle, size_t b, size_t c, const struct gci_frame *frame);
+
+GCI_ENTRY(gc_type_register, gci_entry_type_register);
+GCI_ENTRY(gc_type_entered, gci_entry_type_entered);
+GCI_ENTRY(gc_add_slots, gci_entry_add_slots);
+GCI_ENTRY(gc_remove_slots, gci_entry_remove_slots);
+GCI_ENTRY(gc_handle_new, gci_entry_handle_new);
+GCI_ENTRY(gc_handle_free, gci_entry_handle_free);
+GCI_ENTRY(gc_alloc_typed_slow, gci_entry_alloc_typed);
+GCI_ENTRY(gc_alloc_array, gci_entry_alloc_array);
+
+/* ---- Types ---------------------------------------------------------------------------------- */
+
+const gc_type *gci_entry_type_register(
+    const gc_type_desc *desc, size_t b, size_t c, const struct gci_frame *frame) {
+    (void)b, (void)c;
+    const gc_type *type = NULL;
+    if (desc == NULL) gci_log("gc_type_register(NULL): expected a description");
+    int error = desc == NULL ? EINVAL : gci_need_heap(frame);
+    if (error == 0) {
+        struct gci_thread *thread = gci_api_enter_if_attached(frame);
+        gci_heap_lock(gci_default_heap());
+        error = gci_type_register(gci_default_heap(), desc, &type);
+        gci_heap_unlock(gci_default_heap());
+        gci_api_leave_if_attached(thread, 0);
+    }
+    if (error != 0) errno = error;
+    return type;
+}
+
+const gc_type *gci_entry_type_entered(const struct gc_type_entry *entries, const char *name,
+    size_t c, const struct gci_frame *frame) {
+    (void)c;
+    while (entries != NULL && strcmp(entries->desc.name, name) != 0) entries = entries->next;
+    if (entries == NULL)
+        gci_fatal("gc_new(%s): there is no GC_TYPE(%s, ...) in this file", name, name);
+    struct gci_thread *thread = gci_api_enter_if_attached(frame);
+    gci_heap_lock(gci_default_heap());
+    const gc_type *type = gci_type_find(gci_default_heap(), &entries->desc);
+    int error = type != NULL ? 0 : gci_type_register(gci_default_heap(), &entries->desc, &type);
+    gci_heap_unlock(gci_default_heap());
+    gci_api_leave_if_attached(thread, 0);
+    if (error != 0) gci_fatal("gc_new(%s): the type can't be registered: error %d", name, error);
+    return type;
+}
+
+/* Not stopped between the allocation and the type's number: inside the library. */
+static void *allocate_typed(
+    const struct gci_frame *frame, const struct gci_type *type, size_t size) {
+    struct gci_thread *thread = gci_api_enter(frame);
+    if (thread == NULL) return NULL;
+    enum gci_kind kind = type->flags & GC_TYPE_LEAF               ? GCI_LEAF
+                         : type->flags & GC_TYPE_AMBIGUOUS_HOLDER ? GCI_AMBIGUOUS
+                                                                  : GCI_TYPED;
+    void *p = gci_allocate(thread, kind, size, GC_GRANULE);
+    if (p != NULL && kind == GCI_TYPED) gci_type_set(thread->heap, p, size, type);
+    return gci_api_leave_with(thread, p);
+}
+
+void *gci_entry_alloc_typed(
+    const gc_type *type, size_t b, size_t c, const struct gci_frame *frame) {
+    (void)b, (void)c;
+    const struct gci_type *own = (const struct gci_type *)(const void *)type;
+    return allocate_typed(frame, own, own->size);
+}
+
+void *gci_entry_alloc_array(
+    const gc_type *type, size_t count, size_t c, const struct gci_frame *frame) {
+    (void)c;
+    const struct gci_type *own = (const struct gci_type *)(const void *)type;
+    size_t size;
+    if (__builtin_mul_overflow(own->size, count > 0 ? count : 1, &size)) size = SIZE_MAX;
+    return allocate_typed(frame, own, size);
+}
+
+void *gc_alloc_typed(const gc_type *type) {
+    return gc_alloc_typed_slow(type);
+}
+
+void *gc_new_typed(const gc_type *type, size_t size) {
+    (void)size;
+    return gc_alloc_typed_slow(type);
+}
+
+const gc_type *gc_type_of(const void *p) {
+    const struct gc_heap *heap = gci_default_heap();
+    gci_object object;
+    if (heap == NULL || !gci_find(heap, (uintptr_t)p, &object) ||
+        gci_granule_address(&heap->arena, object.granule) != (uintptr_t)p ||
+        gci_tag_kind(gci_tag(&heap->arena, gci_block_of(object.granule))) != GCI_TYPED)
+        return NULL;
+    return &gci_type_at(heap, object.granule)->visible;
+}
+
+/* ---- Precise roots -------------------------------------------------------------------------- */
+
+/* The bytes of COUNT slots; 0, which no range may have, if there can't be so many. */
+static size_t slot_bytes(void **slots, size_t count) {
+    size_t bytes;
+    bool fits = !__builtin_mul_overflow(count, sizeof *slots, &bytes);
+    return fits && (uintptr_t)slots % sizeof *slots == 0 ? bytes : 0;
+}
+
+int gci_entry_add_slots(void **slots, size_t count, size_t c, const struct gci_frame *frame) {
+    (void)c;
+    struct gci_thread *thread = gci_api_enter_if_attached(frame);
+    return gci_api_leave_if_attached(
+        thread, gci_heap_add_root(gci_default_heap(), slots, slot_bytes(slots, count), true));
+}
+
+int gci_entry_remove_slots(void **slots, size_t count, size_t c, const struct gci_frame *frame) {
+    (void)c;
+    struct gci_thread *thread = gci_api_enter_if_attached(frame);
+    return gci_api_leave_if_attached(
+        thread, gci_heap_remove_root(gci_default_heap(), slots, slot_bytes(slots, count), true));
+}
+
+gc_handle *gci_entry_handle_new(void *p, size_t b, size_t c, const struct gci_frame *frame) {
+    (void)b, (void)c;
+    struct gci_thread *thread = gci_api_enter_if_attached(frame);
+    if (thread != NULL) thread->held = (uintptr_t)p; /* perhaps the only reference to it */
+    gci_heap_lock(gci_default_heap());
+    gc_handle *handle = gci_handle_new(gci_default_heap(), p);
+    gci_heap_unlock(gci_default_heap());
+    if (thread != NULL) thread->held = 0;
+    gci_api_leave_if_attached(thread, 0);
+    if (handle == NULL) errno = ENOMEM;
+    return handle;
+}
+
+void gci_entry_handle_free(gc_handle *handle, size_t b, size_t c, const struct gci_frame *frame) {
+    (void)b, (void)c;
+    if (handle == NULL) return;
+    struct gci_thread *thread = gci_api_enter_if_attached(frame);
+    gci_heap_lock(gci_default_heap());
+    gci_handle_free(gci_default_heap(), handle);
+    gci_heap_unlock(gci_default_heap());
+    gci_api_leave_if_attached(thread, 0);
+}

@@ -1,8 +1,9 @@
 /* The allocator.  Small objects are bump-allocated into holes: a block is claimed, its holes are
- * the runs of granules that no live object covers, and the hole in use is zeroed a little ahead
- * of the cursor so that the lines are in the first-level cache when the program writes them.
+ * the runs of granules that no live object covers, filled from their upper end down, and the hole in
+ * use is zeroed a little ahead of the cursor so that the lines are in the first-level cache when the
+ * program writes them.
  * Objects of 1 to 8 KiB take cells of a size class, larger ones page runs.  Invariants: the
- * block of an open buffer is claimed; [cursor, limit) is zero and so are its side bytes. Called
+ * block of an open buffer is claimed; [limit, cursor) is zero and so are its side bytes.  Called
  * by each thread for its own struct gci_thread, inside the library; what threads share is changed
  * under the world's lock, and zeroing and sweeping are done without it. */
 #include "gc/allocate.h"
@@ -43,7 +44,7 @@ void gci_allocate_init(struct gc_heap *heap) {
 void gci_retire_buffers(struct gci_thread *thread) {
     for (unsigned kind = 0; kind < GCI_KINDS; kind++) {
         struct gci_bump *bump = &thread->bump[kind];
-        bump->buffer->cursor = bump->buffer->limit = bump->hole_end = 0;
+        bump->buffer->cursor = bump->buffer->limit = bump->hole_start = 0;
         bump->overflow = (struct gc_buffer){0, 0};
         bump->block = GCI_NONE;
         bump->freed_count = 0;
@@ -59,8 +60,8 @@ static void count_allocated(struct gci_thread *thread, size_t bytes) {
 /* ---- Small objects -------------------------------------------------------------------------- */
 
 static void open_hole(struct gci_bump *bump, uintptr_t start, uintptr_t end, bool zeroed) {
-    bump->buffer->cursor = bump->buffer->limit = start;
-    bump->hole_end = end;
+    bump->buffer->cursor = bump->buffer->limit = end;
+    bump->hole_start = start;
     bump->zeroed = zeroed;
 }
 
@@ -162,9 +163,9 @@ static bool next_block(struct gci_thread *thread, struct gci_bump *bump, enum gc
 static bool freed_hole(struct gci_bump *bump, size_t bytes) {
     if (bump->freed_count == 0) return false;
     struct gc_buffer *run = &bump->freed[bump->freed_count - 1];
-    if (run->limit - run->cursor < bytes) return false;
+    if (run->cursor - run->limit < bytes) return false;
     bump->freed_count--;
-    open_hole(bump, run->cursor, run->limit, false);
+    open_hole(bump, run->limit, run->cursor, false);
     return true;
 }
 
@@ -174,31 +175,31 @@ static void *bump_overflow(
     struct gci_thread *thread, struct gci_bump *bump, enum gci_kind kind, size_t bytes) {
     struct gc_heap *heap = thread->heap;
     struct gc_buffer *overflow = &bump->overflow;
-    if (overflow->limit - overflow->cursor < bytes) {
+    if (overflow->cursor - overflow->limit < bytes) {
         gci_heap_lock(heap);
         uint32_t block = gci_block_new(heap, GCI_USE_BUMP, kind, false);
         gci_heap_unlock(heap);
         if (block == GCI_NONE) return NULL;
         gci_block_clear_new(heap, block);
         heap->arena.blocks[block].zeroed = false;
-        overflow->cursor = gci_block_address(&heap->arena, block);
-        overflow->limit = overflow->cursor + GCI_BLOCK_BYTES;
+        overflow->limit = gci_block_address(&heap->arena, block);
+        overflow->cursor = overflow->limit + GCI_BLOCK_BYTES;
     }
-    memset((void *)overflow->cursor, 0, bytes);
+    memset((void *)(overflow->cursor - bytes), 0, bytes);
     count_allocated(thread, bytes);
     return gc_bump(overflow, bytes);
 }
 
-/* Makes [cursor, END) of the hole allocatable: zeroes some of it, and a little more. */
-static void zero_hole(struct gci_thread *thread, struct gci_bump *bump, uintptr_t end) {
+/* Makes [START, cursor) of the hole allocatable: zeroes some of it, and a little more. */
+static void zero_hole(struct gci_thread *thread, struct gci_bump *bump, uintptr_t start) {
     struct gc_buffer *buffer = bump->buffer;
-    if (end <= buffer->limit) return;
-    uintptr_t ahead = buffer->limit + ZERO_AHEAD;
-    if (ahead > end && thread->heap->options.stress == 0) end = ahead;
-    if (end > bump->hole_end) end = bump->hole_end;
-    if (!bump->zeroed) memset((void *)buffer->limit, 0, end - buffer->limit);
-    count_allocated(thread, end - buffer->limit);
-    buffer->limit = end;
+    if (start >= buffer->limit) return;
+    uintptr_t ahead = buffer->limit - ZERO_AHEAD;
+    if (ahead < start && thread->heap->options.stress == 0) start = ahead;
+    if (start < bump->hole_start) start = bump->hole_start;
+    if (!bump->zeroed) memset((void *)start, 0, buffer->limit - start);
+    count_allocated(thread, buffer->limit - start);
+    buffer->limit = start;
 }
 
 static void *allocate_small(
@@ -206,10 +207,10 @@ static void *allocate_small(
     struct gc_heap *heap = thread->heap;
     struct gci_bump *bump = &thread->bump[kind];
     for (;;) {
-        uintptr_t start = (bump->buffer->cursor + alignment - 1) & ~(alignment - 1);
-        if (start <= bump->hole_end && bump->hole_end - start >= bytes) {
-            zero_hole(thread, bump, start + bytes);
-            bump->buffer->cursor = start;
+        uintptr_t start = (bump->buffer->cursor - bytes) & ~(alignment - 1);
+        if (bump->buffer->cursor - bump->hole_start >= bytes && start >= bump->hole_start) {
+            zero_hole(thread, bump, start);
+            bump->buffer->cursor = start + bytes;
             return gc_bump(bump->buffer, bytes);
         }
         if (freed_hole(bump, bytes)) continue;
@@ -352,9 +353,10 @@ void *gci_allocate(struct gci_thread *thread, enum gci_kind kind, size_t size, s
     return p;
 }
 
-/* Does the object that ends at END touch the open hole's cursor?  Not from the block before. */
-static bool is_last(const struct gci_bump *bump, uintptr_t end) {
-    return bump->buffer->limit != 0 && bump->buffer->cursor == end && end % GCI_BLOCK_BYTES != 0;
+/* Does the object that starts at START touch the open hole's cursor?  Not from the next block. */
+static bool is_last(const struct gci_bump *bump, uintptr_t start) {
+    return bump->buffer->limit != 0 && bump->buffer->cursor == start &&
+           (start % GCI_BLOCK_BYTES != 0 || start == bump->hole_start);
 }
 
 /* A freed cell is used again at once if its block is the thread's, or nobody's. */
@@ -403,11 +405,11 @@ static void deallocate_small(struct gci_thread *thread, gci_object object) {
         return;
     }
     struct gci_bump *bump = &thread->bump[gci_tag_kind(tag)];
-    if (is_last(bump, end)) {
+    if (is_last(bump, start)) {
         memset((void *)start, 0, end - start);
-        bump->buffer->cursor = start;
+        bump->buffer->cursor = end;
     } else if (bump->freed_count < GCI_FREED_RUNS) {
-        bump->freed[bump->freed_count++] = (struct gc_buffer){start, end};
+        bump->freed[bump->freed_count++] = (struct gc_buffer){.cursor = end, .limit = start};
     }
 }
 
@@ -423,24 +425,6 @@ void gci_deallocate(struct gci_thread *thread, gci_object object) {
         deallocate_small(thread, object);
     }
     gci_heap_unlock(heap);
-}
-
-/* Moves the end of the young small object that ends at the cursor.  BYTES: more than it has. */
-static bool grow_last(
-    struct gci_thread *thread, gci_object object, enum gci_kind kind, size_t old, size_t bytes) {
-    struct gc_heap *heap = thread->heap;
-    struct gci_bump *bump = &thread->bump[kind];
-    uint8_t *side = heap->arena.side + object.granule;
-    size_t more = ((bytes + GC_GRANULE - 1) & ~(size_t)(GC_GRANULE - 1)) - old;
-    if (bytes > GC_SMALL_MAX || *side & GCI_SIDE_MARK ||
-        !is_last(bump, gci_granule_address(&heap->arena, object.granule) + old) ||
-        bump->hole_end - bump->buffer->cursor < more)
-        return false;
-    zero_hole(thread, bump, bump->buffer->cursor + more);
-    side[(old + more) / GC_GRANULE - 1] = GCI_SIDE_END;
-    side[old / GC_GRANULE - 1] &= (uint8_t)~GCI_SIDE_END;
-    bump->buffer->cursor += more;
-    return true;
 }
 
 static bool resize_large(struct gc_heap *heap, gci_object object, size_t old, size_t bytes) {
@@ -460,10 +444,8 @@ bool gci_resize(struct gci_thread *thread, gci_object object, size_t bytes) {
     bool done;
     if (gci_tag_use(tag) == GCI_USE_LARGE)
         done = bytes > GCI_CELL_MAX && resize_large(heap, object, old, bytes);
-    else if (bytes > old)
-        done = grow_last(thread, object, gci_tag_kind(tag), old, bytes);
     else
-        done = bytes > old / 2 || old <= SHRINK_MIN;
+        done = bytes <= old && (bytes > old / 2 || old <= SHRINK_MIN);
     if (!done || bytes >= old) return done;
     __atomic_store_n(&heap->freed_by_hand, true, __ATOMIC_RELAXED);
     /* What is given up reads as zero if the object grows again. */

@@ -189,22 +189,21 @@ int gci_thread_detach(void) {
 /* ---- Buffers of stopped threads ------------------------------------------------------------- */
 
 /* SEAL: an inline allocation that was stopped after it wrote END and before START has moved the
- * cursor already, so its END is just below.  It is put away. */
+ * cursor already, so its END is the first edge from there up.  It is put away. */
 static void seal(struct gci_thread *thread, enum gci_kind kind) {
     const struct gci_arena *arena = &thread->heap->arena;
-    const struct gc_buffer *buffer = thread->bump[kind].buffer;
+    const struct gci_bump *bump = &thread->bump[kind];
     thread->torn[kind] = NULL;
-    if (!thread->mutator.interruption.valid || buffer->limit == 0) return;
-    if (buffer->cursor % GCI_BLOCK_BYTES == 0 && buffer->cursor != buffer->limit) return;
-    size_t last = gci_address_granule(arena, buffer->cursor - GC_GRANULE);
-    if ((arena->side[last] & (GCI_SIDE_END | GCI_SIDE_START)) != GCI_SIDE_END) return;
-    size_t first = last & ~(size_t)(GCI_BLOCK_GRANULES - 1), at = last;
-    while (at-- > first) {
-        if (arena->side[at] & GCI_SIDE_END) break;
-        if (arena->side[at] & GCI_SIDE_START) return; /* whole */
-    }
-    thread->torn[kind] = &arena->side[last];
-    arena->side[last] = 0;
+    if (!thread->mutator.interruption.valid || bump->buffer->limit == 0) return;
+    size_t at = gci_address_granule(arena, bump->buffer->cursor);
+    size_t block_end =
+        gci_block_granule(gci_block_of(gci_address_granule(arena, bump->hole_start)) + 1);
+    size_t end =
+        at + GC_SMALL_MAX / GC_GRANULE < block_end ? at + GC_SMALL_MAX / GC_GRANULE : block_end;
+    while (at < end && arena->side[at] == 0) at++;
+    if (at == end || arena->side[at] & GCI_SIDE_START) return; /* nothing written, or whole */
+    thread->torn[kind] = &arena->side[at];
+    arena->side[at] = 0;
 }
 
 static void unseal(struct gci_thread *thread, enum gci_kind kind) {
@@ -238,7 +237,7 @@ static void keep_buffers(struct gci_thread *thread) {
     for (unsigned kind = 0; kind < GCI_KINDS; kind++) {
         if (buffer[kind].limit == 0) continue;
         struct gci_bump *bump = &thread->bump[kind];
-        uint32_t block = gci_block_of(gci_address_granule(&heap->arena, buffer[kind].limit - 1));
+        uint32_t block = gci_block_of(gci_address_granule(&heap->arena, kept[kind].hole_start));
         heap->arena.blocks[block].list = GCI_KEPT_LIST;
         *bump = kept[kind];
         *bump->buffer = buffer[kind];
@@ -260,10 +259,10 @@ void gci_threads_release_buffers(struct gc_heap *heap) {
 
 /* ---- After fork ----------------------------------------------------------------------------- */
 
-static void repair_buffer(struct gc_heap *heap, const struct gc_buffer *buffer) {
-    if (buffer->limit != 0)
-        gci_block_repair(
-            &heap->arena, gci_block_of(gci_address_granule(&heap->arena, buffer->limit - 1)));
+/* The block of the hole that begins at START, if there is one. */
+static void repair_hole(struct gc_heap *heap, uintptr_t start) {
+    if (start != 0)
+        gci_block_repair(&heap->arena, gci_block_of(gci_address_granule(&heap->arena, start)));
 }
 
 /* Ends without a start are what an allocation left half done. */
@@ -271,8 +270,8 @@ static void drop(void *context, struct gci_mutator *mutator) {
     struct gc_heap *heap = context;
     struct gci_thread *thread = (struct gci_thread *)(void *)mutator;
     for (unsigned kind = 0; kind < GCI_KINDS; kind++) {
-        repair_buffer(heap, thread->bump[kind].buffer);
-        repair_buffer(heap, &thread->bump[kind].overflow);
+        repair_hole(heap, thread->bump[kind].hole_start);
+        repair_hole(heap, thread->bump[kind].overflow.limit);
         for (unsigned c = 0; c < GCI_CLASSES; c++) {
             uint32_t block = thread->cells[kind][c].block;
             if (block != GCI_NONE) gci_block_repair(&heap->arena, block);

@@ -197,7 +197,7 @@ _Static_assert(GCI_LISTS < GCI_KEPT_LIST, "list numbers fit a byte");
  * of HOLE. */
 struct gci_bump {
     struct gc_buffer *buffer; /* in the thread's gc_buffers, or its record's */
-    uintptr_t hole_end;    /* [buffer->limit, hole_end) belongs to the hole and is not zeroed yet */
+    uintptr_t hole_start;  /* [hole_start, buffer->limit) is the hole's too, and not zeroed yet */
     uint32_t block;        /* being allocated into, or GCI_NONE */
     uint32_t next_granule; /* of the block: where to look for its next hole */
     bool zeroed;           /* the hole reads as zero */

@@ -96,7 +96,7 @@ static void check_lists(const struct gc_heap *heap, size_t *broken) {
 
 static void check_buffer(const struct gc_heap *heap, const struct gci_bump *bump, size_t *broken) {
     if (bump->buffer->limit == 0) return;
-    for (uintptr_t p = bump->buffer->cursor; p < bump->buffer->limit; p += GC_GRANULE) {
+    for (uintptr_t p = bump->buffer->limit; p < bump->buffer->cursor; p += GC_GRANULE) {
         size_t granule = gci_address_granule(&heap->arena, p);
         const uint64_t *words = (const uint64_t *)p;
         if (heap->arena.side[granule] != 0 || words[0] != 0 || words[1] != 0) {

@@ -168,9 +168,9 @@ static void frees_in_reverse_order_stop_at_a_block(void) {
     }
 }
 
-/* Grows every object in turn while it is the last one allocated, those at a block's end among them.
+/* Resizes every object in turn while it is the last one allocated, those at a block's end among them.
  */
-static void growing_in_place_stops_at_a_block(void) {
+static void the_newest_object_grows_within_a_block(void) {
     for (unsigned i = 0; i < 20000; i++) {
         char *p = gc_alloc(16 + i % 3 * 16);
         gc_free(gc_alloc(16)); /* perhaps in a new block */
@@ -293,32 +293,6 @@ static void arguments_are_kept_while_they_are_copied(void) {
         REQUIRE(all_bytes(copy, (unsigned char)('a' + i % 26), size - 1) && copy[size - 1] == '\0');
     }
     REQUIRE_EQUAL(gc_verify(), 0);
-}
-
-/* The newest object of a hole goes, so that an old object ends where the next one will be; that one
- * doesn't grow in place. */
-static char *volatile kept[2000];
-
-static void old_objects_do_not_grow_into_holes(void) {
-    for (size_t i = 0; i < 8000; i++) {
-        char *p = gc_alloc(48);
-        if (i % 4 == 0) kept[i / 4] = p + 8; /* not its start, the end of the one before */
-    }
-    collect(GC_FULL);
-    gc_disable();
-    unsigned grown = 0;
-    for (size_t i = 0; i < 60; i++) {
-        gc_alloc(144); /* fills the hole before */
-        char *p = gc_alloc(48);
-        gc_free(p);
-        char *old = gc_base(p - 1);
-        if (old == NULL) continue;
-        old = gc_realloc(old, 96);
-        REQUIRE(old != NULL && gc_size(old) >= 96 && gc_size(old) < 200);
-        REQUIRE_EQUAL(gc_verify(), 0);
-        grown++;
-    }
-    REQUIRE(grown > 5);
 }
 
 /* ---- Pins, roots, policy, statistics --------------------------------------------------------- */
@@ -486,7 +460,7 @@ int main(void) {
         CHILD_TEST(wrong_alignments_are_refused),
         CHILD_TEST(freed_memory_is_used_again),
         CHILD_TEST(frees_in_reverse_order_stop_at_a_block),
-        CHILD_TEST(growing_in_place_stops_at_a_block),
+        CHILD_TEST(the_newest_object_grows_within_a_block),
         CHILD_TEST(gc_realloc_keeps_contents_in_all_directions),
         CHILD_TEST(gc_realloc_keeps_contents_in_all_directions, "CAIRN_POISON=1"),
         CHILD_TEST(gc_realloc_keeps_old_objects_contents),
@@ -494,7 +468,6 @@ int main(void) {
         CHILD_TEST(gc_realloc_keeps_the_kind),
         CHILD_TEST(a_failed_gc_realloc_leaves_the_object_alone, "CAIRN_HEAP_LIMIT=8M"),
         CHILD_TEST(gc_strdup_copies_from_anywhere),
-        CHILD_TEST(old_objects_do_not_grow_into_holes),
         CHILD_TEST(arguments_are_kept_while_they_are_copied, "CAIRN_STRESS=1", "CAIRN_POISON=1"),
         CHILD_TEST(a_pinned_object_keeps_its_address),
         CHILD_TEST(a_pin_keeps_nothing_alive),

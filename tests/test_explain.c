@@ -91,7 +91,7 @@ static void a_range_is_named(void) {
 
 /* Three objects: the first refers to the second by its word at +8, that one to the third at +0. */
 static __attribute__((noinline)) void hold_a_chain(void) {
-    struct pair *a = gc_alloc(sizeof *a), *b = gc_alloc(32);
+    struct pair *b = gc_alloc(32), *a = gc_alloc(sizeof *a);
     b->left = gc_alloc_leaf(100000);
     a->right = b;
     variable_that_holds_the_object = a;

@@ -288,8 +288,8 @@ static __attribute__((noinline)) void keep_borders(void) {
     for (size_t i = 0; i + 1 < COUNT; i += 2) {
         char *p, *q;
         do {
+            q = gc_alloc(32); /* holes are filled from their upper ends down */
             p = gc_alloc(32);
-            q = gc_alloc(32);
         } while (q != p + 32);
         hidden[i] = hide(p);
         hidden[i + 1] = hide(q);

@@ -92,11 +92,13 @@ static const gc_type_desc node_desc = {
 static const gc_type *node_type;
 static struct node *root;
 
-/* A root that static data refers to, so that it stays where it is. */
+/* A root that static data refers to, so that it stays where it is, and with it the object that ends
+ * where it starts, which is the next one made. */
 static void start(void) {
     node_type = gc_type_register(&node_desc);
     REQUIRE(node_type != NULL);
     root = gc_alloc_typed(node_type);
+    gc_alloc_typed(node_type);
     root->number = 1;
 }
 

@@ -1,8 +1,8 @@
 /* The inline allocation against a stop at any of its steps: docs/threads.md, rule 9.
  *
- * Two mutators share one block of GRANULES granules: whoever owns it has its open hole, [cursor,
- * limit), and allocates objects of 1 or 2 granules: reads the cursor, moves it, writes END, writes
- * START, and later stores to the object.  Each step is one of the machine's.  The collector may stop
+ * Two mutators share one block of GRANULES granules: whoever owns it has its open hole, [limit,
+ * cursor), and allocates objects of 1 or 2 granules from its upper end: reads the cursor, moves it,
+ * writes END, writes START, and later stores to the object.  Each step is one of the machine's.  The collector may stop
  * the world between any two; a collection is one step, since nobody runs meanwhile: it gives up the
  * buffers of mutators that are inside the library, SEALs the others', marks what the mutators hold
  * in registers and any other objects that it likes, sweeps the rest with the arithmetic of
@@ -47,14 +47,13 @@ byte held[MUTATORS];   /* of the last object made; visible */
 #define WELL_FORMED ((ends & ~starts) == ((starts & ~ends) << 1))
 
 inline ALLOCATE() {
-    start = cursor[t];
     if
-    :: start + size <= limit[t] && owner == t ->
+    :: atomic { cursor[t] >= limit[t] + size && owner == t -> start = cursor[t] - size };
 #ifdef BROKEN_CURSOR_LAST
         atomic { coming[t] = MASK(start, size); assert((coming[t] & USED(1 - t)) == 0) }
 #else
         atomic {
-            cursor[t] = start + size;
+            cursor[t] = start;
             coming[t] = MASK(start, size);
             assert((coming[t] & (USED(1 - t) | held[t])) == 0)
         };
@@ -70,7 +69,7 @@ inline ALLOCATE() {
 #endif
         fi;
 #ifdef BROKEN_CURSOR_LAST
-        cursor[t] = start + size;
+        cursor[t] = start;
 #endif
         atomic {
             held[t] = coming[t];
@@ -110,7 +109,7 @@ inline REFILL() {
                 :: else -> break
                 od;
                 if
-                :: owner = t; cursor[t] = g; break
+                :: owner = t; cursor[t] = limit[t]; limit[t] = g; break
                 :: g = limit[t]; limit[t] = 0
                 fi
             :: g == GRANULES -> break
@@ -132,32 +131,27 @@ proctype Mutator(byte t) {
     od
 }
 
-/* SEAL: an END just below the cursor that has no START is put away, as in gc/thread.c. */
+/* SEAL: if the first edge from the cursor up is an END without a START, it is put away, as in
+ * gc/thread.c. */
 inline SEAL() {
 #ifdef BROKEN_NO_SEAL
     skip
 #else
     if
-    :: owner != NOBODY && !inside[owner] && cursor[owner] > 0 ->
-        g = cursor[owner] - 1;
+    :: owner != NOBODY && !inside[owner] ->
+        g = cursor[owner];
+        do
+        :: g < GRANULES && !((starts | ends) & BIT(g)) -> g++
+        :: else -> break
+        od;
         if
-        :: (ends & BIT(g)) && !(starts & BIT(g)) ->
-            torn = BIT(g);
-#ifndef BROKEN_SEAL_WITHOUT_LOOK
-            do
-            :: g > 0 ->
-                g--;
-                if
-                :: ends & BIT(g) -> break
-                :: !(ends & BIT(g)) && (starts & BIT(g)) -> torn = 0; break
-                :: else
-                fi
-            :: else -> break
-            od;
+#ifdef BROKEN_SEAL_WITHOUT_LOOK
+        :: g < GRANULES && (starts & BIT(g)) && !(ends & BIT(g)) -> torn = BIT(g + 1)
 #endif
-            ends = ends & ~torn
+        :: g < GRANULES && !(starts & BIT(g)) -> torn = BIT(g)
         :: else
         fi;
+        ends = ends & ~torn;
         g = 0
     :: else
     fi

@@ -337,7 +337,8 @@ GC_API const char *gc_version(void);
 #define GC_SIDE_START 0x01u /* an object starts in this granule */
 #define GC_SIDE_END   0x02u /* an object ends in this granule */
 
-/* A thread's open hole of one kind: [cursor, limit) is zeroed, its side bytes are zero. */
+/* A thread's open hole of one kind: [limit, cursor) is zeroed, its side bytes are zero.  Objects are
+ * taken from its upper end: why is in docs/memory.md, rule 10. */
 struct gc_buffer {
     uintptr_t cursor;
     uintptr_t limit;
@@ -383,12 +384,13 @@ GC_INLINE void gc_set_type(uint8_t *types, size_t bytes, uint16_t type) {
  * thread stopped at any instruction has lost nothing and shown nothing half done (docs/memory.md,
  * rule 6; docs/threads.md, rule 9).  The empty assembly keeps the compiler to that order. */
 GC_INLINE void *gc_bump_typed(struct gc_buffer *buffer, size_t size, uint16_t type) {
-    uintptr_t start = buffer->cursor;
+    uintptr_t end = buffer->cursor;
     size_t bytes = (size + (GC_GRANULE - 1)) & ~(size_t)(GC_GRANULE - 1);
-    if (__builtin_expect(size - 1 >= GC_SMALL_MAX || bytes > buffer->limit - start, 0)) return NULL;
+    if (__builtin_expect(size - 1 >= GC_SMALL_MAX || bytes > end - buffer->limit, 0)) return NULL;
+    uintptr_t start = end - bytes;
     if (start == 0)
         __builtin_unreachable(); /* an empty buffer has no room: no test for NULL follows */
-    buffer->cursor = start + bytes;
+    buffer->cursor = start;
     __asm__ volatile("" ::: "memory");
     uint8_t *side = gc_buffers.side + start / GC_GRANULE;
     if (type != 0) {

@@ -42,14 +42,15 @@ void gci_allocate_init(struct gc_heap *heap) {
 }
 
 void gci_retire_buffers(struct gci_thread *thread) {
-    for (unsigned kind = 0; kind < GCI_KINDS; kind++) {
-        struct gci_bump *bump = &thread->bump[kind];
+    for (unsigned b = 0; b < GCI_BUFFERS; b++) {
+        struct gci_bump *bump = &thread->bump[b];
         bump->buffer->cursor = bump->buffer->limit = bump->hole_start = 0;
         bump->overflow = (struct gc_buffer){0, 0};
         bump->block = GCI_NONE;
         bump->freed_count = 0;
-        for (unsigned c = 0; c < GCI_CLASSES; c++) thread->cells[kind][c].block = GCI_NONE;
     }
+    for (unsigned kind = 0; kind < GCI_KINDS; kind++)
+        for (unsigned c = 0; c < GCI_CLASSES; c++) thread->cells[kind][c].block = GCI_NONE;
 }
 
 /* By the thread itself; gc_get_stats() reads it at any time. */
@@ -190,6 +191,16 @@ static void *bump_overflow(
     return gc_bump(overflow, bytes);
 }
 
+/* Inline code writes no type for an object of a hot type: its buffer's room has it already
+ * (docs/types.md, rule 2). */
+static void tell_type(struct gci_thread *thread, const struct gci_bump *bump, uintptr_t start) {
+    struct gci_arena *arena = &thread->heap->arena;
+    if (bump < thread->bump + GCI_KINDS) return;
+    memset(arena->types + gci_address_granule(arena, start),
+        gci_hot_number((unsigned)(bump - thread->bump) - GCI_KINDS) & 0xff,
+        (bump->buffer->limit - start) / GC_GRANULE);
+}
+
 /* Makes [START, cursor) of the hole allocatable: zeroes some of it, and a little more. */
 static void zero_hole(struct gci_thread *thread, struct gci_bump *bump, uintptr_t start) {
     struct gc_buffer *buffer = bump->buffer;
@@ -198,14 +209,16 @@ static void zero_hole(struct gci_thread *thread, struct gci_bump *bump, uintptr_
     if (ahead < start && thread->heap->options.stress == 0) start = ahead;
     if (start < bump->hole_start) start = bump->hole_start;
     if (!bump->zeroed) memset((void *)start, 0, buffer->limit - start);
+    tell_type(thread, bump, start);
     count_allocated(thread, buffer->limit - start);
     buffer->limit = start;
 }
 
 static void *allocate_small(
-    struct gci_thread *thread, enum gci_kind kind, size_t bytes, size_t alignment) {
+    struct gci_thread *thread, unsigned buffer, size_t bytes, size_t alignment) {
     struct gc_heap *heap = thread->heap;
-    struct gci_bump *bump = &thread->bump[kind];
+    enum gci_kind kind = gci_buffer_kind(buffer);
+    struct gci_bump *bump = &thread->bump[buffer];
     for (;;) {
         uintptr_t start = (bump->buffer->cursor - bytes) & ~(alignment - 1);
         if (bump->buffer->cursor - bump->hole_start >= bytes && start >= bump->hole_start) {
@@ -299,9 +312,10 @@ static void *allocate_cell(struct gci_thread *thread, enum gci_kind kind, size_t
 /* ---- All sizes ------------------------------------------------------------------------------ */
 
 static void *try_allocate(
-    struct gci_thread *thread, enum gci_kind kind, size_t bytes, size_t alignment) {
+    struct gci_thread *thread, unsigned buffer, size_t bytes, size_t alignment) {
+    enum gci_kind kind = gci_buffer_kind(buffer);
     if (bytes <= GC_SMALL_MAX && alignment <= GC_SMALL_MAX)
-        return allocate_small(thread, kind, bytes, alignment);
+        return allocate_small(thread, buffer, bytes, alignment);
     if (bytes <= GCI_CELL_MAX && alignment <= GC_GRANULE) return allocate_cell(thread, kind, bytes);
     lock_after_collection(thread);
     void *p = gci_large_allocate(thread->heap, kind, bytes, alignment);
@@ -333,7 +347,7 @@ static bool handler_helps(struct gci_thread *thread, size_t size) {
     return helps;
 }
 
-void *gci_allocate(struct gci_thread *thread, enum gci_kind kind, size_t size, size_t alignment) {
+void *gci_allocate(struct gci_thread *thread, unsigned buffer, size_t size, size_t alignment) {
     struct gc_heap *heap = thread->heap;
     if (size > PTRDIFF_MAX - GCI_BLOCK_BYTES) {
         errno = ENOMEM;
@@ -342,12 +356,12 @@ void *gci_allocate(struct gci_thread *thread, enum gci_kind kind, size_t size, s
     size_t bytes = size == 0 ? GC_GRANULE : (size + GC_GRANULE - 1) & ~(size_t)(GC_GRANULE - 1);
     if (alignment < GC_GRANULE) alignment = GC_GRANULE;
     if (stress_is_due(heap)) gci_collect_stress(thread);
-    void *p = try_allocate(thread, kind, bytes, alignment);
+    void *p = try_allocate(thread, buffer, bytes, alignment);
     for (unsigned attempt = 0; p == NULL && attempt < 2; attempt++) {
         if (attempt == 1 && !handler_helps(thread, size)) break;
         /* While collection is disabled, what the handler freed by hand may be enough. */
         gci_collect(thread, GC_FULL, "memory is short", GCI_ALWAYS);
-        p = try_allocate(thread, kind, bytes, alignment);
+        p = try_allocate(thread, buffer, bytes, alignment);
     }
     if (p == NULL) errno = ENOMEM;
     return p;

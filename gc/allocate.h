@@ -13,7 +13,7 @@ uint32_t gci_cell_bytes(unsigned size_class);
 
 /* Allocates a zeroed object of SIZE bytes at a multiple of ALIGNMENT (a power of two).  May
  * collect.  NULL, errno ENOMEM, when all fails. */
-void *gci_allocate(struct gci_thread *thread, enum gci_kind kind, size_t size, size_t alignment);
+void *gci_allocate(struct gci_thread *thread, unsigned buffer, size_t size, size_t alignment);
 
 /* Frees the object, which is live, for reuse at once. */
 void gci_deallocate(struct gci_thread *thread, gci_object object);

@@ -15,6 +15,8 @@
 #include "gc/type.h"
 #include "runtime/log.h"
 
+#define HOT_AFTER 32u /* allocations of a type, until it gets a buffer of its own */
+
 const gc_type *gci_entry_type_register(
     const gc_type_desc *desc, size_t b, size_t c, const struct gci_frame *frame);
 void *gci_entry_alloc_typed(const gc_type *type, size_t b, size_t c, const struct gci_frame *frame);
@@ -73,33 +75,39 @@ const gc_type *gci_entry_type_entered(const struct gc_type_entry *entries, const
     return type;
 }
 
-/* Not stopped between the allocation and the type's number: inside the library. */
+/* Not stopped between the allocation and the type's number: inside the library.  SINGLE: no array. */
 static void *allocate_typed(
-    const struct gci_frame *frame, const struct gci_type *type, size_t size) {
+    const struct gci_frame *frame, struct gci_type *type, size_t size, bool single) {
     struct gci_thread *thread = gci_api_enter(frame);
     if (thread == NULL) return NULL;
-    enum gci_kind kind = type->flags & GC_TYPE_LEAF               ? GCI_LEAF
-                         : type->flags & GC_TYPE_AMBIGUOUS_HOLDER ? GCI_AMBIGUOUS
-                                                                  : GCI_TYPED;
-    void *p = gci_allocate(thread, kind, size, GC_GRANULE);
-    if (p != NULL && kind == GCI_TYPED) gci_type_set(thread->heap, p, size, type);
+    unsigned buffer = __atomic_load_n(&type->buffer, __ATOMIC_RELAXED);
+    if (!single) {
+        buffer = gci_buffer_kind(buffer);
+    } else if (buffer == GCI_TYPED &&
+               __atomic_add_fetch(&type->warmth, 1, __ATOMIC_RELAXED) == HOT_AFTER) {
+        gci_heap_lock(thread->heap);
+        buffer = gci_type_heat(thread->heap, type);
+        gci_heap_unlock(thread->heap);
+    }
+    void *p = gci_allocate(thread, buffer, size, GC_GRANULE);
+    if (p != NULL && buffer == GCI_TYPED) gci_type_set(thread->heap, p, size, type);
     return gci_api_leave_with(thread, p);
 }
 
 void *gci_entry_alloc_typed(
     const gc_type *type, size_t b, size_t c, const struct gci_frame *frame) {
     (void)b, (void)c;
-    const struct gci_type *own = (const struct gci_type *)(const void *)type;
-    return allocate_typed(frame, own, own->size);
+    struct gci_type *own = (struct gci_type *)(uintptr_t)type;
+    return allocate_typed(frame, own, own->size, true);
 }
 
 void *gci_entry_alloc_array(
     const gc_type *type, size_t count, size_t c, const struct gci_frame *frame) {
     (void)c;
-    const struct gci_type *own = (const struct gci_type *)(const void *)type;
+    struct gci_type *own = (struct gci_type *)(uintptr_t)type;
     size_t size;
     if (__builtin_mul_overflow(own->size, count > 0 ? count : 1, &size)) size = SIZE_MAX;
-    return allocate_typed(frame, own, size);
+    return allocate_typed(frame, own, size, false);
 }
 
 void *gc_alloc_typed(const gc_type *type) {

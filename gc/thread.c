@@ -56,6 +56,8 @@ static void set_buffers(struct gci_thread *thread, struct gc_thread_buffers *buf
     thread->bump[GCI_AMBIGUOUS].buffer = &buffers->ambiguous;
     thread->bump[GCI_LEAF].buffer = &buffers->leaf;
     thread->bump[GCI_TYPED].buffer = &buffers->typed;
+    for (unsigned i = 0; i < GC_HOT_TYPES; i++)
+        thread->bump[GCI_KINDS + i].buffer = &buffers->hot[i];
 }
 
 static void add_idle(struct gc_heap *heap, struct gci_thread *thread) {
@@ -90,7 +92,6 @@ static struct gci_thread *take_record(struct gc_heap *heap, const struct gci_mut
     __asm__("" : "+r"(mine)); /* gcc's UndefinedBehaviorSanitizer takes it for NULL */
     *mine = thread->idle;
     mine->side = heap->arena.side - heap->arena.base / GC_GRANULE;
-    mine->types = heap->arena.types - heap->arena.base / GC_GRANULE;
     set_buffers(thread, mine);
     return thread;
 }
@@ -190,10 +191,10 @@ int gci_thread_detach(void) {
 
 /* SEAL: an inline allocation that was stopped after it wrote END and before START has moved the
  * cursor already, so its END is the first edge from there up.  It is put away. */
-static void seal(struct gci_thread *thread, enum gci_kind kind) {
+static void seal(struct gci_thread *thread, unsigned b) {
     const struct gci_arena *arena = &thread->heap->arena;
-    const struct gci_bump *bump = &thread->bump[kind];
-    thread->torn[kind] = NULL;
+    const struct gci_bump *bump = &thread->bump[b];
+    thread->torn[b] = NULL;
     if (!thread->mutator.interruption.valid || bump->buffer->limit == 0) return;
     size_t at = gci_address_granule(arena, bump->buffer->cursor);
     size_t block_end =
@@ -202,24 +203,24 @@ static void seal(struct gci_thread *thread, enum gci_kind kind) {
         at + GC_SMALL_MAX / GC_GRANULE < block_end ? at + GC_SMALL_MAX / GC_GRANULE : block_end;
     while (at < end && arena->side[at] == 0) at++;
     if (at == end || arena->side[at] & GCI_SIDE_START) return; /* nothing written, or whole */
-    thread->torn[kind] = &arena->side[at];
+    thread->torn[b] = &arena->side[at];
     arena->side[at] = 0;
 }
 
-static void unseal(struct gci_thread *thread, enum gci_kind kind) {
-    if (thread->torn[kind] != NULL) *thread->torn[kind] = GCI_SIDE_END;
-    thread->torn[kind] = NULL;
+static void unseal(struct gci_thread *thread, unsigned b) {
+    if (thread->torn[b] != NULL) *thread->torn[b] = GCI_SIDE_END;
+    thread->torn[b] = NULL;
 }
 
 void gci_threads_stop(struct gc_heap *heap, struct gci_thread *self) {
     gci_world_stop(&heap->world, self != NULL ? &self->mutator : NULL);
     for (struct gci_thread *t = first_of(heap); t != NULL; t = next_of(t))
-        for (unsigned kind = 0; kind < GCI_KINDS; kind++) seal(t, kind);
+        for (unsigned b = 0; b < GCI_BUFFERS; b++) seal(t, b);
 }
 
 void gci_threads_start(struct gc_heap *heap, struct gci_thread *self) {
     for (struct gci_thread *t = first_of(heap); t != NULL; t = next_of(t))
-        for (unsigned kind = 0; kind < GCI_KINDS; kind++) unseal(t, kind);
+        for (unsigned b = 0; b < GCI_BUFFERS; b++) unseal(t, b);
     gci_world_start(&heap->world, self != NULL ? &self->mutator : NULL);
 }
 
@@ -227,20 +228,20 @@ void gci_threads_start(struct gc_heap *heap, struct gci_thread *self) {
  * stay with it.  A buffer may be a hole that gc_free() made in another block. */
 static void keep_buffers(struct gci_thread *thread) {
     struct gc_heap *heap = thread->heap;
-    struct gci_bump kept[GCI_KINDS];
-    struct gc_buffer buffer[GCI_KINDS];
-    for (unsigned kind = 0; kind < GCI_KINDS; kind++) {
-        kept[kind] = thread->bump[kind];
-        buffer[kind] = *thread->bump[kind].buffer;
+    struct gci_bump kept[GCI_BUFFERS];
+    struct gc_buffer buffer[GCI_BUFFERS];
+    for (unsigned b = 0; b < GCI_BUFFERS; b++) {
+        kept[b] = thread->bump[b];
+        buffer[b] = *thread->bump[b].buffer;
     }
     gci_retire_buffers(thread);
-    for (unsigned kind = 0; kind < GCI_KINDS; kind++) {
-        if (buffer[kind].limit == 0) continue;
-        struct gci_bump *bump = &thread->bump[kind];
-        uint32_t block = gci_block_of(gci_address_granule(&heap->arena, kept[kind].hole_start));
+    for (unsigned b = 0; b < GCI_BUFFERS; b++) {
+        if (buffer[b].limit == 0) continue;
+        struct gci_bump *bump = &thread->bump[b];
+        uint32_t block = gci_block_of(gci_address_granule(&heap->arena, kept[b].hole_start));
         heap->arena.blocks[block].list = GCI_KEPT_LIST;
-        *bump = kept[kind];
-        *bump->buffer = buffer[kind];
+        *bump = kept[b];
+        *bump->buffer = buffer[b];
         bump->overflow = (struct gc_buffer){0, 0};
         bump->freed_count = 0;
         if (bump->block != block) bump->block = GCI_NONE;
@@ -269,9 +270,11 @@ static void repair_hole(struct gc_heap *heap, uintptr_t start) {
 static void drop(void *context, struct gci_mutator *mutator) {
     struct gc_heap *heap = context;
     struct gci_thread *thread = (struct gci_thread *)(void *)mutator;
+    for (unsigned b = 0; b < GCI_BUFFERS; b++) {
+        repair_hole(heap, thread->bump[b].hole_start);
+        repair_hole(heap, thread->bump[b].overflow.limit);
+    }
     for (unsigned kind = 0; kind < GCI_KINDS; kind++) {
-        repair_hole(heap, thread->bump[kind].hole_start);
-        repair_hole(heap, thread->bump[kind].overflow.limit);
         for (unsigned c = 0; c < GCI_CLASSES; c++) {
             uint32_t block = thread->cells[kind][c].block;
             if (block != GCI_NONE) gci_block_repair(&heap->arena, block);

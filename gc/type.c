@@ -91,7 +91,7 @@ static struct gci_types *registry(struct gc_heap *heap) {
         size_t page = gci_page_size();
         struct gci_types *types = gci_vm_map((sizeof *types + page - 1) / page * page);
         if (types == NULL) return NULL;
-        types->tiny = 1;
+        types->tiny = GC_HOT_TYPES + 1;
         types->wide = GCI_TINY_TYPES;
         heap->types = types;
     }
@@ -99,8 +99,8 @@ static struct gci_types *registry(struct gc_heap *heap) {
 }
 
 static const struct gci_type *find(const struct gci_types *types, const char *name) {
-    for (uint32_t i = GCI_TINY_TYPES; i < types->wide; i++)
-        if (strcmp(types->table[i]->desc.name, name) == 0) return types->table[i];
+    for (uint32_t i = 0; i < types->count; i++)
+        if (strcmp(types->all[i]->desc.name, name) == 0) return types->all[i];
     return NULL;
 }
 
@@ -131,6 +131,32 @@ static struct gci_type *make(struct gci_types *types, const gc_type_desc *desc) 
     return type;
 }
 
+/* The numbers that its objects have: one for those of a granule, one for longer ones. */
+static void take_numbers(struct gci_types *types, struct gci_type *type, bool tiny) {
+    while (types->wide % 0x101 == 0) types->wide++; /* kept for hot types */
+    type->wide = (uint16_t)types->wide++;
+    types->table[type->wide] = type;
+    if (!tiny) return;
+    type->tiny = (uint16_t)types->tiny++;
+    types->table[type->tiny] = type;
+}
+
+static void set_buffer(struct gci_type *type, unsigned buffer, size_t offset) {
+    __atomic_store_n(&type->buffer, buffer, __ATOMIC_RELAXED);
+    __atomic_store_n(&type->visible.buffer, (uint32_t)offset, __ATOMIC_RELAXED);
+}
+
+unsigned gci_type_heat(struct gc_heap *heap, struct gci_type *type) {
+    struct gci_types *types = heap->types;
+    if (types->hot == GC_HOT_TYPES || type->size > GCI_HOT_BYTES) return GCI_TYPED;
+    unsigned hot = types->hot++;
+    uint16_t number = gci_hot_number(hot);
+    types->table[number] = types->table[number & 0xff] = type;
+    set_buffer(type, GCI_KINDS + hot,
+        offsetof(struct gc_thread_buffers, hot) + hot * sizeof(struct gc_buffer));
+    return GCI_KINDS + hot;
+}
+
 int gci_type_register(struct gc_heap *heap, const gc_type_desc *desc, const gc_type **result) {
     int error = check(desc);
     if (error != 0) return error;
@@ -140,26 +166,25 @@ int gci_type_register(struct gc_heap *heap, const gc_type_desc *desc, const gc_t
         gci_log("type %s: a type of that name is registered already", desc->name);
         return EEXIST;
     }
-    bool tiny = desc->size <= GC_GRANULE;
-    if (types->wide == GCI_TYPE_NUMBERS || (tiny && types->tiny == GCI_TINY_TYPES)) {
+    bool leaf = desc->flags & GC_TYPE_LEAF, ambiguous = desc->flags & GC_TYPE_AMBIGUOUS_HOLDER;
+    bool typed = !leaf && !ambiguous, tiny = typed && desc->size <= GC_GRANULE;
+    if (types->count == GCI_TYPES_MAX || (tiny && types->tiny == GCI_TINY_TYPES)) {
         gci_log("type %s: there are too many types: at most %u, and %u of up to %u bytes",
-            desc->name, GCI_TYPE_NUMBERS - GCI_TINY_TYPES, GCI_TINY_TYPES - 1, GC_GRANULE);
+            desc->name, GCI_TYPES_MAX, GCI_TINY_TYPES - GC_HOT_TYPES - 1, GC_GRANULE);
         return ENOSPC;
     }
     struct gci_type *type = make(types, desc);
     if (type == NULL) return ENOMEM;
-    type->wide = (uint16_t)types->wide;
-    if (tiny) type->tiny = (uint16_t)types->tiny;
-    bool typed = !(desc->flags & (GC_TYPE_LEAF | GC_TYPE_AMBIGUOUS_HOLDER));
+    take_numbers(types, type, tiny);
     type->visible.bytes = type->size;
-    type->visible.number = !typed ? 0 : tiny ? type->tiny : type->wide;
-    type->visible.buffer =
-        (uint16_t)(typed                        ? offsetof(struct gc_thread_buffers, typed)
-                   : desc->flags & GC_TYPE_LEAF ? offsetof(struct gc_thread_buffers, leaf)
-                                                : offsetof(struct gc_thread_buffers, ambiguous));
     type->visible.desc = &type->desc;
-    types->table[types->wide++] = type;
-    if (tiny) types->table[types->tiny++] = type;
+    if (leaf)
+        set_buffer(type, GCI_LEAF, offsetof(struct gc_thread_buffers, leaf));
+    else if (ambiguous)
+        set_buffer(type, GCI_AMBIGUOUS, offsetof(struct gc_thread_buffers, ambiguous));
+    else
+        set_buffer(type, GCI_TYPED, offsetof(struct gc_thread_buffers, none));
+    types->all[types->count++] = type;
     *result = &type->visible;
     return 0;
 }

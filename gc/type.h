@@ -8,12 +8,16 @@
 
 #define GCI_TYPE_NUMBERS 65536u
 #define GCI_TINY_TYPES   256u /* numbers below are for objects of one granule */
+#define GCI_TYPES_MAX    65000u
+#define GCI_HOT_BYTES    240u /* larger types aren't hot: they may go to overflow blocks */
 
 /* A registered type: what the program sees, and what the collector uses. */
 struct gci_type {
     struct gc_type visible; /* first */
     uint16_t tiny;          /* the number for objects of one granule; 0 if it has none */
     uint16_t wide;          /* for larger ones */
+    unsigned buffer;        /* of single objects: a kind's, or a hot type's */
+    uint32_t warmth;        /* allocations before it became hot; atomic */
     uint32_t size;
     uint32_t granules; /* of one object */
     uint32_t
@@ -31,6 +35,8 @@ struct gci_type {
 /* All types of a heap.  Written with the lock held; an entry never changes once it is there. */
 struct gci_types {
     const struct gci_type *table[GCI_TYPE_NUMBERS];
+    const struct gci_type *all[GCI_TYPES_MAX];
+    uint32_t count, hot;
     uint32_t tiny, wide; /* next numbers */
     uint8_t *room;       /* for records, names and offsets */
     size_t room_bytes;
@@ -38,6 +44,10 @@ struct gci_types {
 
 /* Registers DESC, checked, with the lock held.  Returns 0 or an errno value, after a message. */
 int gci_type_register(struct gc_heap *heap, const gc_type_desc *desc, const gc_type **type);
+
+/* Gives TYPE a buffer of its own, if it can have one and there is one left; with the lock held.
+ * Returns the number of the buffer that its single objects come from now. */
+unsigned gci_type_heat(struct gc_heap *heap, struct gci_type *type);
 
 /* The type registered under DESC's name, if its layout is the same; else NULL. */
 const gc_type *gci_type_find(const struct gc_heap *heap, const gc_type_desc *desc);
@@ -82,8 +92,10 @@ static inline gci_words gci_run_of_object(
 /* Says that the object of BYTES at P has TYPE. */
 static inline void gci_type_set(
     struct gc_heap *heap, const void *p, size_t bytes, const struct gci_type *type) {
-    gc_set_type(heap->arena.types + gci_address_granule(&heap->arena, (uintptr_t)p), bytes,
-        bytes <= GC_GRANULE ? type->tiny : type->wide);
+    uint8_t *types = heap->arena.types + gci_address_granule(&heap->arena, (uintptr_t)p);
+    unsigned number = bytes <= GC_GRANULE ? type->tiny : type->wide;
+    types[0] = (uint8_t)number;
+    if (bytes > GC_GRANULE) types[1] = (uint8_t)(number >> 8);
 }
 
 #endif

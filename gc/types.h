@@ -83,6 +83,18 @@ enum gci_use { GCI_USE_FREE, GCI_USE_BUMP, GCI_USE_CELLS, GCI_USE_LARGE };
 /* A block that is not FREE and not LEAF holds words to scan. */
 enum gci_kind { GCI_AMBIGUOUS, GCI_LEAF, GCI_TYPED, GCI_KINDS };
 
+/* A thread bump-allocates each kind from a buffer of that number, and each hot type from one more. */
+#define GCI_BUFFERS (GCI_KINDS + GC_HOT_TYPES)
+
+static inline enum gci_kind gci_buffer_kind(unsigned buffer) {
+    return buffer < GCI_KINDS ? (enum gci_kind)buffer : GCI_TYPED;
+}
+
+/* The number of the hot type HOT, for an object of any length: both halves are the same. */
+static inline uint16_t gci_hot_number(unsigned hot) {
+    return (uint16_t)((hot + 1) * 0x101);
+}
+
 /* ---- Free runs ------------------------------------------------------------------------------ */
 
 /* A node of the treap of free runs, at the run's first unit.  LENGTH has GCI_RUN_EDGE set in the
@@ -193,7 +205,7 @@ _Static_assert(GCI_LISTS < GCI_KEPT_LIST, "list numbers fit a byte");
 
 #define GCI_FREED_RUNS 64u
 
-/* Bump allocation of one kind by one thread.  The buffer that inline code uses is a zeroed part
+/* Bump allocation of one kind, or one hot type, by one thread.  The buffer that inline code uses is a zeroed part
  * of HOLE. */
 struct gci_bump {
     struct gc_buffer *buffer; /* in the thread's gc_buffers, or its record's */
@@ -224,12 +236,12 @@ struct gci_thread {
     struct gci_thread *next_idle;      /* among the records without a thread */
     struct gc_thread_buffers *buffers; /* in the thread's TLS, or IDLE */
     struct gc_thread_buffers idle;     /* a record's without a thread */
-    uintptr_t held;           /* a root: what the library itself must keep across a collection */
-    uintptr_t subject;        /* the same: what gc_free() or gc_realloc() is about */
-    uint64_t allocated;       /* bytes, not yet in heap->allocated_since; read by others */
-    uint32_t endings;         /* how often the destructor of the thread's key was called */
-    uint8_t *torn[GCI_KINDS]; /* while stopped: where an END without START was hidden */
-    struct gci_bump bump[GCI_KINDS];
+    uintptr_t held;             /* a root: what the library itself must keep across a collection */
+    uintptr_t subject;          /* the same: what gc_free() or gc_realloc() is about */
+    uint64_t allocated;         /* bytes, not yet in heap->allocated_since; read by others */
+    uint32_t endings;           /* how often the destructor of the thread's key was called */
+    uint8_t *torn[GCI_BUFFERS]; /* while stopped: where an END without START was hidden */
+    struct gci_bump bump[GCI_BUFFERS];
     struct gci_cells cells[GCI_KINDS][GCI_CLASSES];
 };
 

@@ -116,8 +116,8 @@ size_t gci_verify_heap(struct gc_heap *heap) {
     }
     check_lists(heap, &broken);
     for (const struct gci_mutator *m = heap->world.first; m != NULL; m = m->next)
-        for (unsigned kind = 0; kind < GCI_KINDS; kind++)
-            check_buffer(heap, &((const struct gci_thread *)(const void *)m)->bump[kind], &broken);
+        for (unsigned b = 0; b < GCI_BUFFERS; b++)
+            check_buffer(heap, &((const struct gci_thread *)(const void *)m)->bump[b], &broken);
     struct gci_barrier_stats stats;
     gci_barrier_get_stats(heap->barrier, &stats);
     if (stats.disagreements > 0) {

@@ -54,14 +54,13 @@ typedef struct gc_type_desc {
 /* A registered type.  Its fields are the library's. */
 typedef struct gc_type {
     uint32_t bytes;  /* of one object */
-    uint16_t number; /* of such an object; 0 if the heap needn't know its type */
-    uint16_t buffer; /* from which it is allocated: its offset in struct gc_thread_buffers */
+    uint32_t buffer; /* from which inline code takes one: its offset in struct gc_thread_buffers */
     const struct gc_type_desc *desc;
 } gc_type;
 
 /* Registers a type, for as long as the process runs; opens the heap.  Returns NULL with errno EINVAL
  * if the description contradicts itself, EEXIST if the name is taken, ENOSPC if there are 65,000
- * types already, or 255 of at most 16 bytes, ENOMEM; one line on stderr says which type, what was
+ * types already, or 239 of at most 16 bytes, ENOMEM; one line on stderr says which type, what was
  * wrong, and what is accepted. */
 GC_API const gc_type *gc_type_register(const gc_type_desc *desc);
 
@@ -182,8 +181,8 @@ GC_API void *gc_alloc_typed_slow(const gc_type *type) __attribute__((__malloc__)
 #if !defined(GC_NO_INLINE) && defined(__OPTIMIZE__)
 extern inline __attribute__((__gnu_inline__, __always_inline__)) void *gc_new_typed(
     const gc_type *type, size_t size) {
-    struct gc_buffer *buffer = (struct gc_buffer *)(void *)((char *)&gc_buffers + type->buffer);
-    void *p = gc_bump_typed(buffer, size, type->number);
+    uint32_t offset = __atomic_load_n(&type->buffer, __ATOMIC_RELAXED); /* it may become hot */
+    void *p = gc_bump((struct gc_buffer *)(void *)((char *)&gc_buffers + offset), size);
     return __builtin_expect(p != NULL, 1) ? p : gc_alloc_typed_slow(type);
 }
 

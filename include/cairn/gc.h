@@ -26,7 +26,7 @@ extern "C" {
 
 /* The inline allocation below bakes the heap's layout into programs.  gc_init() refuses a
  * program that was compiled for another layout. */
-#define GC_ABI 3
+#define GC_ABI 4
 
 #if defined(GC_BUILDING_LIBRARY)
 #define GC_API __attribute__((__visibility__("default")))
@@ -333,6 +333,7 @@ GC_API const char *gc_version(void);
 
 #define GC_GRANULE   16u   /* bytes described by one side byte */
 #define GC_SMALL_MAX 1024u /* larger objects are not bump-allocated */
+#define GC_HOT_TYPES 16u   /* types whose objects have a buffer of their own */
 
 #define GC_SIDE_START 0x01u /* an object starts in this granule */
 #define GC_SIDE_END   0x02u /* an object ends in this granule */
@@ -348,12 +349,13 @@ struct gc_buffer {
  * STOP, and for all of it while the thread is stopped where it can't be using it; all zero in a
  * thread that is not attached, which sends it down the slow path. */
 struct gc_thread_buffers {
-    uint8_t *side;  /* side byte of address p is side[p / GC_GRANULE] */
-    uint8_t *types; /* the same for type bytes */
+    uint8_t *side; /* side byte of address p is side[p / GC_GRANULE] */
     struct gc_buffer ambiguous;
     struct gc_buffer leaf;
-    struct gc_buffer typed;
-    uint32_t stop; /* nonzero: a collection waits for this thread */
+    struct gc_buffer hot[GC_HOT_TYPES]; /* of one type each: docs/types.md, rule 2 */
+    struct gc_buffer typed;             /* of all others, not for inline code */
+    struct gc_buffer none;              /* has never room */
+    uint32_t stop;                      /* nonzero: a collection waits for this thread */
 };
 
 extern GC_API __thread struct gc_thread_buffers gc_buffers
@@ -371,19 +373,11 @@ static inline void gc_safepoint(void) {
 
 #define GC_INLINE extern inline __attribute__((__gnu_inline__, __always_inline__))
 
-/* An object of one granule has one type byte, for the lower half of its type's number; the upper half
- * is 0 then (docs/types.md, rule 2). */
-GC_INLINE void gc_set_type(uint8_t *types, size_t bytes, uint16_t type) {
-    types[0] = (uint8_t)type;
-    if (bytes > GC_GRANULE) types[1] = (uint8_t)(type >> 8);
-}
-
-/* Takes SIZE bytes from BUFFER for an object of the type numbered TYPE, 0 for none, or returns NULL.
- * The cursor is moved first and the side byte that
+/* Takes SIZE bytes from BUFFER, or returns NULL.  The cursor is moved first and the side byte that
  * makes the object visible is written last, before anything is stored into the object, so that a
  * thread stopped at any instruction has lost nothing and shown nothing half done (docs/memory.md,
  * rule 6; docs/threads.md, rule 9).  The empty assembly keeps the compiler to that order. */
-GC_INLINE void *gc_bump_typed(struct gc_buffer *buffer, size_t size, uint16_t type) {
+GC_INLINE void *gc_bump(struct gc_buffer *buffer, size_t size) {
     uintptr_t end = buffer->cursor;
     size_t bytes = (size + (GC_GRANULE - 1)) & ~(size_t)(GC_GRANULE - 1);
     if (__builtin_expect(size - 1 >= GC_SMALL_MAX || bytes > end - buffer->limit, 0)) return NULL;
@@ -393,10 +387,6 @@ GC_INLINE void *gc_bump_typed(struct gc_buffer *buffer, size_t size, uint16_t ty
     buffer->cursor = start;
     __asm__ volatile("" ::: "memory");
     uint8_t *side = gc_buffers.side + start / GC_GRANULE;
-    if (type != 0) {
-        gc_set_type(gc_buffers.types + start / GC_GRANULE, bytes, type);
-        __asm__ volatile("" ::: "memory");
-    }
     if (bytes == GC_GRANULE) {
         *side = GC_SIDE_START | GC_SIDE_END;
     } else {
@@ -406,10 +396,6 @@ GC_INLINE void *gc_bump_typed(struct gc_buffer *buffer, size_t size, uint16_t ty
     }
     __asm__ volatile("" ::: "memory");
     return (void *)start;
-}
-
-GC_INLINE void *gc_bump(struct gc_buffer *buffer, size_t size) {
-    return gc_bump_typed(buffer, size, 0);
 }
 
 #if !defined(GC_NO_INLINE) && defined(__OPTIMIZE__)

@@ -69,10 +69,35 @@ static void spin_while(const struct gci_world *world, const uint32_t *word, uint
         gci_relax();
 }
 
+/* The next mutator to be sent the stop signal; NULL: all are seen to.  The list doesn't change: who
+ * asks has not parked yet, so the stopper has the lock. */
+static struct gci_mutator *next_unsent(struct gci_world *world) {
+    struct gci_mutator *m = __atomic_load_n(&world->unsent, __ATOMIC_ACQUIRE);
+    while (m != NULL && !__atomic_compare_exchange_n(
+                            &world->unsent, &m, m->next, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
+        continue;
+    return m;
+}
+
+/* PASS ON: the stopper may be preempted while it sends signals, and then each thread that got none
+ * runs to the end of its time slice.  So whoever parks sends what is unsent (rule 3). */
+static void pass_on(struct gci_world *world, const struct gci_mutator *self) {
+    int saved_errno = errno;
+    for (struct gci_mutator *m; (m = next_unsent(world)) != NULL;) {
+        if (m == self || state_of(m) != GCI_REQUESTED ||
+            syscall(SYS_tgkill, getpid(), m->tid, world->signal) == 0)
+            continue;
+        __atomic_store_n(&world->failed, 1, __ATOMIC_RELEASE);
+        gci_futex_wake(&world->awaited, 1);
+    }
+    errno = saved_errno;
+}
+
 /* PARK.  The roots were made readable before. */
 void gci_park(struct gci_mutator *self) {
     struct gci_world *world = self->world;
     uint64_t signals = gci_signals_block();
+    pass_on(world, self);
     __atomic_store_n(&self->state, GCI_STOPPED, __ATOMIC_RELEASE);
     if (__atomic_sub_fetch(&world->awaited, 1, __ATOMIC_ACQ_REL) == 0)
         gci_futex_wake(&world->awaited, 1);
@@ -332,13 +357,18 @@ static void request_by_signal(struct gci_world *world, struct gci_mutator *mutat
     }
 }
 
-/* Names those who are late, and signals them once more (rule 8). */
+/* Signals those once more who haven't answered (rule 8). */
+static void signal_again(struct gci_world *world) {
+    for (struct gci_mutator *m = world->first; m != NULL && world->signal != 0; m = m->next)
+        if (state_of(m) == GCI_REQUESTED) request_by_signal(world, m);
+}
+
+/* Names those who are late, too. */
 static void remind(struct gci_world *world, unsigned seconds) {
-    for (struct gci_mutator *m = world->first; m != NULL; m = m->next) {
-        if (state_of(m) != GCI_REQUESTED) continue;
-        if ((seconds & (seconds - 1)) == 0) name_laggard(world, m, seconds); /* 1, 2, 4, 8 ... s */
-        if (world->signal != 0) request_by_signal(world, m);
-    }
+    for (struct gci_mutator *m = world->first; m != NULL; m = m->next)
+        if (state_of(m) == GCI_REQUESTED && (seconds & (seconds - 1)) == 0)
+            name_laggard(world, m, seconds); /* after 1, 2, 4, 8 ... s */
+    signal_again(world);
 }
 
 /* ---- STOP and START ------------------------------------------------------------------------- */
@@ -373,7 +403,9 @@ static void await(struct gci_world *world) {
         spin_while(world, &world->awaited, 1);
     while ((awaited = __atomic_load_n(&world->awaited, __ATOMIC_ACQUIRE)) != 0) {
         uint64_t late = gci_clock_ns() - start, next = (seconds + 1) * SECOND;
-        if (late < next)
+        if (__atomic_exchange_n(&world->failed, 0, __ATOMIC_ACQUIRE) != 0)
+            signal_again(world);
+        else if (late < next)
             gci_futex_wait(&world->awaited, awaited, next - late);
         else
             remind(world, ++seconds);
@@ -392,8 +424,11 @@ void gci_world_stop(struct gci_world *world, struct gci_mutator *self) {
     bool crowded = running > world->cpus;
     __atomic_store_n(&world->crowded, crowded, __ATOMIC_RELAXED);
     if (!crowded) wait_for_allocators(world);
-    for (struct gci_mutator *m = world->first; m != NULL && world->signal != 0; m = m->next)
-        if (state_of(m) == GCI_REQUESTED) request_by_signal(world, m);
+    if (world->signal != 0) {
+        __atomic_store_n(&world->unsent, world->first, __ATOMIC_RELEASE);
+        for (struct gci_mutator *m; (m = next_unsent(world)) != NULL;)
+            if (state_of(m) == GCI_REQUESTED) request_by_signal(world, m);
+    }
     await(world);
     errno = saved_errno;
 }

@@ -15,7 +15,7 @@ done
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
-memory=2000   # MB for one search
+memory=4000   # MB for one search
 seconds=300   # for one search
 safety=-DSAFETY
 liveness='-DNP -DNFAIR=3' # a cycle without progress, under weak fairness
@@ -23,7 +23,7 @@ liveness='-DNP -DNFAIR=3' # a cycle without progress, under weak fairness
 # All runs, longest first: model|what|options of the model|of the verifier's build|of its run|holds
 list_holding() {
     cat <<END
-stop|3 mutators|-DMUTATORS=3 -DOPERATIONS=1 -DNO_FAULTS -DNO_ATTACHING -DNO_SPURIOUS|$safety|-m10000
+stop|3 mutators|-DMUTATORS=3 -DOPERATIONS=1 -DNO_FAULTS -DNO_ATTACHING -DNO_SPURIOUS|$safety -DCOLLAPSE|-m10000
 alloc|2 mutators||$safety|-m5000000
 crew|3 workers, 1 round|-DWORKERS=3 -DROUNDS=1|$safety|-m10000
 stop|2 mutators, stops end|-DOPERATIONS=2|$liveness|-m10000 -l -f

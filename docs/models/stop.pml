@@ -32,6 +32,7 @@ bit pending[MUTATORS];    /* the stop signal */
 bit masked[MUTATORS];     /* all signals are blocked */
 bit handling[MUTATORS];   /* the thread is in its signal handler */
 byte awaited;             /* and a futex */
+byte unsent = MUTATORS;   /* from it on, nobody is being sent the signal yet */
 byte world = NOBODY;      /* who has the world's lock */
 byte barrier = NOBODY;    /* who has the barrier's lock */
 
@@ -96,14 +97,36 @@ inline LOWER_AWAITED() {
 #endif
 }
 
+/* PASS ON, rule 3: the stopper and all who park send the signals that nobody is sending yet.  NEXT is
+ * 0 before and after. */
+inline PASS_ON(next) {
+    do
+    :: atomic { unsent < MUTATORS -> next = unsent; unsent++; assert(world != NOBODY) };
+        atomic {
+            if
+            :: next != t && listed[next] && state[next] == REQUESTED -> pending[next] = 1
+            :: else
+            fi;
+            next = 0
+        }
+    :: atomic { unsent == MUTATORS -> break }
+    od
+}
+
 /* PARK, rule 3: in the handler, or with `inside` set, so that the handler can't park in between. */
 inline PARK() {
+#ifndef BROKEN_PASS_ON_LATE
+    PASS_ON(k);
+#endif
 #ifdef BROKEN_STOPPED_LATE
     LOWER_AWAITED();
     state[t] = STOPPED;
 #else
     atomic { assert(state[t] == REQUESTED); state[t] = STOPPED };
     LOWER_AWAITED();
+#endif
+#ifdef BROKEN_PASS_ON_LATE
+    PASS_ON(k);
 #endif
     WAIT_WHILE_STOPPED()
 }
@@ -181,18 +204,20 @@ inline STOP() {
     :: i < MUTATORS && i != t && listed[i] && state[i] != BLOCKING ->
 #ifdef BROKEN_AWAITED_LATE
         if
-        :: atomic { state[i] == RUNNING -> state[i] = REQUESTED }; awaited++; pending[i] = 1; i++
+        :: atomic { state[i] == RUNNING -> state[i] = REQUESTED }; awaited++; i++
         :: atomic { else -> skip }
         fi
 #else
         awaited++;
         if
-        :: atomic { state[i] == RUNNING -> state[i] = REQUESTED }; atomic { pending[i] = 1; i++ }
+        :: atomic { state[i] == RUNNING -> state[i] = REQUESTED; i++ }
         :: atomic { else -> assert(state[i] == BLOCKING); awaited-- }
         fi
 #endif
     :: atomic { i == MUTATORS -> i = 0; break }
     od;
+    unsent = 0;
+    PASS_ON(i);
     do
     :: atomic { awaited != 0 -> value = awaited };
         FUTEX_WAIT(awaited, value, ON_AWAITED)

@@ -9,6 +9,7 @@
 #define NURSERY_MIN     (2 * MB)  /* fits a second-level cache or two */
 #define NURSERY_ROOMY   (8 * MB)  /* beyond, only fixed costs make it grow */
 #define NURSERY_MAX     (32 * MB) /* for small heaps; large ones may have a quarter of what lives */
+#define NURSERY_THREAD  (2 * MB)  /* more of both for each further thread */
 #define GROWTH_MIN      (28 * MB) /* the old space may always grow by this much */
 #define CHEAP_SHARE     8         /* full, not minor, if that costs under 1/8 of the time between */
 #define FIXED_SHARE     12u       /* the nursery grows while fixed costs are over 1/12 of it */
@@ -26,11 +27,23 @@
 #define TRUSTED         32u /* minor collections after which earlier failures are forgotten */
 #define RELEASE_PART    4u  /* of the surplus, a quarter goes back to the system at a time */
 
+/* Each thread has things half made in the nursery. */
+static size_t for_threads(const struct gc_heap *heap) {
+    return heap->world.count > 1 ? (heap->world.count - 1) * NURSERY_THREAD : 0;
+}
+
 static size_t nursery_max(const struct gc_heap *heap) {
-    size_t quarter = heap->live_bytes / 4;
-    size_t most = quarter > NURSERY_MAX ? quarter : NURSERY_MAX;
+    size_t quarter = heap->live_bytes / 4, most = NURSERY_MAX + for_threads(heap);
+    if (most < quarter) most = quarter;
     if (heap->limit != SIZE_MAX && most > heap->limit / 8) most = heap->limit / 8;
     return most < GCI_BLOCK_BYTES ? GCI_BLOCK_BYTES : most;
+}
+
+/* Many threads need more from the start than the costs of earlier collections have told. */
+static size_t nursery_now(const struct gc_heap *heap) {
+    size_t least = for_threads(heap) / 2, most = nursery_max(heap);
+    if (heap->options.nursery > 0 || heap->policy.nursery >= least) return heap->policy.nursery;
+    return least < most ? least : most;
 }
 
 /* Rule 1. */
@@ -75,7 +88,7 @@ bool gci_policy_due(const struct gc_heap *heap, enum gc_collection *kind, const 
         *reason = external > 0 ? "memory outside the heap grew" : "the heap grew";
         return true;
     }
-    if (!policy->generational || heap->allocated_since < policy->nursery) return false;
+    if (!policy->generational || heap->allocated_since < nursery_now(heap)) return false;
     double full_ns = policy->mark_ns_per_byte * (double)heap->live_bytes;
     bool cheap = full_ns < (double)policy->mutator_ns / CHEAP_SHARE;
     *kind = cheap ? GC_FULL : GC_MINOR;
@@ -106,7 +119,8 @@ static void size_nursery(struct gc_heap *heap) {
     size_t most = nursery_max(heap);
     uint64_t fixed = least(policy->fixed_ns, 4);
     if (fixed > policy->mutator_ns / FIXED_SHARE ||
-        (policy->minor_ns > policy->mutator_ns / MARK_SHARE && policy->nursery < NURSERY_ROOMY))
+        (policy->minor_ns > policy->mutator_ns / MARK_SHARE &&
+            policy->nursery < NURSERY_ROOMY + for_threads(heap)))
         policy->nursery += policy->nursery / 2;
     else if (fixed < policy->mutator_ns / FIXED_LITTLE &&
              policy->minor_ns < policy->mutator_ns / MARK_LITTLE && policy->nursery > NURSERY_MIN)

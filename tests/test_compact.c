@@ -9,6 +9,7 @@
 
 #include "cairn/embed.h"
 #include "child.h"
+#include "gc/heap.h"
 #include "model.h"
 #include "support.h"
 #include "threads_support.h"
@@ -534,6 +535,39 @@ static void without_memory_what_can_be_moved_is(void) {
     REQUIRE(statistics().small_bytes < before);
 }
 
+/* What is live is little, but in all blocks of the heap. */
+static void a_large_object_gets_the_room_that_compaction_makes(void) {
+    need_optimised_code();
+    start();
+    make_list(LIST, 80000, 1, 200);
+    thin_out(LIST, 40);
+    collect(GC_FULL);
+    size_t size = 18 << 20;
+    REQUIRE(statistics().small_bytes + size > 30 << 20);
+    char *p = gc_alloc_leaf(size);
+    REQUIRE(p != NULL && all_bytes(p, 0, size));
+    REQUIRE_EQUAL(statistics().compactions, 1);
+    REQUIRE_EQUAL(check_list(LIST, 200), 2000);
+}
+
+/* The barrier's faults would cost more than opening what is protected does. */
+static void compaction_takes_no_faults(void) {
+    start();
+    make_list(LIST, 100000, 1, 0);
+    settle_old();
+    thin_out(LIST, 5);
+    settle_old();
+    REQUIRE(statistics().closed_blocks > 20);
+    struct gci_barrier_stats before, after;
+    gci_barrier_get_stats(gci_default_heap()->barrier, &before);
+    collect(GC_COMPACT);
+    gci_barrier_get_stats(gci_default_heap()->barrier, &after);
+    REQUIRE(statistics().compact_moved > 0);
+    REQUIRE_EQUAL(after.faults, before.faults);
+    REQUIRE(statistics().closed_blocks > 5);
+    REQUIRE_EQUAL(check_list(LIST, 0), 20000);
+}
+
 enum { TREES = 2 };
 
 struct tree {
@@ -701,6 +735,8 @@ int main(void) {
         CHILD_TEST(a_heap_fragmented_by_what_is_held_is_not_compacted),
         CHILD_TEST(a_program_without_types_is_not_compacted),
         CHILD_TEST(without_memory_what_can_be_moved_is, "CAIRN_HEAP_LIMIT=12M", CHECKED),
+        CHILD_TEST(a_large_object_gets_the_room_that_compaction_makes, "CAIRN_HEAP_LIMIT=30M"),
+        CHILD_TEST(compaction_takes_no_faults, "CAIRN_BARRIER=mprotect"),
         CHILD_TEST(threads_go_on_between_compactions),
         CHILD_TEST(threads_go_on_between_compactions, "CAIRN_VERIFY=1", "CAIRN_BARRIER=mprotect"),
         CHILD_TEST(threads_go_on_between_compactions, "CAIRN_STOP=safepoint", CHECKED),

@@ -338,6 +338,5 @@ bool gci_collect(
 void gci_collect_stress(struct gci_thread *thread) {
     const struct gc_heap *heap = thread->heap;
     bool full = heap->collections % 8 == 7, compact = heap->types && heap->collections % 16 == 15;
-    gci_collect(
-        thread, compact ? GC_COMPACT : full ? GC_FULL : GC_MINOR, "stress", GCI_ALWAYS);
+    gci_collect(thread, compact ? GC_COMPACT : full ? GC_FULL : GC_MINOR, "stress", GCI_ALWAYS);
 }

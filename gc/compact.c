@@ -340,8 +340,7 @@ static void move_objects(struct plan *plan) {
     for (unsigned kind = 0; kind < GCI_KINDS; kind++)
         plan->to[kind] = (struct gci_to_space){.kind = (enum gci_kind)kind, .block = GCI_NONE};
     move_all_bumped(plan);
-    for (unsigned kind = 0; kind < GCI_KINDS; kind++)
-        gci_to_space_retire(heap, &plan->to[kind]);
+    for (unsigned kind = 0; kind < GCI_KINDS; kind++) gci_to_space_retire(heap, &plan->to[kind]);
     for (unsigned kind = 0; kind < GCI_KINDS; kind++)
         for (unsigned c = 0; c < GCI_CLASSES; c++)
             move_class(plan, plan->cells[kind][c], cell_granules(gci_cell_bytes(c)));
@@ -398,8 +397,7 @@ static void fix_block(struct gc_heap *heap, uint32_t b) {
         for (uint64_t live = masks.start & masks.mark; live != 0; live &= live - 1) {
             size_t granule = g + (unsigned)__builtin_ctzll(live);
             uintptr_t start = gci_granule_address(arena, granule);
-            fix_object(
-                heap, start, start + gci_small_granules(arena->side, granule) * GC_GRANULE);
+            fix_object(heap, start, start + gci_small_granules(arena->side, granule) * GC_GRANULE);
         }
     }
 }
@@ -517,9 +515,10 @@ bool gci_compact(struct gc_heap *heap, bool asked, uint64_t by_roots) {
 
 void gci_compact_log(const struct gc_heap *heap) {
     const struct gci_compaction *c = &heap->compaction;
-    gci_log("compacted: blocks of small objects %lu KB before, %lu KB after, %lu KB live; moved %lu KB "
-            "in %lu us; could not move: %lu KB held by roots, %lu KB by objects, %lu KB pinned, "
-            "%lu KB without a type; %lu KB given back",
+    gci_log(
+        "compacted: blocks of small objects %lu KB before, %lu KB after, %lu KB live; moved %lu KB "
+        "in %lu us; could not move: %lu KB held by roots, %lu KB by objects, %lu KB pinned, "
+        "%lu KB without a type; %lu KB given back",
         c->used_before / 1024, c->used_after / 1024, c->live / 1024, c->moved / 1024, c->ns / 1000,
         c->by_roots / 1024, c->by_objects / 1024, c->by_pins / 1024, c->by_kind / 1024,
         c->released / 1024);

@@ -78,8 +78,8 @@ const gc_type *gci_entry_type_entered(const struct gc_type_entry *entries, const
 /* What the heap knows of leaves is not their type: it stands beside each. */
 static void pin(const struct gc_heap *heap, const void *p) {
     const struct gci_arena *arena = &heap->arena;
-    __atomic_fetch_or(&arena->side[gci_address_granule(arena, (uintptr_t)p)], GCI_SIDE_PINNED,
-        __ATOMIC_RELAXED);
+    __atomic_fetch_or(
+        &arena->side[gci_address_granule(arena, (uintptr_t)p)], GCI_SIDE_PINNED, __ATOMIC_RELAXED);
 }
 
 /* Not stopped between the allocation and the type's number: inside the library.  SINGLE: no array. */

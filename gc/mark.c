@@ -423,8 +423,7 @@ static inline __attribute__((always_inline)) bool drain_stack(
 }
 
 static bool drain_alone(struct gci_marker *marker, uint64_t limit) {
-    if (marker->holding)
-        return drain_stack(marker, marker->past_end_in_heap, false, true, limit);
+    if (marker->holding) return drain_stack(marker, marker->past_end_in_heap, false, true, limit);
     return marker->past_end_in_heap ? drain_stack(marker, true, false, false, limit)
                                     : drain_stack(marker, false, false, false, limit);
 }

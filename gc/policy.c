@@ -23,11 +23,11 @@
 #define PATIENCE_FIRST  2u        /* full collections before it is tried again */
 #define PATIENCE_FACTOR 3u        /* more with each failure */
 #define PATIENCE_MAX    162u
-#define TRUSTED         32u /* minor collections after which earlier failures are forgotten */
-#define RELEASE_PART    4u  /* of the surplus, a quarter goes back to the system at a time */
+#define TRUSTED         32u       /* minor collections after which earlier failures are forgotten */
+#define RELEASE_PART    4u        /* of the surplus, a quarter goes back to the system at a time */
 #define COMPACT_LEAST   (16 * MB) /* bytes that compaction must bring, */
 #define COMPACT_SHARE   4u        /* and a quarter of what it looks at */
-#define COMPACT_WAIT    2u        /* full collections to wait after it wasn't worth it; doubled then */
+#define COMPACT_WAIT    2u /* full collections to wait after it wasn't worth it; doubled then */
 #define COMPACT_MAX     64u
 
 static size_t nursery_max(const struct gc_heap *heap) {

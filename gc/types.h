@@ -270,8 +270,9 @@ struct gci_marker {
     uint64_t marked_objects;
     bool past_end_in_heap;
     bool moving; /* this collection evacuates typed objects */
-    bool holding;           /* this one may compact: ambiguous words set HELD (the heap's marker) */
-    uint64_t held_granules; /* of objects that HELD was set on */
+    /* Ambiguous words set HELD, as this one may compact (in the heap's marker); on how much they did. */
+    bool holding;
+    uint64_t held_granules;
     uint16_t
         *live; /* where it counts what it marks in a block: the arena's, or a table of its own */
     struct gci_crew *crew;
@@ -339,8 +340,8 @@ struct gci_compaction {
     uint64_t used_before; /* blocks with something live in them */
     uint64_t used_after, live, moved, released;
     uint64_t by_roots, by_objects, by_pins, by_kind; /* live, but can't move, for that reason */
-    uint64_t ns;       /* surveying, moving, fixing */
-    uint64_t pause_ns; /* of the whole collection */
+    uint64_t ns;                                     /* surveying, moving, fixing */
+    uint64_t pause_ns;                               /* of the whole collection */
 };
 
 struct gci_root_range {

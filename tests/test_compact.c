@@ -23,7 +23,8 @@ static void run(struct typed_plan plan) {
     plan.compacts = true;
     typed_model_run(&plan, &result);
     gc_stats stats = statistics();
-    printf("%llu allocations; %llu minor and %llu full collections, %llu compactions; %llu moves seen, "
+    printf("%llu allocations; %llu minor and %llu full collections, %llu compactions; %llu moves "
+           "seen, "
            "%llu of them by compaction\n",
         (unsigned long long)result.allocations, (unsigned long long)stats.minor.count,
         (unsigned long long)stats.full.count, (unsigned long long)stats.compactions,
@@ -364,8 +365,7 @@ static void what_is_pinned_stays(void) {
     start();
     gc_type_desc desc = described("pinned", GC_TYPE_PINNED);
     const gc_type *pinned = gc_type_register(&desc);
-    desc = (gc_type_desc){
-        .name = "leaf", .size = 200, .flags = GC_TYPE_LEAF | GC_TYPE_PINNED};
+    desc = (gc_type_desc){.name = "leaf", .size = 200, .flags = GC_TYPE_LEAF | GC_TYPE_PINNED};
     const gc_type *pinned_leaf = gc_type_register(&desc);
     make_list(LIST, 10000, 20, 200);
     nth(LIST, 0)->body = gc_alloc_typed(pinned);
@@ -724,7 +724,8 @@ int main(void) {
         CHILD_TEST(what_is_pinned_stays),
         CHILD_TEST(what_is_pinned_stays, CHECKED),
         CHILD_TEST(pages_between_pinned_objects_go_back),
-        CHILD_TEST(pages_between_pinned_objects_go_back, "CAIRN_VERIFY=1", "CAIRN_BARRIER=mprotect"),
+        CHILD_TEST(
+            pages_between_pinned_objects_go_back, "CAIRN_VERIFY=1", "CAIRN_BARRIER=mprotect"),
         CHILD_TEST(nothing_moves_without_precise_references),
         CHILD_ABORT(a_field_that_refers_into_a_typed_object_aborts,
             "refers into the middle of an object of type node", NULL),

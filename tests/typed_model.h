@@ -21,9 +21,9 @@ struct typed_plan {
 
 struct typed_result {
     uint64_t allocations, moved, checks;
-    uint32_t most_live;      /* objects */
+    uint32_t most_live;           /* objects */
     uint64_t moved_by_compaction; /* of leaves and objects beyond 1 KiB, that nothing else moves */
-    double retained_percent; /* of the garbage at full collections, on average */
+    double retained_percent;      /* of the garbage at full collections, on average */
 };
 
 /* Runs in a child (it ends the process if anything is wrong). */

@@ -28,7 +28,7 @@ enum metric {
     STOP_MAX,
     MARK_MS,
     MARK_WORKERS,
-    RSS_FULL_MB,    /* after a full collection, and after one that compacts */
+    RSS_FULL_MB, /* after a full collection, and after one that compacts */
     RSS_COMPACT_MB,
     LIVE_MB,
     RSS_PER_LIVE,   /* the quotient of the two above */

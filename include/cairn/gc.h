@@ -311,6 +311,7 @@ typedef struct gc_stats {
     uint64_t thread_slots;   /* records of threads that exist, in use or not */
     uint64_t workers;        /* threads of the collector's own that exist */
     uint64_t moved_bytes;    /* of promoted_bytes, copied: objects with types (cairn/embed.h) */
+
     uint64_t small_bytes;      /* blocks of objects up to 8 KiB, after the last collection */
     uint64_t small_live_bytes; /* of these, live; the rest is fragmentation */
     uint64_t compactions;      /* since the start; what follows is of the last one */
@@ -320,10 +321,10 @@ typedef struct gc_stats {
     uint64_t compact_by_roots;              /* of these, held by ambiguous words in roots, */
     uint64_t compact_by_objects;            /* by words of objects without a type, */
     uint64_t compact_by_pins;               /* by gc_pin() or their type, */
-    uint64_t compact_by_kind;     /* or that never move, because any word in them may be a pointer */
-    uint64_t compact_released;    /* bytes given back to the operating system */
-    uint64_t compact_ns;          /* the pause, of which */
-    uint64_t compact_moving_ns;   /* for moving */
+    uint64_t compact_by_kind;   /* or that never move, because any word in them may be a pointer */
+    uint64_t compact_released;  /* bytes given back to the operating system */
+    uint64_t compact_ns;        /* the pause, of which */
+    uint64_t compact_moving_ns; /* for moving */
 } gc_stats;
 
 /* Fills *STATS as far as STATS->size says.  Returns 0; EINVAL if that size is smaller than the

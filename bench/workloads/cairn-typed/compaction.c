@@ -42,8 +42,8 @@ static void compact(void) {
     bench_figure("live_mb", (double)stats.live_bytes / mb);
     bench_figure("rss_per_live", resident / (double)stats.live_bytes);
     bench_figure("compact_ms", (double)stats.compact_ns / 1e6);
-    bench_figure("compact_us_per_live_mb",
-        (double)stats.compact_ns / 1e3 / ((double)stats.live_bytes / mb));
+    bench_figure(
+        "compact_us_per_live_mb", (double)stats.compact_ns / 1e3 / ((double)stats.live_bytes / mb));
     bench_figure("moved_mb", (double)stats.compact_moved / mb);
 }
 

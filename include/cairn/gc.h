@@ -8,7 +8,8 @@
  * "May collect" below says that a call can run a collection.  What gc_alloc() returns never
  * moves; nor does a leaf, unless nothing but precise references of cairn/embed.h leads to it.  Any
  * thread may use the heap once it is attached (see "Threads"): all functions may be called by
- * several threads at once, but for two calls about one object of which one frees or resizes it.  No function here may be called from a signal handler.
+ * several threads at once, but for two calls about one object of which one frees or resizes it.
+ * No function here may be called from a signal handler.
  *
  * The manual is docs/api.md; the words used here are explained in docs/glossary.md. */
 #ifndef CAIRN_GC_H

@@ -25,7 +25,7 @@ BENCH_DEFINE_mimalloc := -DBENCH_MIMALLOC
 BENCH_LIBS_mimalloc := -lmimalloc
 
 BENCH_FLAGS := -std=gnu11 $(WARN) -Iinclude -I.
-BENCH_SOURCES := bench/gcbench.c bench/runner.c bench/threads.c \
+BENCH_SOURCES := bench/fragment.c bench/gcbench.c bench/runner.c bench/threads.c \
     $(sort $(wildcard bench/workloads/*.c))
 BENCH_DRIVER_OBJECTS := $(patsubst bench/%.c,$(B)/bench/obj/%.o,$(wildcard bench/driver/*.c))
 BENCH_PROGRAMS := $(BENCH_ALLOCATORS:%=$(B)/bench/bench-%)

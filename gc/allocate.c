@@ -362,6 +362,9 @@ void *gci_allocate(struct gci_thread *thread, unsigned buffer, size_t size, size
         /* While collection is disabled, what the handler freed by hand may be enough. */
         gci_collect(thread, GC_FULL, "memory is short", GCI_ALWAYS);
         p = try_allocate(thread, buffer, bytes, alignment);
+        if (p != NULL || heap->types == NULL) continue;
+        gci_collect(thread, GC_COMPACT, "memory is short", GCI_ALWAYS);
+        p = try_allocate(thread, buffer, bytes, alignment);
     }
     if (p == NULL) errno = ENOMEM;
     return p;

@@ -280,6 +280,9 @@ static void *move(struct gci_thread *thread, void *p, gci_object object, size_t 
     void *q = gci_allocate(thread, kind, size, GC_GRANULE);
     if (q == NULL) return NULL;
     if (kind == GCI_TYPED) gci_type_set(heap, q, size, gci_type_at(heap, object.granule));
+    uint8_t *side = heap->arena.side;
+    if (kind == GCI_LEAF && side[object.granule] & GCI_SIDE_PINNED) /* perhaps by its type */
+        side[gci_address_granule(&heap->arena, (uintptr_t)q)] |= GCI_SIDE_PINNED;
     memcpy(q, p, old < size ? old : size);
     thread->held = (uintptr_t)q; /* freeing P may wait for a collection */
     gci_deallocate(thread, object);
@@ -330,7 +333,7 @@ void *gc_base(const void *p) {
 
 int gci_entry_collect(enum gc_collection kind, size_t b, size_t c, const struct gci_frame *frame) {
     (void)b, (void)c;
-    if (kind != GC_MINOR && kind != GC_FULL) return EINVAL;
+    if (kind != GC_MINOR && kind != GC_FULL && kind != GC_COMPACT) return EINVAL;
     struct gci_thread *thread = gci_api_enter(frame);
     if (thread == NULL) return ENOMEM;
     bool done = gci_collect(thread, kind, "the program asked", GCI_ALWAYS);

@@ -259,6 +259,15 @@ void gci_arena_give(struct gci_arena *arena, uint32_t first, uint32_t length) {
     }
 }
 
+/* The side and type bytes of free blocks go with them, where they fill pages of their own. */
+static void discard_bytes(struct gci_arena *arena, uint32_t first, uint32_t end) {
+    size_t start = gci_block_granule(first), bytes = gci_block_granule(end) - start;
+    if (GCI_BLOCK_GRANULES % gci_page_size() != 0) return;
+    (void)gci_vm_discard(arena->types + start, bytes);
+    if (gci_vm_discard(arena->side + start, bytes) != 0) return;
+    for (uint32_t b = first; b < end; b++) arena->blocks[b].side_used = false;
+}
+
 uint32_t gci_arena_release(struct gci_arena *arena, uint32_t count) {
     flush_pool(arena);
     uint32_t released = 0;
@@ -277,6 +286,7 @@ uint32_t gci_arena_release(struct gci_arena *arena, uint32_t count) {
             }
             released += end - first;
             arena->resident_blocks -= end - first;
+            discard_bytes(arena, first, end);
         }
         end = first + 1;
     }

@@ -158,6 +158,13 @@ void gci_block_open_closed(struct gc_heap *heap, uint32_t first, uint32_t length
     }
 }
 
+void gci_block_give_empty(struct gc_heap *heap, uint32_t block) {
+    struct gci_arena *arena = &heap->arena;
+    if (heap->options.poison)
+        memset((void *)gci_block_address(arena, block), GCI_POISON, GCI_BLOCK_BYTES);
+    gci_arena_give(arena, block, 1);
+}
+
 void gci_block_take(struct gc_heap *heap, uint32_t block) {
     struct gci_arena *arena = &heap->arena;
     if (arena->blocks[block].list != GCI_NO_LIST) gci_list_remove(heap, block);

@@ -38,6 +38,9 @@ void gci_block_unmark(struct gci_arena *arena, uint32_t block);
 void gci_block_take(struct gc_heap *heap, uint32_t block);
 void gci_block_claim(struct gc_heap *heap, uint32_t block, uint64_t cover[GCI_MASK_WORDS]);
 
+/* Gives a block of small objects back in which nothing is marked, in a collection. */
+void gci_block_give_empty(struct gc_heap *heap, uint32_t block);
+
 /* Clears each END without a START, left by an allocation that was never finished. */
 void gci_block_repair(struct gci_arena *arena, uint32_t block);
 

@@ -4,6 +4,7 @@
 #include "gc/collect.h"
 
 #include "gc/block.h"
+#include "gc/compact.h"
 #include "gc/crew.h"
 #include "gc/evacuate.h"
 #include "gc/explain.h"
@@ -108,9 +109,7 @@ static void settle_small(struct gc_heap *heap, uint32_t b) {
         return;
     }
     if (arena->live[b] == 0) {
-        if (heap->options.poison)
-            __builtin_memset((void *)gci_block_address(arena, b), GCI_POISON, GCI_BLOCK_BYTES);
-        gci_arena_give(arena, b, 1);
+        gci_block_give_empty(heap, b);
         return;
     }
     arena->tags[b] = (uint8_t)((arena->tags[b] & ~GCI_TAG_YOUNG) | GCI_TAG_UNSWEPT);
@@ -135,10 +134,22 @@ static bool should_close(const struct gc_heap *heap, uint32_t b) {
            arena->live[b] >= GCI_BLOCK_GRANULES / 8 * DENSE_EIGHTHS;
 }
 
+/* What fragmentation is reckoned by. */
+static void count_small(struct gc_heap *heap, uint32_t b) {
+    uint8_t tag = heap->arena.tags[b];
+    enum gci_use use = gci_tag_use(tag);
+    if (use != GCI_USE_BUMP && use != GCI_USE_CELLS) return;
+    heap->small_bytes += GCI_BLOCK_BYTES;
+    if (!(tag & (GCI_TAG_TYPED | GCI_TAG_LEAF))) return;
+    heap->movable_bytes += GCI_BLOCK_BYTES;
+    heap->movable_live_bytes += (uint64_t)heap->arena.live[b] * GC_GRANULE;
+}
+
 /* Sorts all blocks by what marking found, and counts what is live. */
 static void settle_blocks(struct gc_heap *heap, enum gc_collection kind) {
     struct gci_arena *arena = &heap->arena;
     uint64_t granules = 0, open = 0, closed = 0;
+    heap->small_bytes = heap->movable_bytes = heap->movable_live_bytes = 0;
     bool protects =
         gci_barrier_kind(heap->barrier) != GC_BARRIER_NONE && gci_policy_protects(heap, kind);
     gci_large_sweep(heap);
@@ -153,6 +164,7 @@ static void settle_blocks(struct gc_heap *heap, enum gc_collection kind) {
             tag = arena->tags[b];
         }
         granules += arena->live[b];
+        count_small(heap, b);
         if (!gci_tag_scanned(tag)) continue;
         if (protects && !(tag & (GCI_TAG_CLOSED | GCI_TAG_YOUNG)) && should_close(heap, b))
             arena->tags[b] |= GCI_TAG_CLOSING;
@@ -165,7 +177,8 @@ static void settle_blocks(struct gc_heap *heap, enum gc_collection kind) {
     heap->closed_blocks = closed;
     uint64_t pages = 0;
     for (unsigned k = 0; k < GCI_KINDS; k++) pages += heap->large[k].used_pages;
-    heap->live_bytes = granules * GC_GRANULE + (pages << arena->page_shift);
+    heap->small_live_bytes = granules * GC_GRANULE;
+    heap->live_bytes = heap->small_live_bytes + (pages << arena->page_shift);
 }
 
 /* ---- The script ----------------------------------------------------------------------------- */
@@ -193,20 +206,25 @@ static void collect(struct gc_heap *heap, struct gci_cycle *cycle) {
     cycle->allocated = heap->allocated_since;
     uint64_t before = heap->live_bytes + heap->allocated_since;
     heap->marker.marked_granules = heap->marker.marked_objects = 0;
+    heap->marker.held_granules = 0;
     heap->dirty_now = heap->moved_now = 0;
     heap->recycled_now = 0;
     gci_threads_release_buffers(heap);
 
     if (kind == GC_FULL) make_all_young(heap);
+    heap->marker.holding = kind == GC_FULL && (cycle->compact || gci_policy_holds(heap));
     heap->marker.moving = kind == GC_MINOR && gci_evacuation_begin(heap);
     if (kind == GC_MINOR) gci_remember_scan(heap);
     gci_visit_roots(heap, visit_root, &heap->marker);
     gci_slots_mark(heap);
+    uint64_t by_roots = heap->marker.held_granules;
     cycle->roots_ns = gci_clock_ns();
     gci_mark_drain(&heap->marker);
     cycle->marked_ns = gci_clock_ns();
     if (heap->marker.moving) gci_evacuation_end(heap);
     if (heap->options.verify) gci_verify_marks(heap);
+    if (heap->marker.holding) cycle->compacted = gci_compact(heap, cycle->compact, by_roots);
+    if (heap->options.verify && cycle->compacted) gci_verify_marks(heap);
     settle_blocks(heap, kind);
     gci_remember_close(heap);
     cycle->end_ns = gci_clock_ns();
@@ -215,16 +233,19 @@ static void collect(struct gc_heap *heap, struct gci_cycle *cycle) {
         heap->survived_last = heap->marker.marked_granules * GC_GRANULE;
         heap->survived_of = cycle->allocated;
         heap->promoted_bytes += heap->survived_last;
+        heap->moved_bytes += heap->moved_now;
     }
     heap->mark_ns += cycle->marked_ns - cycle->stopped_ns;
-    heap->moved_bytes += heap->moved_now;
+    if (cycle->compacted) heap->compaction.used_after = heap->small_bytes;
     heap->allocated_total += heap->allocated_since;
     heap->allocated_since = 0;
     heap->collections++;
     gci_policy_update(heap, cycle);
-    gci_histogram_add(kind == GC_FULL ? &heap->full_pauses : &heap->minor_pauses,
-        gci_clock_ns() - cycle->start_ns);
+    uint64_t pause_ns = gci_clock_ns() - cycle->start_ns;
+    gci_histogram_add(kind == GC_FULL ? &heap->full_pauses : &heap->minor_pauses, pause_ns);
+    if (cycle->compacted) heap->compaction.pause_ns = pause_ns;
     if (heap->options.log) log_collection(heap, cycle, before);
+    if (heap->options.log && cycle->compacted) gci_compact_log(heap);
     if (heap->options.verify && gci_verify_heap(heap) > 0)
         gci_fatal("the heap is broken after a %s collection", kind == GC_FULL ? "full" : "minor");
 }
@@ -297,8 +318,10 @@ static bool is_wanted(struct gc_heap *heap, void *context) {
 
 static void collect_as_wished(struct gc_heap *heap, void *context) {
     const struct wish *wish = context;
-    struct gci_cycle cycle = {
-        .kind = wish->kind, .reason = wish->reason, .start_ns = wish->start_ns};
+    struct gci_cycle cycle = {.kind = wish->kind == GC_MINOR ? GC_MINOR : GC_FULL,
+        .compact = wish->kind == GC_COMPACT,
+        .reason = wish->reason,
+        .start_ns = wish->start_ns};
     cycle.stopped_ns = gci_clock_ns();
     gci_histogram_add(&heap->stops, cycle.stopped_ns - cycle.start_ns);
     collect(heap, &cycle);
@@ -313,6 +336,7 @@ bool gci_collect(
 }
 
 void gci_collect_stress(struct gci_thread *thread) {
-    gci_collect(
-        thread, thread->heap->collections % 8 == 7 ? GC_FULL : GC_MINOR, "stress", GCI_ALWAYS);
+    const struct gc_heap *heap = thread->heap;
+    bool full = heap->collections % 8 == 7, compact = heap->types && heap->collections % 16 == 15;
+    gci_collect(thread, compact ? GC_COMPACT : full ? GC_FULL : GC_MINOR, "stress", GCI_ALWAYS);
 }

@@ -18,12 +18,15 @@ bool gci_collect(
 int gci_with_world_stopped(struct gci_thread *thread,
     void (*function)(struct gc_heap *heap, void *context), void *context);
 
-/* For CAIRN_STRESS: minor collections, and every eighth time a full one. */
+/* For CAIRN_STRESS: minor collections, and every eighth time a full one, of which every second
+ * compacts if there are types. */
 void gci_collect_stress(struct gci_thread *thread);
 
 /* What one collection did and took. */
 struct gci_cycle {
-    enum gc_collection kind;
+    enum gc_collection kind; /* GC_MINOR or GC_FULL */
+    bool compact;            /* the program asked for it */
+    bool compacted;
     const char *reason;
     uint64_t start_ns, stopped_ns, roots_ns, marked_ns, end_ns; /* points in time */
     uint64_t allocated; /* bytes, since the collection before */
@@ -35,6 +38,13 @@ void gci_policy_init(struct gc_heap *heap);
 bool gci_policy_due(const struct gc_heap *heap, enum gc_collection *kind, const char **reason);
 /* After marking: will the next collection be a minor one, so that blocks should be protected? */
 bool gci_policy_protects(const struct gc_heap *heap, enum gc_collection kind);
+/* Before a full collection marks: may it compact, though nobody asked, so that it must hold what
+ * ambiguous words mean?  After marking: does it, USED bytes of blocks that may be emptied with LIVE
+ * bytes in them, where GAIN bytes would be had?  How many bytes emptying a block must bring, over what
+ * the room for its objects costs. */
+bool gci_policy_holds(struct gc_heap *heap);
+bool gci_policy_compacts(struct gc_heap *heap, uint64_t used, uint64_t live, uint64_t gain);
+uint64_t gci_policy_least_gain(bool asked);
 /* After a collection: sizes the nursery, sets the threshold for the next full collection,
  * returns memory to the system. */
 void gci_policy_update(struct gc_heap *heap, const struct gci_cycle *cycle);

@@ -214,6 +214,8 @@ void gci_crew_sum(struct gc_heap *heap) {
     struct gci_crew *crew = heap->crew;
     for (unsigned i = 0; i < crew->invited; i++) {
         struct gci_marker *from = &crew->hands[i].marker, *to = &heap->marker;
+        to->held_granules += from->held_granules;
+        from->held_granules = 0;
         if (from->marked_objects == 0) continue;
         to->marked_granules += from->marked_granules;
         to->marked_objects += from->marked_objects;

@@ -77,7 +77,7 @@ static bool most_survives(const struct gc_heap *heap) {
 bool gci_evacuation_begin(struct gc_heap *heap) {
     const struct gci_arena *arena = &heap->arena;
     uint64_t typed = 0, ambiguous = 0;
-    heap->to_space = (struct gci_to_space){.block = GCI_NONE};
+    heap->to_space = (struct gci_to_space){.kind = GCI_TYPED, .block = GCI_NONE};
     if (heap->types == NULL || most_survives(heap)) return false;
     for (uint32_t b = 0; b < arena->frontier; b++) {
         uint8_t tag = arena->tags[b];
@@ -91,9 +91,7 @@ bool gci_evacuation_begin(struct gc_heap *heap) {
 
 /* ---- Copying -------------------------------------------------------------------------------- */
 
-/* The block in use becomes an old block like others: its rest is a hole. */
-static void retire(struct gc_heap *heap) {
-    struct gci_to_space *to = &heap->to_space;
+void gci_to_space_retire(struct gc_heap *heap, struct gci_to_space *to) {
     if (to->block == GCI_NONE) return;
     size_t granules = (to->cursor - gci_block_address(&heap->arena, to->block)) / GC_GRANULE;
     heap->arena.live[to->block] = (uint16_t)granules;
@@ -103,20 +101,19 @@ static void retire(struct gc_heap *heap) {
     to->objects = 0;
     unsigned eighths = heap->arena.live[to->block] / (GCI_BLOCK_GRANULES / 8);
     if (eighths < GCI_LISTED_EIGHTHS)
-        gci_list_push(heap, gci_list_of_bump(GCI_TYPED, eighths), to->block);
+        gci_list_push(heap, gci_list_of_bump(to->kind, eighths), to->block);
     to->block = GCI_NONE;
     to->cursor = to->limit = 0;
 }
 
-bool gci_to_space_refill(struct gc_heap *heap) {
-    struct gci_to_space *to = &heap->to_space;
-    uint32_t block = to->exhausted ? GCI_NONE : gci_block_new(heap, GCI_USE_BUMP, GCI_TYPED, true);
+bool gci_to_space_refill(struct gc_heap *heap, struct gci_to_space *to) {
+    uint32_t block = to->exhausted ? GCI_NONE : gci_block_new(heap, GCI_USE_BUMP, to->kind, true);
     to->exhausted = block == GCI_NONE;
     if (to->exhausted) return false;
     gci_block_clear_new(heap, block);
     heap->arena.blocks[block].zeroed = false;
     gci_tag_change(&heap->arena, block, GCI_TAG_YOUNG, 0);
-    retire(heap);
+    gci_to_space_retire(heap, to);
     to->block = block;
     to->cursor = gci_block_address(&heap->arena, block);
     to->limit = to->cursor + GCI_BLOCK_BYTES;
@@ -208,5 +205,5 @@ bool gci_evacuate_fields(struct gci_marker *marker, gci_words *run) {
 }
 
 void gci_evacuation_end(struct gc_heap *heap) {
-    retire(heap);
+    gci_to_space_retire(heap, &heap->to_space);
 }

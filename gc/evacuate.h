@@ -17,22 +17,29 @@ void gci_evacuation_end(struct gc_heap *heap);
 bool gci_evacuate_fields(struct gci_marker *marker, gci_words *run);
 
 /* Takes another block to copy into; false if there is none. */
-bool gci_to_space_refill(struct gc_heap *heap);
+bool gci_to_space_refill(struct gc_heap *heap, struct gci_to_space *to);
 
-/* The copying itself, from granule FROM to granule TO of the arena at BASE. */
-static inline __attribute__((always_inline)) void gci_copy_object(
-    uintptr_t base, uint8_t *side, uint8_t *types, size_t from, size_t to, size_t granules) {
+/* The block in use becomes an old block like others: its rest is a hole. */
+void gci_to_space_retire(struct gc_heap *heap, struct gci_to_space *to);
+
+/* The copying itself, from granule FROM to granule TO of the arena at BASE.  The type bytes of objects
+ * that have none are not touched. */
+static inline __attribute__((always_inline)) void gci_copy_leaf(
+    uintptr_t base, uint8_t *side, size_t from, size_t to, size_t granules) {
     uintptr_t old = base + (from << GCI_GRANULE_SHIFT), copy = base + (to << GCI_GRANULE_SHIFT);
     for (size_t i = 0; i < granules * GC_GRANULE; i += GC_GRANULE)
         __builtin_memcpy((void *)(copy + i), (const void *)(old + i), GC_GRANULE);
     *(uintptr_t *)old = copy;
-    types[to] = types[from];
-    if (granules > 1) {
-        types[to + 1] = types[from + 1];
-        side[to + granules - 1] = GCI_SIDE_END;
-    }
+    if (granules > 1) side[to + granules - 1] = GCI_SIDE_END;
     side[to] = (uint8_t)(GCI_SIDE_START | GCI_SIDE_MARK | (granules > 1 ? 0 : GCI_SIDE_END));
     side[from] |= GCI_SIDE_MOVED;
+}
+
+static inline __attribute__((always_inline)) void gci_copy_object(
+    uintptr_t base, uint8_t *side, uint8_t *types, size_t from, size_t to, size_t granules) {
+    types[to] = types[from];
+    if (granules > 1) types[to + 1] = types[from + 1];
+    gci_copy_leaf(base, side, from, to, granules);
 }
 
 /* Copies the young, unmarked, unheld object at GRANULE of a TYPED bump block, and marks the copy.
@@ -46,7 +53,7 @@ static inline __attribute__((always_inline)) gci_words gci_evacuate(
     const struct gci_type *type = gci_type_at(heap, granule);
     size_t granules = gci_small_granules(arena->side, granule), bytes = granules * GC_GRANULE;
     if (__builtin_expect(type->flags & GC_TYPE_PINNED, 0) ||
-        (__builtin_expect(to->limit - to->cursor < bytes, 0) && !gci_to_space_refill(heap)))
+        (__builtin_expect(to->limit - to->cursor < bytes, 0) && !gci_to_space_refill(heap, to)))
         return gci_run(0, 0, 0);
     uintptr_t copy = to->cursor;
     to->cursor = copy + bytes;

@@ -85,36 +85,53 @@ static inline __attribute__((always_inline)) void mark_object(
     gci_mark_push(marker, gci_run_of_object(gci_type_at(marker->heap, granule), start, granules));
 }
 
+/* In a collection that compacts: an ambiguous word means the object at GRANULE, so it stays. */
+static inline __attribute__((always_inline)) void hold_object(
+    struct gci_marker *marker, struct view v, size_t granule, uint8_t tag, bool shared) {
+    if (!(tag & (GCI_TAG_TYPED | GCI_TAG_LEAF)) || gci_tag_use(tag) == GCI_USE_LARGE) return;
+    uint8_t *byte = &v.side[granule], side = __atomic_load_n(byte, __ATOMIC_RELAXED);
+    if (side & GCI_SIDE_HELD) return;
+    if (!shared)
+        *byte = side | GCI_SIDE_HELD;
+    else if (__atomic_fetch_or(byte, GCI_SIDE_HELD, __ATOMIC_RELAXED) & GCI_SIDE_HELD)
+        return;
+    marker->held_granules += gci_small_granules(v.side, granule);
+}
+
 /* An ambiguous word that doesn't point into an object's first granule. */
 static __attribute__((noinline)) void mark_interior(
-    struct gci_marker *marker, gci_ambiguous word, uint8_t tag, bool shared) {
+    struct gci_marker *marker, gci_ambiguous word, uint8_t tag, bool shared, bool hold) {
     struct view v = view_of(marker);
     gci_object object;
     bool found =
         gci_tag_use(tag) == GCI_USE_LARGE
             ? gci_large_find(&marker->heap->arena, word.offset, &object)
             : gci_block_find(&marker->heap->arena, word.offset >> GCI_GRANULE_SHIFT, &object);
-    if (!found || v.side[object.granule] & GCI_SIDE_MARK) return;
+    if (!found) return;
+    if (hold) hold_object(marker, v, object.granule, tag, shared);
+    if (v.side[object.granule] & GCI_SIDE_MARK) return;
     mark_object(marker, v, object.granule, tag, shared);
 }
 
+/* HOLD: what it refers to is held besides, marked before or not (docs/compaction.md, rule 2). */
 static inline __attribute__((always_inline)) void mark_ambiguous(
-    struct gci_marker *marker, struct view v, gci_ambiguous word, bool shared) {
+    struct gci_marker *marker, struct view v, gci_ambiguous word, bool shared, bool hold) {
     uint8_t tag = v.tags[word.offset >> GCI_BLOCK_SHIFT];
     if (!(tag & GCI_TAG_YOUNG)) return;
     size_t granule = word.offset >> GCI_GRANULE_SHIFT;
     uint8_t side = v.side[granule];
+    if (hold && side & GCI_SIDE_START) hold_object(marker, v, granule, tag, shared);
     if (side & GCI_SIDE_MARK) return;
     if (__builtin_expect(side & GCI_SIDE_START, 1))
         mark_object(marker, v, granule, tag, shared);
     else
-        mark_interior(marker, word, tag, shared);
+        mark_interior(marker, word, tag, shared, hold);
 }
 
 /* PAST_END: C allows a pointer one past an object's end, so a word at a granule's boundary also
  * means the byte before it (docs/roots.md). */
 static inline __attribute__((always_inline, no_sanitize("address"), no_sanitize("thread"))) void
-mark_words(struct gci_marker *marker, gci_words words, bool past_end, bool shared) {
+mark_words(struct gci_marker *marker, gci_words words, bool past_end, bool shared, bool hold) {
     struct view v = view_of(marker);
     /* One comparison for most words: with PAST_END the frontier itself counts too. */
     size_t bound = v.used_bytes + past_end;
@@ -122,32 +139,38 @@ mark_words(struct gci_marker *marker, gci_words words, bool past_end, bool share
         uintptr_t offset = *w - v.base;
         if (offset >= bound) continue;
         if (!past_end || offset < v.used_bytes)
-            mark_ambiguous(marker, v, (gci_ambiguous){offset}, shared);
+            mark_ambiguous(marker, v, (gci_ambiguous){offset}, shared, hold);
         if (past_end && offset % GC_GRANULE == 0 && offset != 0)
-            mark_ambiguous(marker, v, (gci_ambiguous){offset - 1}, shared);
+            mark_ambiguous(marker, v, (gci_ambiguous){offset - 1}, shared, hold);
     }
 }
 
 __attribute__((no_sanitize("address"), no_sanitize("thread"))) void gci_mark_root_words(
     struct gci_marker *marker, gci_words words) {
-    mark_words(marker, words, true, false);
+    if (marker->holding)
+        mark_words(marker, words, true, false, true);
+    else
+        mark_words(marker, words, true, false, false);
 }
 
 void gci_mark_heap_words(struct gci_marker *marker, gci_words words) {
-    if (marker->past_end_in_heap)
-        mark_words(marker, words, true, false);
+    if (marker->holding)
+        mark_words(marker, words, marker->past_end_in_heap, false, true);
+    else if (marker->past_end_in_heap)
+        mark_words(marker, words, true, false, false);
     else
-        mark_words(marker, words, false, false);
+        mark_words(marker, words, false, false, false);
 }
 
 /* ---- Typed objects -------------------------------------------------------------------------- */
 
-static __attribute__((noreturn, noinline)) void refuse_interior(
-    const struct gci_marker *marker, const uintptr_t *slot, size_t granule) {
+__attribute__((noinline)) void gci_refuse_interior(
+    const struct gc_heap *heap, const uintptr_t *slot, size_t granule) {
+    bool typed = heap->arena.tags[gci_block_of(granule)] & GCI_TAG_TYPED;
     gci_fatal(
         "the typed field at %p refers into the middle of an object of type %s, which has moved: "
         "such a field must hold the start of an object",
-        (const void *)slot, gci_type_at(marker->heap, granule)->desc.name);
+        (const void *)slot, typed ? gci_type_at(heap, granule)->desc.name : "leaf");
 }
 
 /* A field that holds a reference, or NULL, or a word outside the heap.  MOVE: what it refers to may
@@ -166,8 +189,8 @@ static inline __attribute__((always_inline)) void mark_slot(
         if (move && (tag & GCI_TAG_TYPED) && gci_tag_use(tag) != GCI_USE_LARGE &&
             gci_block_find(&marker->heap->arena, granule, &object) &&
             v.side[object.granule] & GCI_SIDE_MOVED)
-            refuse_interior(marker, slot, object.granule);
-        mark_interior(marker, (gci_ambiguous){offset}, tag, shared);
+            gci_refuse_interior(marker->heap, slot, object.granule);
+        mark_interior(marker, (gci_ambiguous){offset}, tag, shared, false);
         return;
     }
     if (move && (tag & (GCI_TAG_TYPED | GCI_TAG_USE)) == (GCI_TAG_TYPED | GCI_USE_BUMP)) {
@@ -233,7 +256,7 @@ static inline __attribute__((always_inline)) void mark_fields(struct gci_marker 
         return;
     }
     if (!move && type->count * sizeof(uintptr_t) == type->size) { /* nothing but pointers */
-        mark_words(marker, (gci_words){(uintptr_t *)from, (uintptr_t *)to}, false, shared);
+        mark_words(marker, (gci_words){(uintptr_t *)from, (uintptr_t *)to}, false, shared, false);
         return;
     }
     if (type->map != 0) {
@@ -369,7 +392,7 @@ bool gci_mark_pop(struct gci_mark_stack *stack, gci_words *run) {
  * returns false, with everything back on the stack.  SHARED: feeds members of the crew that wait.
  * The queue is a ring of WAITING runs that ends before AT. */
 static inline __attribute__((always_inline)) bool drain_stack(
-    struct gci_marker *marker, bool past_end, bool shared, uint64_t limit) {
+    struct gci_marker *marker, bool past_end, bool shared, bool hold, uint64_t limit) {
     gci_words queue[PREFETCH_QUEUE];
     unsigned at = 0, waiting = 0;
     for (uint64_t searched = 0;; searched++) {
@@ -391,7 +414,7 @@ static inline __attribute__((always_inline)) bool drain_stack(
             push(&marker->stack, rest))
             ready.end = (const uintptr_t *)((uintptr_t)rest.start & ~(uintptr_t)3);
         if (how == 0)
-            mark_words(marker, ready, past_end, shared);
+            mark_words(marker, ready, past_end, shared, hold);
         else
             mark_run(marker, ready, shared, false);
         if (shared && searched % LOOK_AROUND == 0 && gci_crew_is_hungry(marker->crew))
@@ -400,14 +423,15 @@ static inline __attribute__((always_inline)) bool drain_stack(
 }
 
 static bool drain_alone(struct gci_marker *marker, uint64_t limit) {
-    return marker->past_end_in_heap ? drain_stack(marker, true, false, limit)
-                                    : drain_stack(marker, false, false, limit);
+    if (marker->holding) return drain_stack(marker, marker->past_end_in_heap, false, true, limit);
+    return marker->past_end_in_heap ? drain_stack(marker, true, false, false, limit)
+                                    : drain_stack(marker, false, false, false, limit);
 }
 
 /* One run, whatever it is. */
 static void search_moving(struct gci_marker *marker, gci_words run) {
     if (((uintptr_t)run.start & 3) == 0)
-        mark_words(marker, run, marker->past_end_in_heap, false);
+        mark_words(marker, run, marker->past_end_in_heap, false, false);
     else
         mark_run(marker, run, false, true);
 }
@@ -420,11 +444,14 @@ static void drain_moving(struct gci_marker *marker) {
 /* A member's part of the job. */
 static void drain_together(struct gci_marker *marker, void *context) {
     (void)context;
+    bool holding = marker->heap->marker.holding;
     do {
-        if (marker->past_end_in_heap)
-            drain_stack(marker, true, true, 0);
+        if (holding)
+            drain_stack(marker, marker->past_end_in_heap, true, true, 0);
+        else if (marker->past_end_in_heap)
+            drain_stack(marker, true, true, false, 0);
         else
-            drain_stack(marker, false, true, 0);
+            drain_stack(marker, false, true, false, 0);
     } while (gci_crew_wait(marker));
 }
 

@@ -25,6 +25,10 @@ void gci_mark_drain(struct gci_marker *marker);
  * moves that and changes it. */
 void gci_mark_slot(struct gci_marker *marker, uintptr_t *slot);
 
+/* Aborts: SLOT, a typed field or a slot, refers into the object at GRANULE, which has moved. */
+__attribute__((noreturn)) void gci_refuse_interior(
+    const struct gc_heap *heap, const uintptr_t *slot, size_t granule);
+
 /* Takes the top of the stack; false if it is empty. */
 bool gci_mark_pop(struct gci_mark_stack *stack, gci_words *run);
 

@@ -24,8 +24,12 @@
 #define PATIENCE_FIRST  2u        /* full collections before it is tried again */
 #define PATIENCE_FACTOR 3u        /* more with each failure */
 #define PATIENCE_MAX    162u
-#define TRUSTED         32u /* minor collections after which earlier failures are forgotten */
-#define RELEASE_PART    4u  /* of the surplus, a quarter goes back to the system at a time */
+#define TRUSTED         32u       /* minor collections after which earlier failures are forgotten */
+#define RELEASE_PART    4u        /* of the surplus, a quarter goes back to the system at a time */
+#define COMPACT_LEAST   (16 * MB) /* bytes that compaction must bring, */
+#define COMPACT_SHARE   4u        /* and a quarter of what it looks at */
+#define COMPACT_WAIT    2u /* full collections to wait after it wasn't worth it; doubled then */
+#define COMPACT_MAX     64u
 
 /* Each thread has things half made in the nursery. */
 static size_t for_threads(const struct gc_heap *heap) {
@@ -65,7 +69,8 @@ void gci_policy_init(struct gc_heap *heap) {
         .last_end_ns = gci_clock_ns(),
         .mark_ns_per_byte = 0.5,
         .generational = true,
-        .next_patience = PATIENCE_FIRST};
+        .next_patience = PATIENCE_FIRST,
+        .next_compact_wait = COMPACT_WAIT};
     if (heap->options.nursery > 0)
         policy->nursery = heap->options.nursery;
     else if (policy->nursery > nursery_max(heap))
@@ -166,10 +171,17 @@ static void learn_from_minor(struct gc_heap *heap, const struct gci_cycle *cycle
     if (policy->next_patience < PATIENCE_MAX) policy->next_patience *= PATIENCE_FACTOR;
 }
 
+static bool is_fragmented(const struct gc_heap *heap, uint64_t used, uint64_t live) {
+    uint64_t percent = heap->options.compact_percent;
+    return percent > 0 && used - live >= COMPACT_LEAST && (used - live) / percent > used / 100;
+}
+
 static void learn_from_full(struct gc_heap *heap, const struct gci_cycle *cycle) {
     struct gci_policy *policy = &heap->policy;
     double marked = (double)(heap->marker.marked_granules * GC_GRANULE) + 1;
-    double cost = (double)(cycle->end_ns - cycle->start_ns) / marked;
+    uint64_t compact_ns = cycle->compacted ? heap->compaction.ns : 0;
+    double cost = (double)(cycle->end_ns - cycle->start_ns - compact_ns) / marked;
+    policy->fragmented = is_fragmented(heap, heap->movable_bytes, heap->movable_live_bytes);
     if (heap->live_bytes > MB) policy->mark_ns_per_byte = average(policy->mark_ns_per_byte, cost);
     policy->live_after_full = heap->live_bytes;
     policy->external_after_full = __atomic_load_n(&policy->external, __ATOMIC_RELAXED);
@@ -179,15 +191,60 @@ static void learn_from_full(struct gc_heap *heap, const struct gci_cycle *cycle)
     policy->trial = 0;
 }
 
-/* Rule 4: what was not needed in the last release_after collections goes back, a part at a time. */
-static void release_surplus(struct gc_heap *heap) {
+/* ---- Compaction: rule 5 --------------------------------------------------------------------- */
+
+bool gci_policy_holds(struct gc_heap *heap) {
     struct gci_policy *policy = &heap->policy;
-    struct gci_arena *arena = &heap->arena;
+    if (!policy->fragmented || heap->types == NULL) return false;
+    return policy->compact_wait == 0 || --policy->compact_wait == 0;
+}
+
+bool gci_policy_compacts(struct gc_heap *heap, uint64_t used, uint64_t live, uint64_t gain) {
+    struct gci_policy *policy = &heap->policy;
+    if (is_fragmented(heap, used, live) && gain >= COMPACT_LEAST && gain >= used / COMPACT_SHARE) {
+        policy->next_compact_wait = COMPACT_WAIT;
+        return true;
+    }
+    policy->compact_wait = policy->next_compact_wait;
+    if (policy->next_compact_wait < COMPACT_MAX) policy->next_compact_wait *= 2;
+    return false;
+}
+
+uint64_t gci_policy_least_gain(bool asked) {
+    return asked ? GCI_BLOCK_BYTES / 8 : GCI_BLOCK_BYTES / 2;
+}
+
+/* ---- Giving memory back --------------------------------------------------------------------- */
+
+static void release(struct gc_heap *heap, uint32_t blocks) {
+    heap->released_bytes += (uint64_t)gci_arena_release(&heap->arena, blocks) << GCI_BLOCK_SHIFT;
+}
+
+/* After a compaction at once: all, if the program asked for it, else all beyond KEEP. */
+static void release_compacted(struct gc_heap *heap, bool asked, uint32_t free, uint32_t keep) {
+    uint64_t before = heap->released_bytes;
+    heap->released_bytes += heap->compaction.released;
+    heap->policy.surplus_age = 0;
+    if (asked)
+        release(heap, free);
+    else if (free > keep)
+        release(heap, free - keep);
+    heap->compaction.released = heap->released_bytes - before;
+}
+
+/* Rule 4: what was not needed in the last release_after collections goes back, a part at a time. */
+static void release_surplus(struct gc_heap *heap, const struct gci_cycle *cycle) {
+    struct gci_policy *policy = &heap->policy;
+    const struct gci_arena *arena = &heap->arena;
     uint64_t due =
         policy->full_threshold > heap->live_bytes ? policy->full_threshold - heap->live_bytes : 0;
     if (policy->generational && due > policy->nursery) due = policy->nursery;
     uint32_t resident_free = arena->resident_blocks - arena->used_blocks;
     uint32_t keep = (uint32_t)(due >> GCI_BLOCK_SHIFT) + arena->used_blocks / 8 + 16;
+    if (cycle->compacted) {
+        release_compacted(heap, cycle->compact, resident_free, keep);
+        return;
+    }
     uint32_t surplus = resident_free > keep ? resident_free - keep : 0;
     if (surplus < policy->surplus_least || policy->surplus_age == 0)
         policy->surplus_least = surplus;
@@ -198,7 +255,7 @@ static void release_surplus(struct gc_heap *heap) {
     if (++policy->surplus_age < heap->options.release_after) return;
     policy->surplus_age = 0;
     uint32_t part = policy->surplus_least / RELEASE_PART + 1;
-    heap->released_bytes += (uint64_t)gci_arena_release(arena, part) << GCI_BLOCK_SHIFT;
+    release(heap, part);
 }
 
 void gci_policy_update(struct gc_heap *heap, const struct gci_cycle *cycle) {
@@ -211,6 +268,6 @@ void gci_policy_update(struct gc_heap *heap, const struct gci_cycle *cycle) {
         learn_from_full(heap, cycle);
     else
         learn_from_minor(heap, cycle);
-    release_surplus(heap);
+    release_surplus(heap, cycle);
     policy->last_end_ns = gci_clock_ns();
 }

@@ -83,5 +83,19 @@ void gci_stats_fill(const struct gc_heap *heap, gc_stats *stats) {
         .threads = heap->world.count,
         .thread_slots = heap->thread_slots,
         .workers = gci_crew_size(heap),
-        .moved_bytes = heap->moved_bytes};
+        .moved_bytes = heap->moved_bytes,
+        .small_bytes = heap->small_bytes,
+        .small_live_bytes = heap->small_live_bytes,
+        .compactions = heap->compaction.count,
+        .compact_before = heap->compaction.used_before,
+        .compact_after = heap->compaction.used_after,
+        .compact_live = heap->compaction.live,
+        .compact_moved = heap->compaction.moved,
+        .compact_by_roots = heap->compaction.by_roots,
+        .compact_by_objects = heap->compaction.by_objects,
+        .compact_by_pins = heap->compaction.by_pins,
+        .compact_by_kind = heap->compaction.by_kind,
+        .compact_released = heap->compaction.released,
+        .compact_ns = heap->compaction.pause_ns,
+        .compact_moving_ns = heap->compaction.ns};
 }

@@ -178,7 +178,9 @@ int gci_type_register(struct gc_heap *heap, const gc_type_desc *desc, const gc_t
     take_numbers(types, type, tiny);
     type->visible.bytes = type->size;
     type->visible.desc = &type->desc;
-    if (leaf)
+    if (leaf && desc->flags & GC_TYPE_PINNED) /* each object is pinned, by the library */
+        set_buffer(type, GCI_LEAF, offsetof(struct gc_thread_buffers, none));
+    else if (leaf)
         set_buffer(type, GCI_LEAF, offsetof(struct gc_thread_buffers, leaf));
     else if (ambiguous)
         set_buffer(type, GCI_AMBIGUOUS, offsetof(struct gc_thread_buffers, ambiguous));

@@ -198,8 +198,9 @@ struct gci_arena {
 #define GCI_POOL_LIST      0xfeu /* a free block in the pool */
 #define GCI_OWNED_LIST     0xfdu /* some thread takes cells from it */
 #define GCI_KEPT_LIST      0xfcu /* in a collection: a stopped thread's open buffer is in it */
+#define GCI_SOURCE_LIST    0xfbu /* in a compaction: what can move is moved out of it */
 
-_Static_assert(GCI_LISTS < GCI_KEPT_LIST, "list numbers fit a byte");
+_Static_assert(GCI_LISTS < GCI_SOURCE_LIST, "list numbers fit a byte");
 
 /* ---- Threads -------------------------------------------------------------------------------- */
 
@@ -269,6 +270,9 @@ struct gci_marker {
     uint64_t marked_objects;
     bool past_end_in_heap;
     bool moving; /* this collection evacuates typed objects */
+    /* Ambiguous words set HELD, as this one may compact (in the heap's marker); on how much they did. */
+    bool holding;
+    uint64_t held_granules;
     uint16_t
         *live; /* where it counts what it marks in a block: the arena's, or a table of its own */
     struct gci_crew *crew;
@@ -276,6 +280,7 @@ struct gci_marker {
 
 /* Where evacuated objects go: a block that no thread allocates into. */
 struct gci_to_space {
+    enum gci_kind kind;
     uintptr_t cursor, limit;
     uint32_t block;   /* or GCI_NONE */
     uint64_t objects; /* in it */
@@ -324,6 +329,19 @@ struct gci_policy {
     uint32_t next_patience;
     uint32_t surplus_least; /* fewest free blocks beyond need in this window of collections */
     uint32_t surplus_age;
+    bool fragmented;       /* as the last full collection left the heap */
+    uint32_t compact_wait; /* full collections until compaction is considered again */
+    uint32_t next_compact_wait;
+};
+
+/* What the last compaction found and did, in bytes of blocks of small objects: gc/compact.c. */
+struct gci_compaction {
+    uint64_t count;       /* since the start */
+    uint64_t used_before; /* blocks with something live in them */
+    uint64_t used_after, live, moved, released;
+    uint64_t by_roots, by_objects, by_pins, by_kind; /* live, but can't move, for that reason */
+    uint64_t ns;                                     /* surveying, moving, fixing */
+    uint64_t pause_ns;                               /* of the whole collection */
 };
 
 struct gci_root_range {
@@ -351,6 +369,7 @@ struct gc_heap {
     struct gci_marker marker;
     struct gci_types *types;      /* gc/type.c */
     struct gci_to_space to_space; /* gc/evacuate.c */
+    struct gci_compaction compaction;
     struct gci_policy policy;
     size_t limit;         /* bytes; SIZE_MAX: none */
     uint32_t sweeping;    /* blocks that are swept at the moment without the lock; atomic */
@@ -366,6 +385,8 @@ struct gc_heap {
     uint64_t allocated_since; /* bytes handed to buffers and objects since the last collection */
     uint64_t allocated_total, allocated_large;
     uint64_t live_bytes;
+    uint64_t small_bytes, small_live_bytes; /* blocks of small objects, after the last collection */
+    uint64_t movable_bytes, movable_live_bytes; /* those of kinds that may move */
     uint64_t promoted_bytes, moved_bytes, dirty_pages, released_bytes;
     uint64_t survived_last, survived_of; /* bytes: of the last minor collection */
     uint64_t dirty_now;                  /* pages, in the running collection */

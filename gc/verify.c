@@ -7,6 +7,7 @@
 #include "gc/arena.h"
 #include "gc/block.h"
 #include "gc/large.h"
+#include "gc/slots.h"
 #include "gc/type.h"
 #include "runtime/log.h"
 
@@ -35,7 +36,9 @@ static void check_small_block(const struct gc_heap *heap, uint32_t block, size_t
             start = g;
             if (!(side & GCI_SIDE_MARK) && !(tag & (GCI_TAG_YOUNG | GCI_TAG_UNSWEPT)))
                 report(broken, heap, block, g, "unmarked object in a swept old block");
-        } else if (side & (GCI_SIDE_MARK | GCI_SIDE_PINNED | GCI_SIDE_HELD)) {
+            if ((side & (GCI_SIDE_MARK | GCI_SIDE_MOVED)) == (GCI_SIDE_MARK | GCI_SIDE_MOVED))
+                report(broken, heap, block, g, "marked where it was moved from");
+        } else if (side & (GCI_SIDE_MARK | GCI_SIDE_PINNED | GCI_SIDE_HELD | GCI_SIDE_MOVED)) {
             report(broken, heap, block, g, "mark or pin without an object's start");
         }
         if (!(side & GCI_SIDE_END)) continue;
@@ -179,9 +182,18 @@ static void check_object(const struct gc_heap *heap, size_t granule, size_t *bro
         check_word(heap, w, broken);
 }
 
+static void check_slots(
+    void *context, enum gci_root_kind kind, const uintptr_t *start, const uintptr_t *end) {
+    const struct field_check *check = context;
+    (void)kind;
+    for (const uintptr_t *slot = start; slot < end; slot++)
+        check_word(check->heap, slot, check->broken);
+}
+
 void gci_verify_marks(struct gc_heap *heap) {
     const struct gci_arena *arena = &heap->arena;
     size_t broken = 0;
+    gci_slots_visit(heap, check_slots, &(struct field_check){heap, &broken});
     for (uint32_t b = 0; b < arena->frontier; b++) {
         if (!gci_tag_scanned(arena->tags[b])) continue;
         size_t first = gci_block_granule(b);

@@ -84,6 +84,8 @@ static const struct option options_table[] = {
         "0 (off) or a number up to 4294967295", NULL},
     {"release_after", "CAIRN_RELEASE_AFTER", COUNT, false, AT(release_after), 8, 1, 1000000,
         "1 to 1000000", NULL},
+    {"compact_percent", "CAIRN_COMPACT_PERCENT", COUNT, false, AT(compact_percent), 60, 0, 99,
+        "0 (only when asked) to 99", NULL},
     SWITCH_OPTION(prepares_writes, "CAIRN_PREPARES_WRITES", 0),
     SWITCH_OPTION(one_past_end_in_heap, "CAIRN_ONE_PAST_END_IN_HEAP", 0),
     SWITCH_OPTION(cgroup_limit, "CAIRN_CGROUP_LIMIT", 1),

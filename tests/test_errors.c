@@ -131,6 +131,7 @@ static void wrong_options_are_refused(void) {
     REFUSES(barrier, 77);
     REFUSES(large_fit, 3);
     REFUSES(release_after, 0);
+    REFUSES(compact_percent, 100);
     REFUSES(verify, 2);
     REQUIRE_EQUAL(gc_init(NULL), 0);
     REQUIRE(gc_alloc(16) != NULL);

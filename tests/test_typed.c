@@ -71,7 +71,8 @@ static void collections_all_the_time(void) {
             .most_objects = 1000,
             .check_every = 500,
             .ambiguous_one_in = 30,
-            .static_root = true},
+            .static_root = true,
+            .compacts = true},
         true);
 }
 

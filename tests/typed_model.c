@@ -22,7 +22,9 @@
 #define MOST_EDGES  24u  /* of one object; a large array's are spread over it */
 #define FILLED      512u /* words; what is behind them in an object is zero, but for its edges */
 #define HANDLES     4u
-#define SMALL_BYTES 1024u /* what is larger never moves */
+#define PRECISE     6u    /* precise roots, half of them slots, half gc_handles */
+#define SMALL_BYTES 1024u /* what is larger moves only in a compaction, */
+#define CELL_BYTES  8192u /* and what is larger than this never */
 
 /* ---- Kinds of objects ----------------------------------------------------------------------- */
 
@@ -39,6 +41,7 @@ enum kind {
     ARRAY_24,
     COUNTED, /* as many pointers as its second word says */
     LEAF_TYPE,
+    PINNED_LEAF,
     LEAF,
     HOLDER,
     UNTYPED,
@@ -66,6 +69,7 @@ static const struct layout layouts[KINDS] = {
     [ARRAY_24] = {"array-24", 3, 1, {1}, 0, 0, 2},
     [COUNTED] = {"counted", 1, 0, {0}, 0, 0, 2},
     [LEAF_TYPE] = {"leaf", 5, 0, {0}, GC_TYPE_LEAF, 0, 1},
+    [PINNED_LEAF] = {"pinned-leaf", 7, 0, {0}, GC_TYPE_LEAF | GC_TYPE_PINNED, 0, 1},
     [LEAF] = {NULL, 1, 0, {0}, 0, 0, 1},
     [HOLDER] = {"holder", 8, 0, {0}, GC_TYPE_AMBIGUOUS_HOLDER, 0, NONE},
     [UNTYPED] = {NULL, 1, 0, {0}, 0, 0, NONE},
@@ -82,7 +86,7 @@ static bool is_ambiguous(enum kind kind) {
 }
 
 static bool is_leaf(enum kind kind) {
-    return kind == LEAF_TYPE || kind == LEAF;
+    return kind == LEAF_TYPE || kind == PINNED_LEAF || kind == LEAF;
 }
 
 struct edge {
@@ -150,6 +154,9 @@ struct model {
     struct typed_result result;
     struct bench_random random;
     struct roots *roots;
+    void **slots; /* PRECISE / 2, in memory from malloc */
+    gc_handle *precise[PRECISE / 2];
+    uint32_t precise_to[PRECISE];
     struct node *nodes;
     uint32_t *free_nodes;
     struct found *queue;
@@ -256,8 +263,24 @@ static void *follow(const struct model *m, const struct node *n, const void *p, 
 
 /* ---- Walks ---------------------------------------------------------------------------------- */
 
-static bool may_move(const struct node *n) {
-    return n->kind <= COUNTED && n->kind != PINNED && !n->pinned && n->words * 8 <= SMALL_BYTES;
+static bool may_move(struct model *m, const struct node *n) {
+    if (is_ambiguous(n->kind) || n->kind == PINNED || n->kind == PINNED_LEAF || n->pinned)
+        return false;
+    if (!is_leaf(n->kind) && n->words * 8 <= SMALL_BYTES) return true;
+    m->result.moved_by_compaction++;
+    return n->words * 8 <= CELL_BYTES && statistics().compactions > 0;
+}
+
+static void *get_precise(const struct model *m, uint32_t i) {
+    return i < PRECISE / 2 ? m->slots[i] : gc_handle_get(m->precise[i - PRECISE / 2]);
+}
+
+static void set_precise(struct model *m, uint32_t i, uint32_t to, void *p) {
+    m->precise_to[i] = to;
+    if (i < PRECISE / 2)
+        m->slots[i] = p;
+    else
+        gc_handle_set(m->precise[i - PRECISE / 2], p);
 }
 
 static void arrive(struct model *m, uint32_t node, void *p) {
@@ -269,7 +292,7 @@ static void arrive(struct model *m, uint32_t node, void *p) {
     check_header(m, n, p);
     check_contents(m, n, p);
     if (n->hidden != hide(p)) {
-        if (!may_move(n)) wrong(m, n, p, "it has moved", (uintptr_t)p);
+        if (!may_move(m, n)) wrong(m, n, p, "it has moved", (uintptr_t)p);
         m->result.moved++;
     }
     n->hidden = hide(p);
@@ -294,6 +317,8 @@ static __attribute__((noinline)) void check_all(struct model *m, bool collected)
         arrive(m, h->to, held_by(h));
     }
     arrive(m, m->root_node, m->roots->root);
+    for (uint32_t i = 0; i < PRECISE; i++)
+        if (m->precise_to[i] != NONE) arrive(m, m->precise_to[i], get_precise(m, i));
     for (uint32_t i = 0; i < m->queued; i++) {
         const struct node *n = &m->nodes[m->queue[i].node];
         void *p = (void *)m->queue[i].p;
@@ -334,6 +359,9 @@ static struct place stroll(struct model *m, uint32_t most) {
         at.p = held_by(h);
         at.node = h->to;
     }
+    uint32_t precise = below(m, PRECISE);
+    if (m->precise_to[precise] != NONE && below(m, 8) == 0)
+        at = (struct place){get_precise(m, precise), NULL, m->precise_to[precise], NONE, 0};
     for (uint32_t steps = below(m, most); steps > 0; steps--) {
         const struct node *n = &m->nodes[at.node];
         if (n->edge_count == 0) break;
@@ -423,7 +451,7 @@ static enum kind random_kind(struct model *m) {
     static const uint8_t kinds[] = {NODE_16, NODE_16, NODE_16, NODE_24, NODE_24, NODE_24, NODE_32,
         NODE_32, NODE_32, NODE_32, NODE_200, NODE_200, NODE_1024, NODE_3000, PINNED, ARRAY_8,
         ARRAY_8, ARRAY_16, ARRAY_16, ARRAY_24, ARRAY_24, COUNTED, COUNTED, COUNTED, LEAF_TYPE,
-        LEAF};
+        LEAF_TYPE, PINNED_LEAF, LEAF};
     if (below(m, m->plan->ambiguous_one_in) == 0) return below(m, 2) == 0 ? UNTYPED : HOLDER;
     enum kind kind = kinds[below(m, sizeof kinds)];
     if (kind == NODE_3000 && below(m, 3) > 0) kind = NODE_32;
@@ -449,6 +477,7 @@ static void make_room(struct model *m) {
         struct node *n = &m->nodes[m->root_node];
         struct handle *h = &m->roots->handles[below(m, HANDLES)];
         *h = (struct handle){NULL, NONE, 0};
+        set_precise(m, below(m, PRECISE), NONE, NULL);
         for (uint32_t i = 0; i < n->edge_count; i += 2)
             set_edge(m, n, m->roots->root, below(m, n->edge_count), NONE, NULL);
         check_all(m, false);
@@ -570,11 +599,18 @@ CHANGE change_handle(struct model *m) {
     *h = (struct handle){(char *)at.p + offset, at.node, offset};
 }
 
+CHANGE change_precise(struct model *m) {
+    struct place at = stroll(m, 40);
+    bool cut = below(m, 3) == 0;
+    set_precise(m, below(m, PRECISE), cut ? NONE : at.node, cut ? NULL : at.p);
+}
+
 CHANGE change_pin(struct model *m) {
     struct place at = stroll(m, 40);
+    if (m->nodes[at.node].kind == PINNED_LEAF) return; /* gc_unpin() would end what its type says */
     struct node *n = &m->nodes[at.node];
     if (n->hidden != hide(at.p)) { /* it moved since it was seen */
-        if (!may_move(n)) wrong(m, n, at.p, "it has moved", 0);
+        if (!may_move(m, n)) wrong(m, n, at.p, "it has moved", 0);
         m->result.moved++;
         n->hidden = hide(at.p);
     }
@@ -595,7 +631,7 @@ CHANGE burst(struct model *m) {
 CHANGE collect_some(struct model *m) {
     bool full = below(m, 6) == 0;
     if (full)
-        collect(GC_FULL);
+        collect(m->plan->compacts && below(m, 2) == 0 ? GC_COMPACT : GC_FULL);
     else
         REQUIRE_EQUAL(gc_collect(GC_MINOR), 0);
     if (full || below(m, 4) == 0) check_all(m, full);
@@ -620,8 +656,10 @@ static __attribute__((noinline)) void step(struct model *m) {
         shift_edge(m);
     } else if (what < 9800) {
         change_junk(m);
-    } else if (what < 9900) {
+    } else if (what < 9870) {
         change_handle(m);
+    } else if (what < 9900) {
+        change_precise(m);
     } else if (what < 9950) {
         change_pin(m);
     } else if (what < 9970) {
@@ -648,6 +686,15 @@ static __attribute__((noinline)) void run(struct model *m) {
     memset(m->roots, 0, sizeof *m->roots);
 }
 
+static void make_precise(struct model *m) {
+    m->slots = calloc(PRECISE / 2, sizeof *m->slots);
+    REQUIRE(m->slots != NULL && gc_add_slots(m->slots, PRECISE / 2) == 0);
+    for (uint32_t i = 0; i < PRECISE; i++) {
+        if (i < PRECISE / 2) REQUIRE((m->precise[i] = gc_handle_new(NULL)) != NULL);
+        m->precise_to[i] = NONE;
+    }
+}
+
 void typed_model_run(const struct typed_plan *plan, struct typed_result *result) {
     struct model m = {.plan = plan, .random.state = plan->seed};
     uint32_t capacity = plan->most_objects;
@@ -660,6 +707,7 @@ void typed_model_run(const struct typed_plan *plan, struct typed_result *result)
         m.free_nodes[m.free_count++] = i;
     }
     register_types();
+    make_precise(&m);
     run(&m);
     if (m.garbage > 0) m.result.retained_percent = 100.0 * (double)m.retained / (double)m.garbage;
     *result = m.result;

@@ -16,12 +16,14 @@ struct typed_plan {
         ambiguous_one_in; /* so many objects, one is untyped or of a type that holds anything */
     bool large;           /* arrays of 100 KB and 1 MB, too */
     bool static_root;     /* else the root is a word on the stack */
+    bool compacts;        /* half of the full collections it asks for compact */
 };
 
 struct typed_result {
     uint64_t allocations, moved, checks;
-    uint32_t most_live;      /* objects */
-    double retained_percent; /* of the garbage at full collections, on average */
+    uint32_t most_live;           /* objects */
+    uint64_t moved_by_compaction; /* of leaves and objects beyond 1 KiB, that nothing else moves */
+    double retained_percent;      /* of the garbage at full collections, on average */
 };
 
 /* Runs in a child (it ends the process if anything is wrong). */

@@ -28,6 +28,13 @@ enum metric {
     STOP_MAX,
     MARK_MS,
     MARK_WORKERS,
+    RSS_FULL_MB, /* after a full collection, and after one that compacts */
+    RSS_COMPACT_MB,
+    LIVE_MB,
+    RSS_PER_LIVE,   /* the quotient of the two above */
+    COMPACT_MS,     /* its pause */
+    COMPACT_PER_MB, /* the same in us for each live MB */
+    MOVED_MB,
     METRICS
 };
 extern const char *const metric_names[METRICS];

@@ -23,6 +23,13 @@ const char *const metric_names[METRICS] = {
     [STOP_MAX] = "stop_max_us",
     [MARK_MS] = "mark_ms",
     [MARK_WORKERS] = "mark_workers",
+    [RSS_FULL_MB] = "rss_full_mb",
+    [RSS_COMPACT_MB] = "rss_compact_mb",
+    [LIVE_MB] = "live_mb",
+    [RSS_PER_LIVE] = "rss_per_live",
+    [COMPACT_MS] = "compact_ms",
+    [COMPACT_PER_MB] = "compact_us_per_live_mb",
+    [MOVED_MB] = "moved_mb",
 };
 
 void results_init(struct results *results, const struct catalogue *catalogue,

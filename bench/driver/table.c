@@ -1,5 +1,5 @@
-/* The tables for people: what every run costs, then throughput, times to stop and marking of the
- * workloads that have them, then the means. */
+/* The tables for people: what every run costs, then throughput, times to stop, marking and
+ * compaction of the workloads that have them, then the means. */
 #include <math.h>
 #include <string.h>
 
@@ -181,6 +181,29 @@ static void print_marking(const struct results *results, FILE *out) {
     }
 }
 
+static void print_compaction(const struct results *results, FILE *out) {
+    if (!any_known(results, COMPACT_MS)) return;
+    fputc('\n', out);
+    print_title(results, "compaction", out);
+    fprintf(out, " %8s %8s %8s %8s %9s %8s %9s\n", "RSS MB", "then", "live MB", "RSS/live",
+        "pause ms", "us/MB", "moved MB");
+    for (int t = 0; t < results->plan->task_count; t++) {
+        for (int c = 0; c < results->plan->contender_count; c++) {
+            const double *value = results_series(results, t, c)->median;
+            if (isnan(value[COMPACT_MS])) continue;
+            print_names(results, t, c, out);
+            print_number(out, 8, 1, value[RSS_FULL_MB]);
+            print_number(out, 8, 1, value[RSS_COMPACT_MB]);
+            print_number(out, 8, 1, value[LIVE_MB]);
+            print_number(out, 8, 2, value[RSS_PER_LIVE]);
+            print_number(out, 9, 1, value[COMPACT_MS]);
+            print_number(out, 8, 0, value[COMPACT_PER_MB]);
+            print_number(out, 9, 1, value[MOVED_MB]);
+            fputc('\n', out);
+        }
+    }
+}
+
 /* The geometric mean over the tasks of C's median divided by BASE's.  Stores over how many. */
 static double mean_ratio(
     const struct results *results, int c, int base, enum metric metric, int *count) {
@@ -220,5 +243,6 @@ void table_print(const struct results *results, FILE *out) {
     print_throughput(results, base, out);
     print_stops(results, out);
     print_marking(results, out);
+    print_compaction(results, out);
     print_means(results, base, out);
 }

@@ -1,7 +1,7 @@
 /* Cairn for language implementers: objects whose layout the heap knows.
  *
  * The collector reads and writes the pointer fields of a typed object and nothing else in it, and a
- * minor collection moves the object, unless a word that only may be a reference means it: one on a
+ * minor collection or a compaction moves the object, unless a word that only may be a reference means it: one on a
  * stack, in a register, in static data, or in an object from gc_alloc().  So C code needs to do
  * nothing about its local variables.  It must not keep the only pointer to a typed object where the
  * collector doesn't look, nor depend on its address (docs/types.md).
@@ -35,8 +35,9 @@ typedef void gc_trace_function(
 GC_API void gc_visit(gc_visitor *visitor, void **slot);
 
 enum gc_type_flags {
-    GC_TYPE_LEAF = 1,             /* no pointers: neither offsets nor a trace function */
-    GC_TYPE_PINNED = 2,           /* its objects never move */
+    GC_TYPE_LEAF = 1,             /* no pointers: neither offsets nor a trace function; its objects
+                                     move in compactions only */
+    GC_TYPE_PINNED = 2,           /* its objects never move (leaves: until gc_unpin()) */
     GC_TYPE_AMBIGUOUS_HOLDER = 4, /* any word may be a reference, or none: searched and kept in
                                      place like what gc_alloc() makes */
 };

@@ -5,10 +5,11 @@
  * objects it finds from there.  Memory from malloc or mmap is NOT searched: name it with
  * gc_add_root(), or keep it on the managed heap.
  *
- * "May collect" below says that a call can run a collection.  Nothing that this header allocates
- * ever moves.  Any thread may use the heap once it is attached (see "Threads"): all functions may
- * be called by several threads at once, but for two calls about one object of which one frees or
- * resizes it.  No function here may be called from a signal handler.
+ * "May collect" below says that a call can run a collection.  What gc_alloc() returns never
+ * moves; nor does a leaf, unless nothing but precise references of cairn/embed.h leads to it.  Any
+ * thread may use the heap once it is attached (see "Threads"): all functions may be called by
+ * several threads at once, but for two calls about one object of which one frees or resizes it.
+ * No function here may be called from a signal handler.
  *
  * The manual is docs/api.md; the words used here are explained in docs/glossary.md. */
 #ifndef CAIRN_GC_H
@@ -80,6 +81,7 @@ typedef struct gc_options {
     uint32_t workers;             /* threads that mark at once; 0: as many as there are CPUs */
     uint32_t stress;              /* n > 0: collect at every nth allocation */
     uint32_t release_after;       /* collections a free page waits before the OS gets it back */
+    uint32_t compact_percent;     /* compact when so much of the blocks is unused; 0: when asked */
     uint8_t prepares_writes;      /* calls gc_prepare_write(): AUTO may take MPROTECT */
     uint8_t one_past_end_in_heap; /* heap words also hold the object that ends where they point */
     uint8_t cgroup_limit;         /* respect the cgroup's memory limit */
@@ -149,8 +151,10 @@ GC_API void *gc_base(const void *p);
 /* ---- Collecting ----------------------------------------------------------------------------- */
 
 enum gc_collection {
-    GC_MINOR, /* what was allocated since the last collection */
-    GC_FULL   /* the whole heap */
+    GC_MINOR,  /* what was allocated since the last collection */
+    GC_FULL,   /* the whole heap */
+    GC_COMPACT /* the whole heap; moves what may move out of sparse blocks, and returns all free
+                  memory to the operating system (docs/compaction.md) */
 };
 
 /* Collects now.  Returns 0; EINVAL for another KIND; EBUSY while collection is disabled, or when
@@ -308,6 +312,20 @@ typedef struct gc_stats {
     uint64_t thread_slots;   /* records of threads that exist, in use or not */
     uint64_t workers;        /* threads of the collector's own that exist */
     uint64_t moved_bytes;    /* of promoted_bytes, copied: objects with types (cairn/embed.h) */
+
+    uint64_t small_bytes;      /* blocks of objects up to 8 KiB, after the last collection */
+    uint64_t small_live_bytes; /* of these, live; the rest is fragmentation */
+    uint64_t compactions;      /* since the start; what follows is of the last one */
+    uint64_t compact_before, compact_after; /* bytes of such blocks, without and with compaction */
+    uint64_t compact_live;                  /* bytes live in them */
+    uint64_t compact_moved;                 /* of these, moved */
+    uint64_t compact_by_roots;              /* of these, held by ambiguous words in roots, */
+    uint64_t compact_by_objects;            /* by words of objects without a type, */
+    uint64_t compact_by_pins;               /* by gc_pin() or their type, */
+    uint64_t compact_by_kind;   /* or that never move, because any word in them may be a pointer */
+    uint64_t compact_released;  /* bytes given back to the operating system */
+    uint64_t compact_ns;        /* the pause, of which */
+    uint64_t compact_moving_ns; /* for moving */
 } gc_stats;
 
 /* Fills *STATS as far as STATS->size says.  Returns 0; EINVAL if that size is smaller than the

@@ -7,6 +7,7 @@
 #include "gc/crew.h"
 #include "gc/evacuate.h"
 #include "gc/explain.h"
+#include "gc/identity.h"
 #include "gc/large.h"
 #include "gc/mark.h"
 #include "gc/pthreads.h"
@@ -206,6 +207,7 @@ static void collect(struct gc_heap *heap, struct gci_cycle *cycle) {
     gci_mark_drain(&heap->marker);
     cycle->marked_ns = gci_clock_ns();
     if (heap->marker.moving) gci_evacuation_end(heap);
+    gci_identity_update(heap, kind == GC_FULL);
     if (heap->options.verify) gci_verify_marks(heap);
     settle_blocks(heap, kind);
     gci_remember_close(heap);

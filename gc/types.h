@@ -67,6 +67,7 @@ typedef struct {
 #define GCI_SIDE_PINNED 0x08u /* in a START byte */
 #define GCI_SIDE_HELD   0x10u /* in a START byte: an ambiguous word may mean it, so it stays */
 #define GCI_SIDE_MOVED  0x20u /* in a START byte: its first word says where to */
+#define GCI_SIDE_HASHED 0x40u /* in a START byte: it has an identity hash (gc/identity.c) */
 
 #define GCI_POISON 0xfb /* what is freed is filled with it, under CAIRN_POISON */
 
@@ -351,6 +352,7 @@ struct gc_heap {
     struct gci_marker marker;
     struct gci_types *types;      /* gc/type.c */
     struct gci_to_space to_space; /* gc/evacuate.c */
+    struct gci_identities *identities; /* gc/identity.c; NULL until a hash is asked for */
     struct gci_policy policy;
     size_t limit;         /* bytes; SIZE_MAX: none */
     uint32_t sweeping;    /* blocks that are swept at the moment without the lock; atomic */

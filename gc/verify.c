@@ -6,6 +6,7 @@
 #include "gc/allocate.h"
 #include "gc/arena.h"
 #include "gc/block.h"
+#include "gc/identity.h"
 #include "gc/large.h"
 #include "gc/type.h"
 #include "runtime/log.h"
@@ -35,7 +36,7 @@ static void check_small_block(const struct gc_heap *heap, uint32_t block, size_t
             start = g;
             if (!(side & GCI_SIDE_MARK) && !(tag & (GCI_TAG_YOUNG | GCI_TAG_UNSWEPT)))
                 report(broken, heap, block, g, "unmarked object in a swept old block");
-        } else if (side & (GCI_SIDE_MARK | GCI_SIDE_PINNED | GCI_SIDE_HELD)) {
+        } else if (side & (GCI_SIDE_MARK | GCI_SIDE_PINNED | GCI_SIDE_HELD | GCI_SIDE_HASHED)) {
             report(broken, heap, block, g, "mark or pin without an object's start");
         }
         if (!(side & GCI_SIDE_END)) continue;
@@ -108,7 +109,7 @@ static void check_buffer(const struct gc_heap *heap, const struct gci_bump *bump
 
 size_t gci_verify_heap(struct gc_heap *heap) {
     const struct gci_arena *arena = &heap->arena;
-    size_t broken = gci_check_arena(arena) + gci_check_large(heap);
+    size_t broken = gci_check_arena(arena) + gci_check_large(heap) + gci_check_identities(heap);
     for (uint32_t b = 0; b < arena->frontier; b++) {
         check_tag(heap, b, &broken);
         enum gci_use use = gci_tag_use(arena->tags[b]);

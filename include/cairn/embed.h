@@ -77,6 +77,16 @@ GC_API void *gc_alloc_array(const gc_type *type, size_t count);
 /* The type of the object that P, its start, refers to; NULL if it has none. */
 GC_API const gc_type *gc_type_of(const void *p);
 
+/* ---- Identity ------------------------------------------------------------------------------- */
+
+/* A number for the object that starts at P, of any kind: the same each time for as long as the object
+ * lives, wherever it moves, also by gc_realloc(); never that of another object, before or after.  It
+ * says nothing about the address.  0 if P is NULL, or, with errno ENOMEM, if there is no memory to
+ * keep it in: 24 to 48 bytes an object outside the heap, only of objects that were asked about.
+ * Aborts with a message if P isn't the start of a live object.  Any thread may call it; it takes the
+ * world's lock the first time, and may wait for a collection then.  Never collects itself. */
+GC_API uint64_t gc_identity_hash(const void *p);
+
 /* ---- Precise roots -------------------------------------------------------------------------- */
 
 /* COUNT slots from SLOTS on are roots: each holds NULL, the start of an object, or a word outside the
@@ -177,6 +187,7 @@ static struct gc_type_entry *gc_types_here __attribute__((__unused__));
 
 GC_API const gc_type *gc_type_entered(const struct gc_type_entry *entries, const char *name);
 GC_API void *gc_alloc_typed_slow(const gc_type *type) __attribute__((__malloc__));
+GC_API uint64_t gc_identity_hash_slow(const void *p);
 
 #if !defined(GC_NO_INLINE) && defined(__OPTIMIZE__)
 extern inline __attribute__((__gnu_inline__, __always_inline__)) void *gc_new_typed(

@@ -180,13 +180,17 @@ void gci_block_claim(struct gc_heap *heap, uint32_t block, uint64_t cover[GCI_MA
 
 void gci_block_repair(struct gci_arena *arena, uint32_t block) {
     uint8_t *side = arena->side + gci_block_granule(block);
-    bool inside = false;
+    unsigned start = GCI_BLOCK_GRANULES, live = 0;
     for (unsigned g = 0; g < GCI_BLOCK_GRANULES; g++) {
-        if (side[g] & GCI_SIDE_START) inside = true;
+        if (side[g] & GCI_SIDE_START) start = g;
         if (!(side[g] & GCI_SIDE_END)) continue;
-        if (!inside) side[g] = 0;
-        inside = false;
+        if (start == GCI_BLOCK_GRANULES)
+            side[g] = 0;
+        else if (side[start] & GCI_SIDE_MARK)
+            live += g - start + 1;
+        start = GCI_BLOCK_GRANULES;
     }
+    arena->live[block] = (uint16_t)live;
 }
 
 void gci_block_clear_side(struct gci_arena *arena, uint32_t block) {

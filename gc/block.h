@@ -38,7 +38,8 @@ void gci_block_unmark(struct gci_arena *arena, uint32_t block);
 void gci_block_take(struct gc_heap *heap, uint32_t block);
 void gci_block_claim(struct gc_heap *heap, uint32_t block, uint64_t cover[GCI_MASK_WORDS]);
 
-/* Clears each END without a START, left by an allocation that was never finished. */
+/* Clears each END without a START, left by an allocation that was never finished, and counts again
+ * what is marked. */
 void gci_block_repair(struct gci_arena *arena, uint32_t block);
 
 /* Taking a free block for USE and KIND, if need be a fresh one when GROW, in two steps as for

@@ -192,6 +192,7 @@ static void collect(struct gc_heap *heap, struct gci_cycle *cycle) {
     enum gc_collection kind = cycle->kind;
     gci_threads_count(heap);
     cycle->allocated = heap->allocated_since;
+    cycle->tenured = heap->tenured_since;
     uint64_t before = heap->live_bytes + heap->allocated_since;
     heap->marker.marked_granules = heap->marker.marked_objects = 0;
     heap->dirty_now = heap->moved_now = 0;
@@ -215,13 +216,15 @@ static void collect(struct gc_heap *heap, struct gci_cycle *cycle) {
 
     if (kind == GC_MINOR) {
         heap->survived_last = heap->marker.marked_granules * GC_GRANULE;
-        heap->survived_of = cycle->allocated;
+        heap->survived_of = cycle->allocated - cycle->tenured;
         heap->promoted_bytes += heap->survived_last;
     }
     heap->mark_ns += cycle->marked_ns - cycle->stopped_ns;
     heap->moved_bytes += heap->moved_now;
     heap->allocated_total += heap->allocated_since;
     heap->allocated_since = 0;
+    heap->tenured_total += heap->tenured_since;
+    heap->tenured_since = 0;
     heap->collections++;
     gci_policy_update(heap, cycle);
     gci_histogram_add(kind == GC_FULL ? &heap->full_pauses : &heap->minor_pauses,

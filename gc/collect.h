@@ -27,6 +27,7 @@ struct gci_cycle {
     const char *reason;
     uint64_t start_ns, stopped_ns, roots_ns, marked_ns, end_ns; /* points in time */
     uint64_t allocated; /* bytes, since the collection before */
+    uint64_t tenured;   /* of these, allocated old */
 };
 
 /* Policy (gc/policy.c, docs/policy.md). */

@@ -69,13 +69,14 @@ static uint64_t external_growth(const struct gci_policy *policy) {
 bool gci_policy_due(const struct gc_heap *heap, enum gc_collection *kind, const char **reason) {
     const struct gci_policy *policy = &heap->policy;
     uint64_t external = external_growth(policy);
-    uint64_t young = policy->generational ? 0 : heap->allocated_since;
+    uint64_t young = policy->generational ? heap->tenured_since : heap->allocated_since;
     if (heap->live_bytes + young + external > policy->full_threshold) {
         *kind = GC_FULL;
         *reason = external > 0 ? "memory outside the heap grew" : "the heap grew";
         return true;
     }
-    if (!policy->generational || heap->allocated_since < policy->nursery) return false;
+    if (!policy->generational || heap->allocated_since - heap->tenured_since < policy->nursery)
+        return false;
     double full_ns = policy->mark_ns_per_byte * (double)heap->live_bytes;
     bool cheap = full_ns < (double)policy->mutator_ns / CHEAP_SHARE;
     *kind = cheap ? GC_FULL : GC_MINOR;
@@ -134,7 +135,8 @@ static void learn_from_minor(struct gc_heap *heap, const struct gci_cycle *cycle
     bool first = policy->trial == 0;
     double cost = ((double)ns + FAULT_NS * (double)heap->dirty_now) / allocated;
     policy->minor_ns_per_byte = first ? cost : average(policy->minor_ns_per_byte, cost);
-    double survival = marked / allocated < 1 ? marked / allocated : 1;
+    double kept = marked + (double)cycle->tenured;
+    double survival = kept / allocated < 1 ? kept / allocated : 1;
     policy->survival = first ? survival : average(policy->survival, survival);
     /* Leaves are marked while what refers to them is searched, which is no fixed cost. */
     uint64_t marking_ns = mark_ns + MARK_NS * heap->marker.marked_objects;

@@ -65,6 +65,13 @@ static inline const struct gci_type *gci_type_at(const struct gc_heap *heap, siz
     return __builtin_expect(type != NULL, 1) ? type : &gci_no_type;
 }
 
+/* The kind of what TYPE's objects are. */
+static inline enum gci_kind gci_type_kind(const struct gci_type *type) {
+    return type->flags & GC_TYPE_LEAF               ? GCI_LEAF
+           : type->flags & GC_TYPE_AMBIGUOUS_HOLDER ? GCI_AMBIGUOUS
+                                                    : GCI_TYPED;
+}
+
 /* One search of an object's fields: VISIT gets each in [FROM, TO). */
 struct gc_visitor {
     void (*visit)(gc_visitor *visitor, uintptr_t *slot);

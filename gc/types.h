@@ -240,9 +240,12 @@ struct gci_thread {
     uintptr_t held;             /* a root: what the library itself must keep across a collection */
     uintptr_t subject;          /* the same: what gc_free() or gc_realloc() is about */
     uint64_t allocated;         /* bytes, not yet in heap->allocated_since; read by others */
+    uint64_t tenured;           /* bytes allocated old, not yet in heap->tenured_since */
     uint32_t endings;           /* how often the destructor of the thread's key was called */
     uint8_t *torn[GCI_BUFFERS]; /* while stopped: where an END without START was hidden */
     struct gci_bump bump[GCI_BUFFERS];
+    struct gci_bump old[GCI_KINDS]; /* for what is allocated old: gc/pretenure.c */
+    struct gc_buffer old_buffers[GCI_KINDS];
     struct gci_cells cells[GCI_KINDS][GCI_CLASSES];
 };
 
@@ -367,6 +370,7 @@ struct gc_heap {
 
     uint64_t allocated_since; /* bytes handed to buffers and objects since the last collection */
     uint64_t allocated_total, allocated_large;
+    uint64_t tenured_since, tenured_total; /* of allocated_since and _total, allocated old */
     uint64_t live_bytes;
     uint64_t promoted_bytes, moved_bytes, dirty_pages, released_bytes;
     uint64_t survived_last, survived_of; /* bytes: of the last minor collection */

@@ -116,9 +116,12 @@ size_t gci_verify_heap(struct gc_heap *heap) {
         if (use == GCI_USE_BUMP || use == GCI_USE_CELLS) check_small_block(heap, b, &broken);
     }
     check_lists(heap, &broken);
-    for (const struct gci_mutator *m = heap->world.first; m != NULL; m = m->next)
-        for (unsigned b = 0; b < GCI_BUFFERS; b++)
-            check_buffer(heap, &((const struct gci_thread *)(const void *)m)->bump[b], &broken);
+    for (const struct gci_mutator *m = heap->world.first; m != NULL; m = m->next) {
+        const struct gci_thread *thread = (const struct gci_thread *)(const void *)m;
+        for (unsigned b = 0; b < GCI_BUFFERS; b++) check_buffer(heap, &thread->bump[b], &broken);
+        for (unsigned kind = 0; kind < GCI_KINDS; kind++)
+            check_buffer(heap, &thread->old[kind], &broken);
+    }
     struct gci_barrier_stats stats;
     gci_barrier_get_stats(heap->barrier, &stats);
     if (stats.disagreements > 0) {

@@ -96,7 +96,8 @@ struct node {
     uint32_t edge_count, edges_used;
     uint32_t seen; /* the walk that found it last */
     uint8_t kind;
-    bool used, pinned;
+    bool used, pinned, old;
+    uint64_t hash; /* identity hash, if it was asked for */
     struct edge *edges;
 };
 
@@ -257,7 +258,16 @@ static void *follow(const struct model *m, const struct node *n, const void *p, 
 /* ---- Walks ---------------------------------------------------------------------------------- */
 
 static bool may_move(const struct node *n) {
-    return n->kind <= COUNTED && n->kind != PINNED && !n->pinned && n->words * 8 <= SMALL_BYTES;
+    return n->kind <= COUNTED && n->kind != PINNED && !n->pinned && !n->old &&
+           n->words * 8 <= SMALL_BYTES;
+}
+
+/* Some are asked for their hash, and from then on always. */
+static void check_hash(const struct model *m, struct node *n, const void *p) {
+    if (!m->plan->hashes || (n->hash == 0 && (n->number + m->walk) % 8 != 0)) return;
+    uint64_t hash = gc_identity_hash(p);
+    if (n->hash == 0) n->hash = hash;
+    if (hash == 0 || hash != n->hash) wrong(m, n, p, "another hash", hash);
 }
 
 static void arrive(struct model *m, uint32_t node, void *p) {
@@ -272,6 +282,7 @@ static void arrive(struct model *m, uint32_t node, void *p) {
         if (!may_move(n)) wrong(m, n, p, "it has moved", (uintptr_t)p);
         m->result.moved++;
     }
+    check_hash(m, n, p);
     n->hidden = hide(p);
     n->seen = m->walk;
     m->queue[m->queued++] = (struct found){(uintptr_t)p, node};
@@ -430,7 +441,8 @@ static enum kind random_kind(struct model *m) {
     return kind;
 }
 
-static void *allocate(enum kind kind, uint32_t words) {
+static void *allocate(enum kind kind, uint32_t words, bool old) {
+    if (old) return gc_alloc_old_array(types[kind], words / layouts[kind].words);
     if (kind == UNTYPED) return gc_alloc((size_t)words * 8);
     if (kind == LEAF) return gc_alloc_leaf((size_t)words * 8);
     if (words == layouts[kind].words) return gc_alloc_typed(types[kind]);
@@ -466,7 +478,9 @@ static uint32_t new_node(struct model *m, enum kind kind, uint32_t words, void *
         .junk = junk,
         .used = true};
     plan_edges(m, n);
-    *p = allocate(kind, words);
+    n->old = m->plan->old_one_in > 0 && types[kind] != NULL && kind != LEAF_TYPE &&
+             below(m, m->plan->old_one_in) == 0;
+    *p = allocate(kind, words, n->old);
     if (*p == NULL) child_fail(__FILE__, __LINE__, "no memory for %u words", words);
     n->hidden = hide(*p);
     m->result.allocations++;

@@ -74,6 +74,13 @@ GC_API void *gc_new_typed(const gc_type *type, size_t size);
  * start.  COUNT 0 is as 1. */
 GC_API void *gc_alloc_array(const gc_type *type, size_t count);
 
+/* As gc_alloc_typed() and gc_alloc_array(), for an object that is going to live long: it is old from
+ * the start, lies among others that are, is never copied, and lives until the first full collection
+ * that doesn't find it.  It may refer to young objects at once.  Slower than gc_new(): for what would
+ * be copied otherwise.  How much of a type survives, gc_type_get_stats() says.  May collect. */
+GC_API void *gc_alloc_old(const gc_type *type);
+GC_API void *gc_alloc_old_array(const gc_type *type, size_t count);
+
 /* The type of the object that P, its start, refers to; NULL if it has none. */
 GC_API const gc_type *gc_type_of(const void *p);
 

@@ -308,6 +308,7 @@ typedef struct gc_stats {
     uint64_t thread_slots;   /* records of threads that exist, in use or not */
     uint64_t workers;        /* threads of the collector's own that exist */
     uint64_t moved_bytes;    /* of promoted_bytes, copied: objects with types (cairn/embed.h) */
+    uint64_t tenured_bytes;  /* of allocated_bytes, by gc_alloc_old() (cairn/embed.h) */
 } gc_stats;
 
 /* Fills *STATS as far as STATS->size says.  Returns 0; EINVAL if that size is smaller than the

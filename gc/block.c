@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "gc/large.h"
+#include "gc/quarantine.h"
 #include "runtime/log.h"
 
 bool gci_block_find(const struct gci_arena *arena, size_t granule, gci_object *object) {
@@ -156,6 +157,14 @@ void gci_block_open_closed(struct gc_heap *heap, uint32_t first, uint32_t length
         if (b > first) gci_block_open(heap, first, b - first);
         first = b + 1;
     }
+}
+
+void gci_block_give_empty(struct gc_heap *heap, uint32_t block) {
+    struct gci_arena *arena = &heap->arena;
+    if (gci_quarantine_add(heap, block)) return;
+    if (heap->options.poison)
+        memset((void *)gci_block_address(arena, block), GCI_POISON, GCI_BLOCK_BYTES);
+    gci_arena_give(arena, block, 1);
 }
 
 void gci_block_take(struct gc_heap *heap, uint32_t block) {

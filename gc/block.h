@@ -48,6 +48,9 @@ void gci_block_repair(struct gci_arena *arena, uint32_t block);
 uint32_t gci_block_new(struct gc_heap *heap, enum gci_use use, enum gci_kind kind, bool grow);
 void gci_block_clear_new(struct gc_heap *heap, uint32_t block);
 
+/* Gives a block without live objects back to the arena, during a collection. */
+void gci_block_give_empty(struct gc_heap *heap, uint32_t block);
+
 /* Zeroes the side bytes that earlier use of a free block left. */
 void gci_block_clear_side(struct gci_arena *arena, uint32_t block);
 

@@ -11,6 +11,7 @@
 #include "gc/large.h"
 #include "gc/mark.h"
 #include "gc/pthreads.h"
+#include "gc/quarantine.h"
 #include "gc/remember.h"
 #include "gc/slots.h"
 #include "gc/stats.h"
@@ -109,9 +110,7 @@ static void settle_small(struct gc_heap *heap, uint32_t b) {
         return;
     }
     if (arena->live[b] == 0) {
-        if (heap->options.poison)
-            __builtin_memset((void *)gci_block_address(arena, b), GCI_POISON, GCI_BLOCK_BYTES);
-        gci_arena_give(arena, b, 1);
+        gci_block_give_empty(heap, b);
         return;
     }
     arena->tags[b] = (uint8_t)((arena->tags[b] & ~GCI_TAG_YOUNG) | GCI_TAG_UNSWEPT);
@@ -211,6 +210,7 @@ static void collect(struct gc_heap *heap, struct gci_cycle *cycle) {
     gci_identity_update(heap, kind == GC_FULL);
     if (heap->options.verify) gci_verify_marks(heap);
     settle_blocks(heap, kind);
+    gci_quarantine_settle(heap);
     gci_remember_close(heap);
     cycle->end_ns = gci_clock_ns();
 

@@ -174,7 +174,8 @@ static void release_surplus(struct gc_heap *heap) {
     uint64_t due =
         policy->full_threshold > heap->live_bytes ? policy->full_threshold - heap->live_bytes : 0;
     if (policy->generational && due > policy->nursery) due = policy->nursery;
-    uint32_t resident_free = arena->resident_blocks - arena->used_blocks;
+    uint32_t resident_free =
+        arena->resident_blocks - arena->used_blocks - arena->quarantine.count;
     uint32_t keep = (uint32_t)(due >> GCI_BLOCK_SHIFT) + arena->used_blocks / 8 + 16;
     uint32_t surplus = resident_free > keep ? resident_free - keep : 0;
     if (surplus < policy->surplus_least || policy->surplus_age == 0)

@@ -16,8 +16,8 @@
  *   owned     (of a cell block) some thread allocates its cells
  *   kept      (of a bump block) left to a thread that was stopped with an open buffer in it
  *
- * Conservation: every block below the frontier is either in use (tag not FREE), in the pool, or
- * in a free run of blocks; used_blocks + free_blocks == frontier. */
+ * Conservation: every block below the frontier is either in use (tag not FREE), in the pool, in a free
+ * run of blocks, or free and in quarantine; used_blocks + free_blocks == frontier. */
 #ifndef CAIRN_GC_TYPES_H
 #define CAIRN_GC_TYPES_H
 
@@ -163,6 +163,17 @@ enum gci_table_name {
     GCI_TABLES
 };
 
+/* Free blocks that objects were moved out of, and that nobody may touch for a while: gc/quarantine.c.
+ * A queue by their gci_block.next; gci_block.prev is the number of the collection, size_class the
+ * kind. */
+struct gci_quarantine {
+    uint32_t first, last; /* the oldest, the newest; or GCI_NONE */
+    uint32_t fresh;       /* the first that isn't protected yet, during a collection */
+    uint32_t count;
+    bool poison;  /* what comes out of it is filled */
+    bool refused; /* the system has refused a protection: no more of them */
+};
+
 struct gci_arena {
     uintptr_t base;
     size_t reserved;   /* bytes */
@@ -179,6 +190,7 @@ struct gci_arena {
     uint32_t *pool;         /* free blocks, warmest last */
     uint32_t pool_count;
     uint32_t used_blocks, free_blocks;
+    struct gci_quarantine quarantine; /* of the free ones, those that are neither pooled nor in runs */
     uint32_t resident_blocks; /* used, or free and not returned to the system */
     uint32_t block_limit;     /* resident_blocks stays at or below */
     bool huge_pages;
@@ -199,8 +211,9 @@ struct gci_arena {
 #define GCI_POOL_LIST      0xfeu /* a free block in the pool */
 #define GCI_OWNED_LIST     0xfdu /* some thread takes cells from it */
 #define GCI_KEPT_LIST      0xfcu /* in a collection: a stopped thread's open buffer is in it */
+#define GCI_QUARANTINE     0xfau /* a free block in quarantine */
 
-_Static_assert(GCI_LISTS < GCI_KEPT_LIST, "list numbers fit a byte");
+_Static_assert(GCI_LISTS < GCI_QUARANTINE, "list numbers fit a byte");
 
 /* ---- Threads -------------------------------------------------------------------------------- */
 

@@ -67,7 +67,8 @@ static void check_tag(const struct gc_heap *heap, uint32_t block, size_t *broken
     if ((tag & GCI_TAG_LEAF) && (tag & GCI_TAG_CLOSED))
         report(broken, heap, block, first, "a leaf block is protected");
     if (gci_tag_use(tag) == GCI_USE_FREE) {
-        if (arena->live[block] != 0 || (list != GCI_NO_LIST && list != GCI_POOL_LIST))
+        if (arena->live[block] != 0 ||
+            (list != GCI_NO_LIST && list != GCI_POOL_LIST && list != GCI_QUARANTINE))
             report(broken, heap, block, first, "a free block with live objects or on a list");
     } else if (!arena->blocks[block].resident) {
         report(broken, heap, block, first, "a block in use that counts as returned");

@@ -7,6 +7,7 @@
 #include "gc/allocate.h"
 #include "gc/api.h"
 #include "gc/block.h"
+#include "gc/census.h"
 #include "gc/large.h"
 #include "gc/thread.h"
 #include "gc/type.h"
@@ -39,6 +40,7 @@ static void *allocate_old(const struct gci_frame *frame, const struct gci_type *
     if (p != NULL) {
         if (kind == GCI_TYPED) gci_type_set(thread->heap, p, size, type);
         make_old(thread, p);
+        __atomic_fetch_add(&type->counts->tenured, 1, __ATOMIC_RELAXED);
     }
     return gci_api_leave_with(thread, p);
 }

@@ -29,6 +29,7 @@ struct gci_type {
     uint32_t count;
     const uint32_t *offsets;
     gc_trace_function *trace;
+    struct gci_type_counts *counts; /* gc/census.h */
     struct gc_type_desc desc;
 };
 

@@ -374,6 +374,7 @@ struct gc_heap {
     uint32_t sweeping;    /* blocks that are swept at the moment without the lock; atomic */
     uint32_t disabled;    /* gc_disable() less gc_enable(); atomic */
     uint64_t collections; /* that ended */
+    uint64_t censuses;    /* gc/census.c */
     bool freed_by_hand;   /* by gc_free() or gc_realloc(): there may be dangling pointers */
     gc_oom_handler oom_handler;
     void *oom_data;

@@ -156,6 +156,101 @@ static void allocating_old_alone_is_collected(void) {
     REQUIRE(stats.heap_bytes < 100 << 20);
 }
 
+/* ---- How much of a type survives ------------------------------------------------------------ */
+
+struct brief {
+    struct brief *next;
+};
+GC_TYPE(struct brief, next);
+
+static const gc_type *brief_type;
+
+static gc_type_stats stats_of(const gc_type *type) {
+    gc_type_stats stats = {.size = sizeof stats};
+    REQUIRE_EQUAL(gc_type_get_stats(type, &stats), 0);
+    return stats;
+}
+
+static __attribute__((noinline)) void add_kept_and_brief(unsigned kept, unsigned brief) {
+    for (unsigned i = 0; i < kept; i++) {
+        struct node *p = gc_new(struct node);
+        p->next = root->next;
+        root->next = p;
+    }
+    struct brief *p = gc_new(struct brief);
+    brief_type = gc_type_of(p);
+    for (unsigned i = 1; i < brief; i++) gc_new(struct brief);
+}
+
+static void survivors_are_counted_by_type(void) {
+    need_optimised_code();
+    start();
+    collect(GC_FULL); /* the root is no survivor of what is counted */
+    add_kept_and_brief(1000, 3000);
+    clear_stack();
+    collect(GC_MINOR);
+    gc_type_stats node = stats_of(gc_type_of(root)), brief = stats_of(brief_type);
+    REQUIRE_EQUAL(node.collections, 1);
+    REQUIRE_EQUAL(node.allocated_objects, 1000);
+    REQUIRE_EQUAL(node.allocated_bytes, 32000);
+    REQUIRE_EQUAL(node.survived_objects, 1000);
+    REQUIRE_EQUAL(node.survived_bytes, 32000);
+    REQUIRE_EQUAL(brief.allocated_objects, 3000);
+    REQUIRE_EQUAL(brief.allocated_bytes, 48000);
+    REQUIRE(brief.survived_objects < 10);
+    for (int i = 0; i < 4; i++) { /* into the holes beside old ones, which don't count again */
+        add_kept_and_brief(1000, 3000);
+        gc_alloc_old(gc_type_of(root));
+        clear_stack();
+        collect(GC_MINOR);
+    }
+    node = stats_of(gc_type_of(root)), brief = stats_of(brief_type);
+    REQUIRE_EQUAL(node.collections, 5);
+    REQUIRE_EQUAL(node.allocated_objects, 5000);
+    REQUIRE_EQUAL(node.survived_objects, 5000);
+    REQUIRE_EQUAL(node.survived_bytes, 160000);
+    REQUIRE_EQUAL(node.tenured_objects, 4);
+    REQUIRE_EQUAL(brief.allocated_objects, 15000);
+    REQUIRE(brief.survived_objects < 50);
+}
+
+static void arrays_of_all_sizes_are_counted(void) {
+    static const size_t counts[] = {10, 100, 1000};
+    void *arrays[3];
+    start();
+    collect(GC_FULL);
+    for (int i = 0; i < 3; i++) arrays[i] = gc_alloc_array(gc_type_of(root), counts[i]);
+    REQUIRE_EQUAL(gc_collect(GC_MINOR), 0);
+    size_t bytes = gc_size(arrays[0]) + gc_size(arrays[1]) + gc_size(arrays[2]);
+    gc_type_stats stats = stats_of(gc_type_of(root));
+    REQUIRE_EQUAL(stats.allocated_objects, 3);
+    REQUIRE_EQUAL(stats.allocated_bytes, bytes);
+    REQUIRE_EQUAL(stats.survived_objects, 3);
+    REQUIRE_EQUAL(stats.survived_bytes, bytes);
+}
+
+static void one_collection_of_n_counts(void) {
+    start();
+    for (int i = 0; i < 21; i++) {
+        REQUIRE_EQUAL(gc_collect(GC_MINOR), 0);
+        REQUIRE_EQUAL(gc_collect(GC_FULL), 0);
+    }
+    const char *text = getenv("CAIRN_TYPE_STATS");
+    REQUIRE(text != NULL);
+    uint64_t every = (uint64_t)atoi(text);
+    REQUIRE_EQUAL(stats_of(gc_type_of(root)).collections, every == 0 ? 0 : 20 / every + 1);
+}
+
+static void objects_without_a_type_are_not_counted(void) {
+    const gc_type *leaf = gc_type_register(
+        &(gc_type_desc){.name = "leaf", .size = 24, .flags = GC_TYPE_LEAF});
+    gc_type_stats stats = {.size = sizeof stats};
+    REQUIRE_EQUAL(gc_type_get_stats(leaf, &stats), ENOTSUP);
+    start();
+    stats.size = 4;
+    REQUIRE_EQUAL(gc_type_get_stats(gc_type_of(root), &stats), EINVAL);
+}
+
 /* ---- Threads and fork ----------------------------------------------------------------------- */
 
 static int stop;
@@ -259,6 +354,14 @@ int main(void) {
         CHILD_TEST(an_old_array_too_large_is_refused),
         CHILD_TEST(it_can_be_freed_and_resized),
         CHILD_TEST(allocating_old_alone_is_collected),
+        CHILD_TEST(survivors_are_counted_by_type, "CAIRN_TYPE_STATS=1"),
+        CHILD_TEST(survivors_are_counted_by_type, "CAIRN_TYPE_STATS=1", "CAIRN_POISON=1"),
+        CHILD_TEST(survivors_are_counted_by_type, "CAIRN_TYPE_STATS=1", "CAIRN_PROTECT_MOVED=3"),
+        CHILD_TEST(arrays_of_all_sizes_are_counted, "CAIRN_TYPE_STATS=1"),
+        CHILD_TEST(one_collection_of_n_counts, "CAIRN_TYPE_STATS=0"),
+        CHILD_TEST(one_collection_of_n_counts, "CAIRN_TYPE_STATS=1"),
+        CHILD_TEST(one_collection_of_n_counts, "CAIRN_TYPE_STATS=7"),
+        CHILD_TEST(objects_without_a_type_are_not_counted),
         CHILD_TEST(threads_allocate_old),
         CHILD_TEST(threads_allocate_old, "CAIRN_VERIFY=1", "CAIRN_POISON=1", "CAIRN_NURSERY=256K"),
         CHILD_TEST(a_child_of_a_thread_that_allocates_old_is_whole),

@@ -81,6 +81,23 @@ GC_API void *gc_alloc_array(const gc_type *type, size_t count);
 GC_API void *gc_alloc_old(const gc_type *type);
 GC_API void *gc_alloc_old_array(const gc_type *type, size_t count);
 
+/* How long objects of a type live, by samples: in one of so many minor collections as the option
+ * type_stats says, all that was allocated since the one before is counted, and what of it lives. */
+typedef struct gc_type_stats {
+    uint32_t size;              /* set by the caller to sizeof(gc_type_stats) */
+    uint64_t collections;       /* in which objects were counted, of all types */
+    uint64_t allocated_objects; /* that these found allocated */
+    uint64_t allocated_bytes;
+    uint64_t survived_objects; /* of these, still alive then */
+    uint64_t survived_bytes;
+    uint64_t tenured_objects; /* all that gc_alloc_old() made */
+} gc_type_stats;
+
+/* Fills *STATS for TYPE.  Returns 0; EINVAL if STATS->size is smaller than the first version of the
+ * structure; ENOTSUP for types whose objects have none (GC_TYPE_LEAF, GC_TYPE_AMBIGUOUS_HOLDER).  Any
+ * thread may call it; it takes the world's lock.  Never collects. */
+GC_API int gc_type_get_stats(const gc_type *type, gc_type_stats *stats);
+
 /* The type of the object that P, its start, refers to; NULL if it has none. */
 GC_API const gc_type *gc_type_of(const void *p);
 

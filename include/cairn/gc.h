@@ -82,6 +82,7 @@ typedef struct gc_options {
     uint32_t release_after;       /* collections a free page waits before the OS gets it back */
     uint32_t protect_moved;       /* n > 0: what objects were moved out of can't be accessed for so
                                      many collections */
+    uint32_t type_stats;          /* n > 0: one of n minor collections counts objects by type */
     uint8_t prepares_writes;      /* calls gc_prepare_write(): AUTO may take MPROTECT */
     uint8_t one_past_end_in_heap; /* heap words also hold the object that ends where they point */
     uint8_t cgroup_limit;         /* respect the cgroup's memory limit */

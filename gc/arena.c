@@ -317,8 +317,8 @@ size_t gci_check_arena(const struct gci_arena *arena) {
     }
     if (pooled != arena->pool_count || quarantined != arena->quarantine.count ||
         pooled + quarantined + arena->block_runs.free_units != arena->free_blocks) {
-        gci_log("arena: %u blocks pooled, %u counted, %u in quarantine, %u counted, %u free", pooled,
-            arena->pool_count, quarantined, arena->quarantine.count, arena->free_blocks);
+        gci_log("arena: %u blocks pooled, %u counted, %u in quarantine, %u counted, %u free",
+            pooled, arena->pool_count, quarantined, arena->quarantine.count, arena->free_blocks);
         broken++;
     }
     return broken;

@@ -1,7 +1,7 @@
 /* The census.  Allocation counts nothing; instead, in one of type_stats minor collections, all typed
  * objects of young blocks are counted before marking and again after it.  Owns the counts of each type
- * and heap->censuses.  Called by the collecting thread with the world stopped (docs/types.md,
- * rule 11). */
+ * and heap->censuses.  Called by the collecting thread with the world stopped (docs/tenure.md,
+ * rule 4). */
 #include "gc/census.h"
 
 #include <errno.h>
@@ -97,7 +97,6 @@ static void fill(struct gc_heap *heap, const struct gci_type_counts *counts, gc_
     stats->allocated_bytes = counts->allocated_bytes;
     stats->survived_objects = counts->survived_objects;
     stats->survived_bytes = counts->survived_bytes;
-    stats->tenured_objects = __atomic_load_n(&counts->tenured, __ATOMIC_RELAXED);
     gci_heap_unlock(heap);
 }
 

@@ -200,6 +200,7 @@ static void collect(struct gc_heap *heap, struct gci_cycle *cycle) {
     gci_threads_release_buffers(heap);
 
     bool counting = kind == GC_MINOR && gci_census_begin(heap);
+    if (counting) cycle->census_ns = gci_clock_ns() - cycle->stopped_ns;
     if (kind == GC_FULL) make_all_young(heap);
     heap->marker.moving = kind == GC_MINOR && gci_evacuation_begin(heap);
     if (kind == GC_MINOR) gci_remember_scan(heap);
@@ -209,7 +210,10 @@ static void collect(struct gc_heap *heap, struct gci_cycle *cycle) {
     gci_mark_drain(&heap->marker);
     cycle->marked_ns = gci_clock_ns();
     if (heap->marker.moving) gci_evacuation_end(heap);
-    if (counting) gci_census_end(heap);
+    if (counting) {
+        gci_census_end(heap);
+        cycle->census_ns += gci_clock_ns() - cycle->marked_ns;
+    }
     gci_identity_update(heap, kind == GC_FULL);
     if (heap->options.verify) gci_verify_marks(heap);
     settle_blocks(heap, kind);

@@ -129,7 +129,8 @@ static bool generations_pay(const struct gc_heap *heap, double tolerance) {
 static void learn_from_minor(struct gc_heap *heap, const struct gci_cycle *cycle) {
     struct gci_policy *policy = &heap->policy;
     if (!policy->generational) return; /* the program asked for it: nothing was protected */
-    uint64_t mark_ns = cycle->marked_ns - cycle->roots_ns, ns = cycle->end_ns - cycle->start_ns;
+    uint64_t mark_ns = cycle->marked_ns - cycle->roots_ns;
+    uint64_t ns = cycle->end_ns - cycle->start_ns - cycle->census_ns;
     double allocated = (double)cycle->allocated + 1;
     double marked = (double)(heap->marker.marked_granules * GC_GRANULE);
     bool first = policy->trial == 0;
@@ -174,8 +175,7 @@ static void release_surplus(struct gc_heap *heap) {
     uint64_t due =
         policy->full_threshold > heap->live_bytes ? policy->full_threshold - heap->live_bytes : 0;
     if (policy->generational && due > policy->nursery) due = policy->nursery;
-    uint32_t resident_free =
-        arena->resident_blocks - arena->used_blocks - arena->quarantine.count;
+    uint32_t resident_free = arena->resident_blocks - arena->used_blocks - arena->quarantine.count;
     uint32_t keep = (uint32_t)(due >> GCI_BLOCK_SHIFT) + arena->used_blocks / 8 + 16;
     uint32_t surplus = resident_free > keep ? resident_free - keep : 0;
     if (surplus < policy->surplus_least || policy->surplus_age == 0)

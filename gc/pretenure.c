@@ -1,35 +1,41 @@
 /* Allocating old: objects of which the program knows that they will live long are marked before it has
  * them.  Owns nothing: they come from the bump allocator, in blocks of their own that are claimed, and
  * so YOUNG and open, until the next collection, like any block with old objects that is being refilled
- * (docs/types.md, rule 10).  Called by each thread for itself, inside the library. */
+ * (docs/tenure.md, rule 2).  Called by each thread for itself, inside the library. */
 #include "cairn/embed.h"
 
 #include "gc/allocate.h"
 #include "gc/api.h"
 #include "gc/block.h"
-#include "gc/census.h"
 #include "gc/large.h"
 #include "gc/thread.h"
 #include "gc/type.h"
 
-/* Nobody else knows P yet.  Others may free objects of its block, with the lock. */
-static void make_old(struct gci_thread *thread, void *p) {
+static void make_large_old(struct gci_thread *thread, gci_object object) {
     struct gc_heap *heap = thread->heap;
-    struct gci_arena *arena = &heap->arena;
+    /* There may be a collection before the lock can be had. */
+    thread->held = gci_granule_address(&heap->arena, object.granule);
+    gci_heap_lock(heap);
+    gci_large_promote(heap, object);
+    gci_heap_unlock(heap);
+}
+
+/* Nobody else knows P yet, which SIZE bytes were asked for.  But others may free objects of its block,
+ * with the lock. */
+static void make_old(struct gci_thread *thread, void *p, size_t size) {
+    struct gci_arena *arena = &thread->heap->arena;
     gci_object object = {gci_address_granule(arena, (uintptr_t)p)};
     uint32_t block = gci_block_of(object.granule);
+    size_t granules = (size + GC_GRANULE - 1) / GC_GRANULE;
+    if (size > GC_SMALL_MAX) granules = gci_object_bytes(thread->heap, object) / GC_GRANULE;
     if (gci_tag_use(gci_tag(arena, block)) == GCI_USE_LARGE) {
-        thread->held = (uintptr_t)p; /* there may be a collection before the lock can be had */
-        gci_heap_lock(heap);
-        gci_large_promote(heap, object);
-        gci_heap_unlock(heap);
+        make_large_old(thread, object);
     } else {
-        size_t granules = gci_small_granules(arena->side, object.granule);
-        __atomic_fetch_or(&arena->side[object.granule], GCI_SIDE_MARK, __ATOMIC_RELAXED);
+        arena->side[object.granule] |= GCI_SIDE_MARK;
         __atomic_fetch_add(&arena->live[block], (uint16_t)granules, __ATOMIC_RELAXED);
     }
-    uint64_t bytes = gci_object_bytes(heap, object);
-    __atomic_store_n(&thread->tenured, thread->tenured + bytes, __ATOMIC_RELAXED);
+    uint64_t bytes = thread->tenured + granules * GC_GRANULE;
+    __atomic_store_n(&thread->tenured, bytes, __ATOMIC_RELAXED);
 }
 
 static void *allocate_old(const struct gci_frame *frame, const struct gci_type *type, size_t size) {
@@ -39,8 +45,7 @@ static void *allocate_old(const struct gci_frame *frame, const struct gci_type *
     void *p = gci_allocate_apart(thread, kind, size);
     if (p != NULL) {
         if (kind == GCI_TYPED) gci_type_set(thread->heap, p, size, type);
-        make_old(thread, p);
-        __atomic_fetch_add(&type->counts->tenured, 1, __ATOMIC_RELAXED);
+        make_old(thread, p, size);
     }
     return gci_api_leave_with(thread, p);
 }

@@ -3,7 +3,7 @@
  * so that a fault can be explained.  Owns arena->quarantine.  Invariants: such a block is free, counts
  * as resident, and is neither in the pool nor in a run; outside of collections it is protected.  It
  * gives way when memory is short.  Called with the world stopped, or the lock held
- * (docs/moving.md, rule 9). */
+ * (docs/stale.md, rules 1 to 4). */
 #include "gc/quarantine.h"
 
 #include <string.h>
@@ -45,14 +45,16 @@ static bool explain(uintptr_t address, bool write) {
                   "collection %u; none was there",
             what, (void *)address, b->prev);
     uintptr_t start = gci_granule_address(arena, object.granule);
-    const char *type = b->size_class == GCI_TYPED ? gci_type_at(heap, object.granule)->desc.name
-                                                  : "none (a leaf)";
+    const char *type =
+        b->size_class == GCI_TYPED ? gci_type_at(heap, object.granule)->desc.name : "none (a leaf)";
     if (!(arena->side[object.granule] & GCI_SIDE_MOVED))
-        gci_fatal("a stale pointer: the program %s %p, %zu bytes into what was an object of type %s "
-                  "at %p, which nothing referred to in collection %u",
+        gci_fatal(
+            "a stale pointer: the program %s %p, %zu bytes into what was an object of type %s "
+            "at %p, which nothing referred to in collection %u",
             what, (void *)address, (size_t)(address - start), type, (void *)start, b->prev);
-    gci_fatal("a stale pointer: the program %s %p, %zu bytes into an object of type %s that was moved "
-              "from %p to %p in collection %u",
+    gci_fatal(
+        "a stale pointer: the program %s %p, %zu bytes into an object of type %s that was moved "
+        "from %p to %p in collection %u",
         what, (void *)address, (size_t)(address - start), type, (void *)start,
         (void *)moved_to(arena, block, object.granule), b->prev);
 }
@@ -114,8 +116,8 @@ static uint32_t run_length(const struct gci_arena *arena, uint32_t first, uint32
 static void readmit(struct gci_arena *arena, uint32_t first, uint32_t length) {
     struct gci_quarantine *q = &arena->quarantine;
     if (q->poison)
-        memset((void *)gci_block_address(arena, first), GCI_POISON,
-            (size_t)length << GCI_BLOCK_SHIFT);
+        memset(
+            (void *)gci_block_address(arena, first), GCI_POISON, (size_t)length << GCI_BLOCK_SHIFT);
     q->first = arena->blocks[first + length - 1].next;
     if (q->first == GCI_NONE) q->last = GCI_NONE;
     q->count -= length;
@@ -132,8 +134,8 @@ uint32_t gci_quarantine_end(struct gci_arena *arena, uint32_t count) {
     uint32_t ended = 0;
     while (ended < count && q->first != GCI_NONE) {
         uint32_t first = q->first, length = run_length(arena, first, count - ended);
-        if (gci_vm_commit((void *)gci_block_address(arena, first),
-                (size_t)length << GCI_BLOCK_SHIFT) != 0)
+        if (gci_vm_commit(
+                (void *)gci_block_address(arena, first), (size_t)length << GCI_BLOCK_SHIFT) != 0)
             break;
         readmit(arena, first, length);
         ended += length;
@@ -160,8 +162,8 @@ void gci_quarantine_settle(struct gc_heap *heap) {
     gci_fault_install();
     while (q->fresh != GCI_NONE) {
         uint32_t first = q->fresh, length = run_length(arena, first, GCI_NONE);
-        if (gci_vm_forbid((void *)gci_block_address(arena, first),
-                (size_t)length << GCI_BLOCK_SHIFT) != 0) {
+        if (gci_vm_forbid(
+                (void *)gci_block_address(arena, first), (size_t)length << GCI_BLOCK_SHIFT) != 0) {
             gci_log("protect_moved: the system refuses to protect more memory: from here on stale "
                     "pointers are not noticed");
             q->refused = true;

@@ -1,6 +1,5 @@
 /* Quarantine: memory that objects were moved out of can't be accessed for some collections, so that the
- * use of a stale pointer faults at once, with a message (option protect_moved; docs/moving.md,
- * rule 9). */
+ * use of a stale pointer faults at once, with a message (option protect_moved; docs/stale.md). */
 #ifndef CAIRN_GC_QUARANTINE_H
 #define CAIRN_GC_QUARANTINE_H
 

@@ -190,7 +190,8 @@ struct gci_arena {
     uint32_t *pool;         /* free blocks, warmest last */
     uint32_t pool_count;
     uint32_t used_blocks, free_blocks;
-    struct gci_quarantine quarantine; /* of the free ones, those that are neither pooled nor in runs */
+    struct gci_quarantine
+        quarantine;           /* of the free ones, those that are neither pooled nor in runs */
     uint32_t resident_blocks; /* used, or free and not returned to the system */
     uint32_t block_limit;     /* resident_blocks stays at or below */
     bool huge_pages;
@@ -366,8 +367,8 @@ struct gc_heap {
     struct gci_handle_chunk *handle_chunks; /* gc/slots.c */
     struct gc_handle *free_handles;
     struct gci_marker marker;
-    struct gci_types *types;      /* gc/type.c */
-    struct gci_to_space to_space; /* gc/evacuate.c */
+    struct gci_types *types;           /* gc/type.c */
+    struct gci_to_space to_space;      /* gc/evacuate.c */
     struct gci_identities *identities; /* gc/identity.c; NULL until a hash is asked for */
     struct gci_policy policy;
     size_t limit;         /* bytes; SIZE_MAX: none */

@@ -86,7 +86,7 @@ static const struct option options_table[] = {
         "1 to 1000000", NULL},
     {"protect_moved", "CAIRN_PROTECT_MOVED", COUNT, false, AT(protect_moved), 0, 0, 1000000,
         "0 (off) to 1000000", NULL},
-    {"type_stats", "CAIRN_TYPE_STATS", COUNT, false, AT(type_stats), 64, 0, 1000000,
+    {"type_stats", "CAIRN_TYPE_STATS", COUNT, false, AT(type_stats), 0, 0, 1000000,
         "0 (off) to 1000000", NULL},
     SWITCH_OPTION(prepares_writes, "CAIRN_PREPARES_WRITES", 0),
     SWITCH_OPTION(one_past_end_in_heap, "CAIRN_ONE_PAST_END_IN_HEAP", 0),

@@ -100,6 +100,45 @@ static void objects_of_every_kind_and_size_have_one(void) {
     }
 }
 
+/* The table of docs/embedding.md. */
+struct entry {
+    void *key, *value;
+};
+GC_TYPE(struct entry, key, value);
+
+static struct entry *find(struct entry *table, size_t mask, void *key) {
+    size_t at = gc_identity_hash(key) & mask;
+    while (table[at].key != NULL && table[at].key != key) at = (at + 1) & mask;
+    return &table[at];
+}
+
+static __attribute__((noinline)) void insert(struct entry *table) {
+    struct node *p = gc_new(struct node), *value = gc_new(struct node);
+    *find(table, 1023, p) = (struct entry){p, value};
+    p->next = root->next;
+    p->number = root->next != NULL ? root->next->number + 1 : 0;
+    value->number = p->number;
+    root->next = p;
+}
+
+static void a_table_by_identity_survives_moves(void) {
+    start();
+    struct entry *table = gc_alloc_array(gc_type_of(gc_new(struct entry)), 1024);
+    for (int i = 0; i < 500; i++) {
+        insert(table);
+        if (i % 100 == 60) clear_stack();
+        if (i % 50 == 10) collect(i % 200 == 10 ? GC_FULL : GC_MINOR);
+    }
+    unsigned found = 0;
+    for (struct node *p = root->next; p != NULL; p = p->next) {
+        const struct entry *entry = find(table, 1023, p);
+        REQUIRE(entry->key == p && ((struct node *)entry->value)->number == p->number);
+        found++;
+    }
+    REQUIRE_EQUAL(found, 500);
+    REQUIRE(statistics().moved_bytes > 100 * sizeof(struct node));
+}
+
 /* The same place again and again: never the same hash. */
 static void an_address_used_again_has_another_hash(void) {
     enum { ROUNDS = 1000 };
@@ -160,8 +199,8 @@ static void a_freed_object_leaves_the_table(void) {
 }
 
 static void realloc_keeps_the_hash(void) {
-    static const size_t sizes[] = {16, 40, 1000, 1024, 1025, 5000, 8192, 8193, 100000, 300000, 20000,
-        9000, 3000, 100, 17, 16};
+    static const size_t sizes[] = {
+        16, 40, 1000, 1024, 1025, 5000, 8192, 8193, 100000, 300000, 20000, 9000, 3000, 100, 17, 16};
     void *p = gc_alloc(16);
     uint64_t hash = gc_identity_hash(p);
     unsigned moved = 0;
@@ -350,7 +389,8 @@ static void hashes_outlive_moves_deaths_and_reuse(void) {
     qsort(m.seen, m.seen_count, sizeof *m.seen, compare);
     for (size_t i = 1; i < m.seen_count; i++) REQUIRE(m.seen[i] != m.seen[i - 1]);
     gc_stats stats = statistics();
-    printf("%llu objects, %llu with a hash, %llu moves seen, %llu minor and %llu full collections\n",
+    printf(
+        "%llu objects, %llu with a hash, %llu moves seen, %llu minor and %llu full collections\n",
         (unsigned long long)m.last, (unsigned long long)m.hashed, (unsigned long long)m.moved,
         (unsigned long long)stats.minor.count, (unsigned long long)stats.full.count);
     REQUIRE(m.moved > 100);
@@ -371,8 +411,8 @@ static void *hash_shared(void *number) {
         struct node *p = gc_handle_get(shared[at]);
         uint64_t hash = gc_identity_hash(p), none = 0;
         REQUIRE(hash != 0 && p->number == at);
-        if (!__atomic_compare_exchange_n(&shared_hash[at], &none, hash, false, __ATOMIC_SEQ_CST,
-                __ATOMIC_SEQ_CST))
+        if (!__atomic_compare_exchange_n(
+                &shared_hash[at], &none, hash, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
             REQUIRE(none == hash);
         if (i % 4 == 0) {
             struct node *q = gc_new(struct node);
@@ -435,6 +475,7 @@ int main(void) {
         CHILD_TEST(a_hash_moves_with_its_object),
         CHILD_TEST(a_hash_asked_for_after_moving_stays),
         CHILD_TEST(objects_of_every_kind_and_size_have_one),
+        CHILD_TEST(a_table_by_identity_survives_moves),
         CHILD_TEST(an_address_used_again_has_another_hash),
         CHILD_TEST(the_dead_leave_the_table, "CAIRN_NURSERY=64M"),
         CHILD_TEST(a_freed_object_leaves_the_table),
@@ -449,12 +490,12 @@ int main(void) {
             "CAIRN_NURSERY=1M"),
         CHILD_TEST(hashes_outlive_moves_deaths_and_reuse, "CAIRN_VERIFY=1", "CAIRN_POISON=1",
             "CAIRN_STRESS=61"),
-        CHILD_TEST(hashes_outlive_moves_deaths_and_reuse, "CAIRN_BARRIER=mprotect",
-            "CAIRN_NURSERY=256K"),
-        CHILD_TEST(hashes_outlive_moves_deaths_and_reuse, "CAIRN_BARRIER=none",
-            "CAIRN_NURSERY=256K"),
-        CHILD_TEST(hashes_outlive_moves_deaths_and_reuse, "CAIRN_BARRIER=uffd",
-            "CAIRN_NURSERY=256K"),
+        CHILD_TEST(
+            hashes_outlive_moves_deaths_and_reuse, "CAIRN_BARRIER=mprotect", "CAIRN_NURSERY=256K"),
+        CHILD_TEST(
+            hashes_outlive_moves_deaths_and_reuse, "CAIRN_BARRIER=none", "CAIRN_NURSERY=256K"),
+        CHILD_TEST(
+            hashes_outlive_moves_deaths_and_reuse, "CAIRN_BARRIER=uffd", "CAIRN_NURSERY=256K"),
         CHILD_TEST(threads_get_the_same_hashes, "CAIRN_NURSERY=1M"),
         CHILD_TEST(threads_get_the_same_hashes, "CAIRN_VERIFY=1", "CAIRN_POISON=1"),
         CHILD_TEST(a_child_goes_on_with_the_hashes, "CAIRN_NURSERY=1M"),

@@ -82,8 +82,9 @@ static void using_what_has_died_aborts(void) {
 
 static void the_message_says_where_it_is_now(void) {
     struct node *stale = reveal(move_all());
-    fprintf(stderr, "expected: an object of type struct node that was moved from %p to %p in "
-                    "collection 1\n",
+    fprintf(stderr,
+        "expected: an object of type struct node that was moved from %p to %p in "
+        "collection 1\n",
         (void *)stale, slots[SLOTS_COUNT / 2]);
     fflush(stderr);
     ((volatile struct node *)stale)->number = 1;
@@ -192,8 +193,8 @@ static void without_mappings_it_stops(void) {
     uintptr_t before = where(SLOTS_COUNT / 2);
     size_t page = 4096;
     unsigned taken = 0;
-    while (mmap(NULL, page, taken % 2 ? PROT_NONE : PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) !=
-           MAP_FAILED)
+    while (mmap(NULL, page, taken % 2 ? PROT_NONE : PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1,
+               0) != MAP_FAILED)
         taken++;
     printf("%u mappings\n", taken);
     clear_stack();
@@ -251,8 +252,8 @@ int main(void) {
         CHILD_TEST(it_lasts_as_many_collections_as_asked, "CAIRN_PROTECT_MOVED=20",
             "CAIRN_BARRIER=mprotect", "CAIRN_POISON=1"),
         CHILD_TEST(without_the_option_all_is_accessible),
-        CHILD_TEST(it_gives_way_when_memory_is_short, "CAIRN_PROTECT_MOVED=100",
-            "CAIRN_HEAP_LIMIT=16M"),
+        CHILD_TEST(
+            it_gives_way_when_memory_is_short, "CAIRN_PROTECT_MOVED=100", "CAIRN_HEAP_LIMIT=16M"),
         CHILD_TEST(it_gives_way_when_memory_is_short, "CAIRN_PROTECT_MOVED=100",
             "CAIRN_HEAP_LIMIT=16M", "CAIRN_BARRIER=mprotect", "CAIRN_VERIFY=1", "CAIRN_POISON=1"),
         CHILD_SAYS(without_mappings_it_stops, "the system refuses to protect more memory", ON),

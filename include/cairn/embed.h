@@ -90,7 +90,6 @@ typedef struct gc_type_stats {
     uint64_t allocated_bytes;
     uint64_t survived_objects; /* of these, still alive then */
     uint64_t survived_bytes;
-    uint64_t tenured_objects; /* all that gc_alloc_old() made */
 } gc_type_stats;
 
 /* Fills *STATS for TYPE.  Returns 0; EINVAL if STATS->size is smaller than the first version of the

@@ -70,6 +70,8 @@ static void check_tag(const struct gc_heap *heap, uint32_t block, size_t *broken
         if (arena->live[block] != 0 ||
             (list != GCI_NO_LIST && list != GCI_POOL_LIST && list != GCI_QUARANTINE))
             report(broken, heap, block, first, "a free block with live objects or on a list");
+        if (list == GCI_QUARANTINE && !arena->blocks[block].resident)
+            report(broken, heap, block, first, "a block in quarantine that counts as returned");
     } else if (!arena->blocks[block].resident) {
         report(broken, heap, block, first, "a block in use that counts as returned");
     }

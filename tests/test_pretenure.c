@@ -88,6 +88,22 @@ static void its_garbage_lives_until_a_full_collection(void) {
     REQUIRE(count_alive(hidden, COUNT) < 10);
 }
 
+static __attribute__((noinline)) uintptr_t make_large_old_garbage(void) {
+    return hide(gc_alloc_old_array(gc_type_of(root), 10000));
+}
+
+static void its_large_garbage_does_so_too(void) {
+    need_optimised_code();
+    start();
+    uintptr_t hidden = make_large_old_garbage();
+    clear_stack();
+    collect(GC_MINOR);
+    collect(GC_MINOR);
+    REQUIRE_EQUAL(count_alive(&hidden, 1), 1);
+    collect(GC_FULL);
+    REQUIRE_EQUAL(count_alive(&hidden, 1), 0);
+}
+
 static void every_size_can_be_allocated_old(void) {
     static const size_t counts[] = {1, 2, 10, 42, 43, 44, 100, 341, 342, 1000, 100000};
     enum { COUNT = sizeof counts / sizeof *counts };
@@ -316,6 +332,34 @@ static void a_child_of_a_thread_that_allocates_old_is_whole(void) {
     for (int i = 0; i < THREADS; i++) end_thread(threads[i]);
 }
 
+static void *allocate_old_only(void *unused) {
+    const gc_type *type = gc_type_of(root);
+    while (look_at(&stop) == 0) gc_alloc_old(type);
+    return unused;
+}
+
+/* Wherever the others are in it. */
+static void a_child_made_amid_allocations_is_whole(void) {
+    enum { THREADS = 2 };
+    pthread_t threads[THREADS];
+    start();
+    for (int i = 0; i < THREADS; i++) threads[i] = start_thread(allocate_old_only, NULL);
+    for (int i = 0; i < 300; i++) {
+        pid_t child = fork();
+        REQUIRE(child >= 0);
+        if (child == 0) {
+            alarm(30);
+            REQUIRE_EQUAL(gc_verify(), 0);
+            _exit(0);
+        }
+        int status;
+        while (waitpid(child, &status, 0) < 0) REQUIRE(errno == EINTR);
+        REQUIRE_EQUAL(status, 0);
+    }
+    raise_flag(&stop, 1);
+    for (int i = 0; i < THREADS; i++) end_thread(threads[i]);
+}
+
 /* ---- The model ------------------------------------------------------------------------------ */
 
 static void random_objects_are_allocated_old(void) {
@@ -348,6 +392,7 @@ int main(void) {
         CHILD_TEST(it_keeps_young_objects_alive, "CAIRN_BARRIER=mprotect"),
         CHILD_TEST(it_keeps_young_objects_alive, "CAIRN_BARRIER=none"),
         CHILD_TEST(its_garbage_lives_until_a_full_collection),
+        CHILD_TEST(its_large_garbage_does_so_too),
         CHILD_TEST(every_size_can_be_allocated_old, "CAIRN_VERIFY=1", "CAIRN_POISON=1"),
         CHILD_TEST(every_size_can_be_allocated_old, "CAIRN_STRESS=1", "CAIRN_VERIFY=1"),
         CHILD_TEST(an_old_array_too_large_is_refused),
@@ -364,6 +409,7 @@ int main(void) {
         CHILD_TEST(threads_allocate_old),
         CHILD_TEST(threads_allocate_old, "CAIRN_VERIFY=1", "CAIRN_POISON=1", "CAIRN_NURSERY=256K"),
         CHILD_TEST(a_child_of_a_thread_that_allocates_old_is_whole),
+        CHILD_TEST(a_child_made_amid_allocations_is_whole),
         CHILD_TEST(random_objects_are_allocated_old, "CAIRN_NURSERY=256K"),
         CHILD_TEST(random_objects_are_allocated_old, "CAIRN_VERIFY=1", "CAIRN_POISON=1"),
         CHILD_TEST(random_objects_are_allocated_old, "CAIRN_VERIFY=1", "CAIRN_POISON=1",

@@ -14,6 +14,7 @@
 
 #include "gc/block.h"
 #include "gc/collect.h"
+#include "gc/identity.h"
 #include "gc/large.h"
 #include "gc/thread.h"
 #include "runtime/log.h"
@@ -41,16 +42,19 @@ void gci_allocate_init(struct gc_heap *heap) {
     }
 }
 
+static void retire(struct gci_bump *bump) {
+    bump->buffer->cursor = bump->buffer->limit = bump->hole_start = 0;
+    bump->overflow = (struct gc_buffer){0, 0};
+    bump->block = GCI_NONE;
+    bump->freed_count = 0;
+}
+
 void gci_retire_buffers(struct gci_thread *thread) {
-    for (unsigned b = 0; b < GCI_BUFFERS; b++) {
-        struct gci_bump *bump = &thread->bump[b];
-        bump->buffer->cursor = bump->buffer->limit = bump->hole_start = 0;
-        bump->overflow = (struct gc_buffer){0, 0};
-        bump->block = GCI_NONE;
-        bump->freed_count = 0;
-    }
-    for (unsigned kind = 0; kind < GCI_KINDS; kind++)
+    for (unsigned b = 0; b < GCI_BUFFERS; b++) retire(&thread->bump[b]);
+    for (unsigned kind = 0; kind < GCI_KINDS; kind++) {
+        retire(&thread->old[kind]);
         for (unsigned c = 0; c < GCI_CLASSES; c++) thread->cells[kind][c].block = GCI_NONE;
+    }
 }
 
 /* By the thread itself; gc_get_stats() reads it at any time. */
@@ -195,7 +199,7 @@ static void *bump_overflow(
  * (docs/types.md, rule 2). */
 static void tell_type(struct gci_thread *thread, const struct gci_bump *bump, uintptr_t start) {
     struct gci_arena *arena = &thread->heap->arena;
-    if (bump < thread->bump + GCI_KINDS) return;
+    if (bump < thread->bump + GCI_KINDS || bump >= thread->bump + GCI_BUFFERS) return;
     memset(arena->types + gci_address_granule(arena, start),
         gci_hot_number((unsigned)(bump - thread->bump) - GCI_KINDS) & 0xff,
         (bump->buffer->limit - start) / GC_GRANULE);
@@ -214,11 +218,9 @@ static void zero_hole(struct gci_thread *thread, struct gci_bump *bump, uintptr_
     buffer->limit = start;
 }
 
-static void *allocate_small(
-    struct gci_thread *thread, unsigned buffer, size_t bytes, size_t alignment) {
+static void *allocate_small(struct gci_thread *thread, struct gci_bump *bump, enum gci_kind kind,
+    size_t bytes, size_t alignment) {
     struct gc_heap *heap = thread->heap;
-    enum gci_kind kind = gci_buffer_kind(buffer);
-    struct gci_bump *bump = &thread->bump[buffer];
     for (;;) {
         uintptr_t start = (bump->buffer->cursor - bytes) & ~(alignment - 1);
         if (bump->buffer->cursor - bump->hole_start >= bytes && start >= bump->hole_start) {
@@ -311,11 +313,10 @@ static void *allocate_cell(struct gci_thread *thread, enum gci_kind kind, size_t
 
 /* ---- All sizes ------------------------------------------------------------------------------ */
 
-static void *try_allocate(
-    struct gci_thread *thread, unsigned buffer, size_t bytes, size_t alignment) {
-    enum gci_kind kind = gci_buffer_kind(buffer);
+static void *try_allocate(struct gci_thread *thread, struct gci_bump *bump, enum gci_kind kind,
+    size_t bytes, size_t alignment) {
     if (bytes <= GC_SMALL_MAX && alignment <= GC_SMALL_MAX)
-        return allocate_small(thread, buffer, bytes, alignment);
+        return allocate_small(thread, bump, kind, bytes, alignment);
     if (bytes <= GCI_CELL_MAX && alignment <= GC_GRANULE) return allocate_cell(thread, kind, bytes);
     lock_after_collection(thread);
     void *p = gci_large_allocate(thread->heap, kind, bytes, alignment);
@@ -347,7 +348,9 @@ static bool handler_helps(struct gci_thread *thread, size_t size) {
     return helps;
 }
 
-void *gci_allocate(struct gci_thread *thread, unsigned buffer, size_t size, size_t alignment) {
+/* BUMP: one of the thread's, that small objects come from. */
+static void *allocate(struct gci_thread *thread, struct gci_bump *bump, enum gci_kind kind,
+    size_t size, size_t alignment) {
     struct gc_heap *heap = thread->heap;
     if (size > PTRDIFF_MAX - GCI_BLOCK_BYTES) {
         errno = ENOMEM;
@@ -356,18 +359,26 @@ void *gci_allocate(struct gci_thread *thread, unsigned buffer, size_t size, size
     size_t bytes = size == 0 ? GC_GRANULE : (size + GC_GRANULE - 1) & ~(size_t)(GC_GRANULE - 1);
     if (alignment < GC_GRANULE) alignment = GC_GRANULE;
     if (stress_is_due(heap)) gci_collect_stress(thread);
-    void *p = try_allocate(thread, buffer, bytes, alignment);
+    void *p = try_allocate(thread, bump, kind, bytes, alignment);
     for (unsigned attempt = 0; p == NULL && attempt < 2; attempt++) {
         if (attempt == 1 && !handler_helps(thread, size)) break;
         /* While collection is disabled, what the handler freed by hand may be enough. */
         gci_collect(thread, GC_FULL, "memory is short", GCI_ALWAYS);
-        p = try_allocate(thread, buffer, bytes, alignment);
+        p = try_allocate(thread, bump, kind, bytes, alignment);
         if (p != NULL || heap->types == NULL) continue;
         gci_collect(thread, GC_COMPACT, "memory is short", GCI_ALWAYS);
-        p = try_allocate(thread, buffer, bytes, alignment);
+        p = try_allocate(thread, bump, kind, bytes, alignment);
     }
     if (p == NULL) errno = ENOMEM;
     return p;
+}
+
+void *gci_allocate(struct gci_thread *thread, unsigned buffer, size_t size, size_t alignment) {
+    return allocate(thread, &thread->bump[buffer], gci_buffer_kind(buffer), size, alignment);
+}
+
+void *gci_allocate_apart(struct gci_thread *thread, enum gci_kind kind, size_t size) {
+    return allocate(thread, &thread->old[kind], kind, size, GC_GRANULE);
 }
 
 /* Does the object that starts at START touch the open hole's cursor?  Not from the next block. */
@@ -410,7 +421,8 @@ static void deallocate_small(struct gci_thread *thread, gci_object object) {
     size_t granules = gci_small_granules(arena->side, object.granule);
     uintptr_t start = gci_granule_address(arena, object.granule);
     uintptr_t end = start + granules * GC_GRANULE;
-    if (arena->side[object.granule] & GCI_SIDE_MARK) arena->live[block] -= (uint16_t)granules;
+    if (arena->side[object.granule] & GCI_SIDE_MARK) /* at once: gci_allocate_old() adds to it */
+        __atomic_fetch_sub(&arena->live[block], (uint16_t)granules, __ATOMIC_RELAXED);
     if (heap->options.poison) memset((void *)start, GCI_POISON, end - start);
     __atomic_store_n(&arena->blocks[block].zeroed, false, __ATOMIC_RELAXED);
     if (granules > 1) arena->side[object.granule + granules - 1] = 0;
@@ -433,12 +445,15 @@ static void deallocate_small(struct gci_thread *thread, gci_object object) {
 void gci_deallocate(struct gci_thread *thread, gci_object object) {
     struct gc_heap *heap = thread->heap;
     uint32_t block = gci_block_of(object.granule);
+    const uint8_t *side = &heap->arena.side[object.granule];
     __atomic_store_n(&heap->freed_by_hand, true, __ATOMIC_RELAXED);
     if (gci_tag_use(gci_tag(&heap->arena, block)) == GCI_USE_LARGE) {
         gci_heap_lock(heap);
+        if (*side & GCI_SIDE_HASHED) gci_identity_forget(heap, object.granule);
         gci_large_free(heap, object);
     } else {
         lock_swept(heap, block);
+        if (*side & GCI_SIDE_HASHED) gci_identity_forget(heap, object.granule);
         deallocate_small(thread, object);
     }
     gci_heap_unlock(heap);

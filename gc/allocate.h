@@ -15,6 +15,10 @@ uint32_t gci_cell_bytes(unsigned size_class);
  * collect.  NULL, errno ENOMEM, when all fails. */
 void *gci_allocate(struct gci_thread *thread, unsigned buffer, size_t size, size_t alignment);
 
+/* The same for objects that are going to be old: small ones lie in blocks apart from the nursery's.
+ * It is young still. */
+void *gci_allocate_apart(struct gci_thread *thread, enum gci_kind kind, size_t size);
+
 /* Frees the object, which is live, for reuse at once. */
 void gci_deallocate(struct gci_thread *thread, gci_object object);
 

@@ -17,6 +17,7 @@
 #include "gc/explain.h"
 #include "gc/fork.h"
 #include "gc/heap.h"
+#include "gc/identity.h"
 #include "gc/large.h"
 #include "gc/stats.h"
 #include "gc/type.h"
@@ -285,6 +286,11 @@ static void *move(struct gci_thread *thread, void *p, gci_object object, size_t 
         side[gci_address_granule(&heap->arena, (uintptr_t)q)] |= GCI_SIDE_PINNED;
     memcpy(q, p, old < size ? old : size);
     thread->held = (uintptr_t)q; /* freeing P may wait for a collection */
+    if (heap->arena.side[object.granule] & GCI_SIDE_HASHED) {
+        gci_heap_lock(heap);
+        gci_identity_moved(heap, object.granule, gci_address_granule(&heap->arena, (uintptr_t)q));
+        gci_heap_unlock(heap);
+    }
     gci_deallocate(thread, object);
     return q;
 }

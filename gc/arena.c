@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "gc/quarantine.h"
 #include "gc/runs.h"
 #include "runtime/log.h"
 #include "runtime/vm.h"
@@ -105,6 +106,7 @@ int gci_arena_open(struct gci_arena *arena, size_t bytes, bool huge_pages) {
     arena->pages = (struct gci_page *)(void *)arena->tables[GCI_TABLE_PAGES].base;
     arena->pool = (uint32_t *)(void *)arena->tables[GCI_TABLE_POOL].base;
     arena->block_limit = GCI_NONE;
+    arena->quarantine.first = arena->quarantine.last = arena->quarantine.fresh = GCI_NONE;
     arena->huge_pages = huge_pages;
     gci_runs_init(&arena->block_runs,
         (struct gci_run_node *)(void *)arena->tables[GCI_TABLE_BLOCK_RUNS].base, GC_FIT_FIRST);
@@ -204,7 +206,8 @@ static bool account(struct gci_arena *arena, uint32_t first, uint32_t length) {
 uint32_t gci_arena_take(struct gci_arena *arena, bool grow) {
     if (arena->pool_count > 0) {
         uint32_t block = arena->pool[--arena->pool_count];
-        return account(arena, block, 1) ? block : GCI_NONE;
+        if (account(arena, block, 1)) return block;
+        if (!grow) return GCI_NONE;
     }
     if (!grow && arena->block_runs.free_units == 0) return GCI_NONE;
     return gci_arena_take_run(arena, 1, 1);
@@ -229,7 +232,7 @@ static uint32_t take_fresh(struct gci_arena *arena, uint32_t length, uint32_t al
     return first;
 }
 
-uint32_t gci_arena_take_run(struct gci_arena *arena, uint32_t length, uint32_t alignment) {
+static uint32_t take_run(struct gci_arena *arena, uint32_t length, uint32_t alignment) {
     if (length > arena->block_limit) return GCI_NONE;
     if (length == 1 && alignment == 1 && arena->pool_count > 0) return gci_arena_take(arena, false);
     uint32_t first = gci_runs_take(&arena->block_runs, length, alignment);
@@ -242,6 +245,22 @@ uint32_t gci_arena_take_run(struct gci_arena *arena, uint32_t length, uint32_t a
     return account(arena, first, length) ? first : GCI_NONE;
 }
 
+uint32_t gci_arena_take_run(struct gci_arena *arena, uint32_t length, uint32_t alignment) {
+    uint32_t first = take_run(arena, length, alignment);
+    while (first == GCI_NONE && gci_quarantine_end(arena, arena->quarantine.count) > 0)
+        first = take_run(arena, length, alignment);
+    return first;
+}
+
+void gci_arena_readmit(struct gci_arena *arena, uint32_t first, uint32_t length) {
+    if (length == 1 && arena->pool_count < POOL_MAX) {
+        arena->blocks[first].list = GCI_POOL_LIST;
+        arena->pool[arena->pool_count++] = first;
+    } else {
+        to_runs(arena, first, length);
+    }
+}
+
 void gci_arena_give(struct gci_arena *arena, uint32_t first, uint32_t length) {
     for (uint32_t b = first; b < first + length; b++) {
         arena->tags[b] = (uint8_t)(GCI_USE_FREE | (arena->tags[b] & GCI_TAG_CLOSED));
@@ -251,12 +270,7 @@ void gci_arena_give(struct gci_arena *arena, uint32_t first, uint32_t length) {
     }
     arena->used_blocks -= length;
     arena->free_blocks += length;
-    if (length == 1 && arena->pool_count < POOL_MAX) {
-        arena->blocks[first].list = GCI_POOL_LIST;
-        arena->pool[arena->pool_count++] = first;
-    } else {
-        to_runs(arena, first, length);
-    }
+    gci_arena_readmit(arena, first, length);
 }
 
 /* The side and type bytes of free blocks go with them, where they fill pages of their own. */
@@ -275,7 +289,7 @@ uint32_t gci_arena_release(struct gci_arena *arena, uint32_t count) {
         uint32_t first = end;
         while (first > 0 && end - first < count - released &&
                gci_tag_use(arena->tags[first - 1]) == GCI_USE_FREE &&
-               arena->blocks[first - 1].resident)
+               arena->blocks[first - 1].list != GCI_QUARANTINE && arena->blocks[first - 1].resident)
             first--;
         if (first == end) continue;
         if (gci_vm_discard((void *)gci_block_address(arena, first), (size_t)(end - first)
@@ -294,11 +308,12 @@ uint32_t gci_arena_release(struct gci_arena *arena, uint32_t count) {
 }
 
 size_t gci_check_arena(const struct gci_arena *arena) {
-    uint32_t used = 0, resident = 0, pooled = 0;
+    uint32_t used = 0, resident = 0, pooled = 0, quarantined = 0;
     for (uint32_t b = 0; b < arena->frontier; b++) {
         used += gci_tag_use(arena->tags[b]) != GCI_USE_FREE;
         resident += arena->blocks[b].resident;
         pooled += arena->blocks[b].list == GCI_POOL_LIST;
+        quarantined += arena->blocks[b].list == GCI_QUARANTINE;
     }
     size_t broken = gci_check_runs(&arena->block_runs);
     if (used != arena->used_blocks || arena->used_blocks + arena->free_blocks != arena->frontier) {
@@ -310,10 +325,10 @@ size_t gci_check_arena(const struct gci_arena *arena) {
         gci_log("arena: %u blocks resident, counted %u", resident, arena->resident_blocks);
         broken++;
     }
-    if (pooled != arena->pool_count ||
-        arena->pool_count + arena->block_runs.free_units != arena->free_blocks) {
-        gci_log("arena: %u blocks pooled, %u counted, %u free", pooled, arena->pool_count,
-            arena->free_blocks);
+    if (pooled != arena->pool_count || quarantined != arena->quarantine.count ||
+        pooled + quarantined + arena->block_runs.free_units != arena->free_blocks) {
+        gci_log("arena: %u blocks pooled, %u counted, %u in quarantine, %u counted, %u free",
+            pooled, arena->pool_count, quarantined, arena->quarantine.count, arena->free_blocks);
         broken++;
     }
     return broken;

@@ -19,6 +19,9 @@ uint32_t gci_arena_take_run(struct gci_arena *arena, uint32_t length, uint32_t a
 /* Gives LENGTH adjacent used blocks back; their tags become FREE, keeping CLOSED. */
 void gci_arena_give(struct gci_arena *arena, uint32_t first, uint32_t length);
 
+/* Hands LENGTH free blocks that are in quarantine no more to those that may take them. */
+void gci_arena_readmit(struct gci_arena *arena, uint32_t first, uint32_t length);
+
 /* Returns the memory of up to COUNT free blocks to the system, highest addresses first; returns
  * how many. */
 uint32_t gci_arena_release(struct gci_arena *arena, uint32_t count);

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "gc/large.h"
+#include "gc/quarantine.h"
 #include "runtime/log.h"
 
 bool gci_block_find(const struct gci_arena *arena, size_t granule, gci_object *object) {
@@ -160,6 +161,7 @@ void gci_block_open_closed(struct gc_heap *heap, uint32_t first, uint32_t length
 
 void gci_block_give_empty(struct gc_heap *heap, uint32_t block) {
     struct gci_arena *arena = &heap->arena;
+    if (gci_quarantine_add(heap, block)) return;
     if (heap->options.poison)
         memset((void *)gci_block_address(arena, block), GCI_POISON, GCI_BLOCK_BYTES);
     gci_arena_give(arena, block, 1);
@@ -187,13 +189,17 @@ void gci_block_claim(struct gc_heap *heap, uint32_t block, uint64_t cover[GCI_MA
 
 void gci_block_repair(struct gci_arena *arena, uint32_t block) {
     uint8_t *side = arena->side + gci_block_granule(block);
-    bool inside = false;
+    unsigned start = GCI_BLOCK_GRANULES, live = 0;
     for (unsigned g = 0; g < GCI_BLOCK_GRANULES; g++) {
-        if (side[g] & GCI_SIDE_START) inside = true;
+        if (side[g] & GCI_SIDE_START) start = g;
         if (!(side[g] & GCI_SIDE_END)) continue;
-        if (!inside) side[g] = 0;
-        inside = false;
+        if (start == GCI_BLOCK_GRANULES)
+            side[g] = 0;
+        else if (side[start] & GCI_SIDE_MARK)
+            live += g - start + 1;
+        start = GCI_BLOCK_GRANULES;
     }
+    arena->live[block] = (uint16_t)live;
 }
 
 void gci_block_clear_side(struct gci_arena *arena, uint32_t block) {

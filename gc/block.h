@@ -41,7 +41,8 @@ void gci_block_claim(struct gc_heap *heap, uint32_t block, uint64_t cover[GCI_MA
 /* Gives a block of small objects back in which nothing is marked, in a collection. */
 void gci_block_give_empty(struct gc_heap *heap, uint32_t block);
 
-/* Clears each END without a START, left by an allocation that was never finished. */
+/* Clears each END without a START, left by an allocation that was never finished, and counts again
+ * what is marked. */
 void gci_block_repair(struct gci_arena *arena, uint32_t block);
 
 /* Taking a free block for USE and KIND, if need be a fresh one when GROW, in two steps as for
@@ -49,6 +50,9 @@ void gci_block_repair(struct gci_arena *arena, uint32_t block);
  * object in it. */
 uint32_t gci_block_new(struct gc_heap *heap, enum gci_use use, enum gci_kind kind, bool grow);
 void gci_block_clear_new(struct gc_heap *heap, uint32_t block);
+
+/* Gives a block without live objects back to the arena, during a collection. */
+void gci_block_give_empty(struct gc_heap *heap, uint32_t block);
 
 /* Zeroes the side bytes that earlier use of a free block left. */
 void gci_block_clear_side(struct gci_arena *arena, uint32_t block);

@@ -4,13 +4,16 @@
 #include "gc/collect.h"
 
 #include "gc/block.h"
+#include "gc/census.h"
 #include "gc/compact.h"
 #include "gc/crew.h"
 #include "gc/evacuate.h"
 #include "gc/explain.h"
+#include "gc/identity.h"
 #include "gc/large.h"
 #include "gc/mark.h"
 #include "gc/pthreads.h"
+#include "gc/quarantine.h"
 #include "gc/remember.h"
 #include "gc/slots.h"
 #include "gc/stats.h"
@@ -204,6 +207,7 @@ static void collect(struct gc_heap *heap, struct gci_cycle *cycle) {
     enum gc_collection kind = cycle->kind;
     gci_threads_count(heap);
     cycle->allocated = heap->allocated_since;
+    cycle->tenured = heap->tenured_since;
     uint64_t before = heap->live_bytes + heap->allocated_since;
     heap->marker.marked_granules = heap->marker.marked_objects = 0;
     heap->marker.held_granules = 0;
@@ -211,6 +215,8 @@ static void collect(struct gc_heap *heap, struct gci_cycle *cycle) {
     heap->recycled_now = 0;
     gci_threads_release_buffers(heap);
 
+    bool counting = kind == GC_MINOR && gci_census_begin(heap);
+    if (counting) cycle->census_ns = gci_clock_ns() - cycle->stopped_ns;
     if (kind == GC_FULL) make_all_young(heap);
     heap->marker.holding = kind == GC_FULL && (cycle->compact || gci_policy_holds(heap));
     heap->marker.moving = kind == GC_MINOR && gci_evacuation_begin(heap);
@@ -222,16 +228,22 @@ static void collect(struct gc_heap *heap, struct gci_cycle *cycle) {
     gci_mark_drain(&heap->marker);
     cycle->marked_ns = gci_clock_ns();
     if (heap->marker.moving) gci_evacuation_end(heap);
+    if (counting) {
+        gci_census_end(heap);
+        cycle->census_ns += gci_clock_ns() - cycle->marked_ns;
+    }
     if (heap->options.verify) gci_verify_marks(heap);
     if (heap->marker.holding) cycle->compacted = gci_compact(heap, cycle->compact, by_roots);
+    gci_identity_update(heap, kind == GC_FULL);
     if (heap->options.verify && cycle->compacted) gci_verify_marks(heap);
     settle_blocks(heap, kind);
+    gci_quarantine_settle(heap);
     gci_remember_close(heap);
     cycle->end_ns = gci_clock_ns();
 
     if (kind == GC_MINOR) {
         heap->survived_last = heap->marker.marked_granules * GC_GRANULE;
-        heap->survived_of = cycle->allocated;
+        heap->survived_of = cycle->allocated - cycle->tenured;
         heap->promoted_bytes += heap->survived_last;
         heap->moved_bytes += heap->moved_now;
     }
@@ -239,6 +251,8 @@ static void collect(struct gc_heap *heap, struct gci_cycle *cycle) {
     if (cycle->compacted) heap->compaction.used_after = heap->small_bytes;
     heap->allocated_total += heap->allocated_since;
     heap->allocated_since = 0;
+    heap->tenured_total += heap->tenured_since;
+    heap->tenured_since = 0;
     heap->collections++;
     gci_policy_update(heap, cycle);
     uint64_t pause_ns = gci_clock_ns() - cycle->start_ns;

@@ -30,6 +30,8 @@ struct gci_cycle {
     const char *reason;
     uint64_t start_ns, stopped_ns, roots_ns, marked_ns, end_ns; /* points in time */
     uint64_t allocated; /* bytes, since the collection before */
+    uint64_t tenured;   /* of these, allocated old */
+    uint64_t census_ns; /* spent on counting objects by type, which is no cost of collecting */
 };
 
 /* Policy (gc/policy.c, docs/policy.md). */

@@ -13,6 +13,7 @@
 #include "gc/fork.h"
 #include "gc/large.h"
 #include "gc/mark.h"
+#include "gc/quarantine.h"
 #include "gc/thread.h"
 #include "runtime/log.h"
 #include "runtime/options.h"
@@ -57,6 +58,7 @@ struct gc_heap *gci_heap_open(const gc_options *options, const void *frame, int 
     gci_allocate_init(heap);
     gci_mark_init(heap);
     gci_policy_init(heap);
+    gci_quarantine_open(heap);
 
     gci_tls_init();
     *error = gci_world_open(&heap->world, stop_signal(options));

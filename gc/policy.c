@@ -87,13 +87,14 @@ static uint64_t external_growth(const struct gci_policy *policy) {
 bool gci_policy_due(const struct gc_heap *heap, enum gc_collection *kind, const char **reason) {
     const struct gci_policy *policy = &heap->policy;
     uint64_t external = external_growth(policy);
-    uint64_t young = policy->generational ? 0 : heap->allocated_since;
+    uint64_t young = policy->generational ? heap->tenured_since : heap->allocated_since;
     if (heap->live_bytes + young + external > policy->full_threshold) {
         *kind = GC_FULL;
         *reason = external > 0 ? "memory outside the heap grew" : "the heap grew";
         return true;
     }
-    if (!policy->generational || heap->allocated_since < nursery_now(heap)) return false;
+    if (!policy->generational || heap->allocated_since - heap->tenured_since < nursery_now(heap))
+        return false;
     double full_ns = policy->mark_ns_per_byte * (double)heap->live_bytes;
     bool cheap = full_ns < (double)policy->mutator_ns / CHEAP_SHARE;
     *kind = cheap ? GC_FULL : GC_MINOR;
@@ -147,13 +148,15 @@ static bool generations_pay(const struct gc_heap *heap, double tolerance) {
 static void learn_from_minor(struct gc_heap *heap, const struct gci_cycle *cycle) {
     struct gci_policy *policy = &heap->policy;
     if (!policy->generational) return; /* the program asked for it: nothing was protected */
-    uint64_t mark_ns = cycle->marked_ns - cycle->roots_ns, ns = cycle->end_ns - cycle->start_ns;
+    uint64_t mark_ns = cycle->marked_ns - cycle->roots_ns;
+    uint64_t ns = cycle->end_ns - cycle->start_ns - cycle->census_ns;
     double allocated = (double)cycle->allocated + 1;
     double marked = (double)(heap->marker.marked_granules * GC_GRANULE);
     bool first = policy->trial == 0;
     double cost = ((double)ns + FAULT_NS * (double)heap->dirty_now) / allocated;
     policy->minor_ns_per_byte = first ? cost : average(policy->minor_ns_per_byte, cost);
-    double survival = marked / allocated < 1 ? marked / allocated : 1;
+    double kept = marked + (double)cycle->tenured;
+    double survival = kept / allocated < 1 ? kept / allocated : 1;
     policy->survival = first ? survival : average(policy->survival, survival);
     /* Leaves are marked while what refers to them is searched, which is no fixed cost. */
     uint64_t marking_ns = mark_ns + MARK_NS * heap->marker.marked_objects;
@@ -239,7 +242,7 @@ static void release_surplus(struct gc_heap *heap, const struct gci_cycle *cycle)
     uint64_t due =
         policy->full_threshold > heap->live_bytes ? policy->full_threshold - heap->live_bytes : 0;
     if (policy->generational && due > policy->nursery) due = policy->nursery;
-    uint32_t resident_free = arena->resident_blocks - arena->used_blocks;
+    uint32_t resident_free = arena->resident_blocks - arena->used_blocks - arena->quarantine.count;
     uint32_t keep = (uint32_t)(due >> GCI_BLOCK_SHIFT) + arena->used_blocks / 8 + 16;
     if (cycle->compacted) {
         release_compacted(heap, cycle->compact, resident_free, keep);

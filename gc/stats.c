@@ -55,10 +55,12 @@ void gci_stats_fill(const struct gc_heap *heap, gc_stats *stats) {
     uint64_t page_bytes = (uint64_t)1 << arena->page_shift, free_pages = 0;
     for (unsigned kind = 0; kind < GCI_KINDS; kind++)
         free_pages += heap->large[kind].runs.free_units;
-    uint64_t allocated_since = heap->allocated_since;
-    for (const struct gci_mutator *m = heap->world.first; m != NULL; m = m->next)
-        allocated_since += __atomic_load_n(
-            &((const struct gci_thread *)(const void *)m)->allocated, __ATOMIC_RELAXED);
+    uint64_t allocated_since = heap->allocated_since, tenured_since = heap->tenured_since;
+    for (const struct gci_mutator *m = heap->world.first; m != NULL; m = m->next) {
+        const struct gci_thread *thread = (const struct gci_thread *)(const void *)m;
+        allocated_since += __atomic_load_n(&thread->allocated, __ATOMIC_RELAXED);
+        tenured_since += __atomic_load_n(&thread->tenured, __ATOMIC_RELAXED);
+    }
     *stats = (gc_stats){.size = sizeof *stats,
         .barrier = gci_barrier_kind(heap->barrier),
         .minor = pauses_of(&heap->minor_pauses, &none),
@@ -84,6 +86,7 @@ void gci_stats_fill(const struct gc_heap *heap, gc_stats *stats) {
         .thread_slots = heap->thread_slots,
         .workers = gci_crew_size(heap),
         .moved_bytes = heap->moved_bytes,
+        .tenured_bytes = heap->tenured_total + tenured_since,
         .small_bytes = heap->small_bytes,
         .small_live_bytes = heap->small_live_bytes,
         .compactions = heap->compaction.count,

@@ -21,6 +21,8 @@
 void gci_thread_count(struct gci_thread *thread) {
     thread->heap->allocated_since += thread->allocated;
     __atomic_store_n(&thread->allocated, 0, __ATOMIC_RELAXED);
+    thread->heap->tenured_since += thread->tenured;
+    __atomic_store_n(&thread->tenured, 0, __ATOMIC_RELAXED);
 }
 
 static struct gci_thread *first_of(const struct gc_heap *heap) {
@@ -72,6 +74,7 @@ static bool make_records(struct gc_heap *heap) {
     if (fresh == NULL) return false;
     for (unsigned i = SLOTS; i-- > 0;) {
         fresh[i].heap = heap;
+        for (unsigned k = 0; k < GCI_KINDS; k++) fresh[i].old[k].buffer = &fresh[i].old_buffers[k];
         set_buffers(&fresh[i], &fresh[i].idle);
         gci_retire_buffers(&fresh[i]);
         add_idle(heap, &fresh[i]);
@@ -275,6 +278,8 @@ static void drop(void *context, struct gci_mutator *mutator) {
         repair_hole(heap, thread->bump[b].overflow.limit);
     }
     for (unsigned kind = 0; kind < GCI_KINDS; kind++) {
+        repair_hole(heap, thread->old[kind].hole_start);
+        repair_hole(heap, thread->old[kind].overflow.limit);
         for (unsigned c = 0; c < GCI_CLASSES; c++) {
             uint32_t block = thread->cells[kind][c].block;
             if (block != GCI_NONE) gci_block_repair(&heap->arena, block);

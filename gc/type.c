@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "gc/census.h"
 #include "runtime/log.h"
 #include "runtime/vm.h"
 
@@ -108,7 +109,8 @@ static const struct gci_type *find(const struct gci_types *types, const char *na
 static struct gci_type *make(struct gci_types *types, const gc_type_desc *desc) {
     size_t name = strlen(desc->name) + 1, offsets = desc->pointer_count * sizeof *desc->pointers;
     struct gci_type *type = take_room(types, sizeof *type + offsets + name);
-    if (type == NULL) return NULL;
+    struct gci_type_counts *counts = take_room(types, sizeof *counts);
+    if (type == NULL || counts == NULL) return NULL;
     uint32_t *copy = (uint32_t *)(void *)(type + 1);
     if (offsets > 0) memcpy(copy, desc->pointers, offsets);
     memcpy((char *)copy + offsets, desc->name, name);
@@ -118,6 +120,7 @@ static struct gci_type *make(struct gci_types *types, const gc_type_desc *desc) 
         .count = (uint32_t)desc->pointer_count,
         .offsets = copy,
         .trace = desc->trace,
+        .counts = counts,
         .desc = *desc};
     type->desc.pointers = copy;
     type->desc.name = (const char *)copy + offsets;

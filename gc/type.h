@@ -29,6 +29,7 @@ struct gci_type {
     uint32_t count;
     const uint32_t *offsets;
     gc_trace_function *trace;
+    struct gci_type_counts *counts; /* gc/census.h */
     struct gc_type_desc desc;
 };
 
@@ -63,6 +64,13 @@ static inline const struct gci_type *gci_type_at(const struct gc_heap *heap, siz
     if (!(arena->side[granule] & GCI_SIDE_END)) number |= (unsigned)arena->types[granule + 1] << 8;
     const struct gci_type *type = heap->types->table[number];
     return __builtin_expect(type != NULL, 1) ? type : &gci_no_type;
+}
+
+/* The kind of what TYPE's objects are. */
+static inline enum gci_kind gci_type_kind(const struct gci_type *type) {
+    return type->flags & GC_TYPE_LEAF               ? GCI_LEAF
+           : type->flags & GC_TYPE_AMBIGUOUS_HOLDER ? GCI_AMBIGUOUS
+                                                    : GCI_TYPED;
 }
 
 /* One search of an object's fields: VISIT gets each in [FROM, TO). */

@@ -16,8 +16,8 @@
  *   owned     (of a cell block) some thread allocates its cells
  *   kept      (of a bump block) left to a thread that was stopped with an open buffer in it
  *
- * Conservation: every block below the frontier is either in use (tag not FREE), in the pool, or
- * in a free run of blocks; used_blocks + free_blocks == frontier. */
+ * Conservation: every block below the frontier is either in use (tag not FREE), in the pool, in a free
+ * run of blocks, or free and in quarantine; used_blocks + free_blocks == frontier. */
 #ifndef CAIRN_GC_TYPES_H
 #define CAIRN_GC_TYPES_H
 
@@ -67,6 +67,7 @@ typedef struct {
 #define GCI_SIDE_PINNED 0x08u /* in a START byte */
 #define GCI_SIDE_HELD   0x10u /* in a START byte: an ambiguous word may mean it, so it stays */
 #define GCI_SIDE_MOVED  0x20u /* in a START byte: its first word says where to */
+#define GCI_SIDE_HASHED 0x40u /* in a START byte: it has an identity hash (gc/identity.c) */
 
 #define GCI_POISON 0xfb /* what is freed is filled with it, under CAIRN_POISON */
 
@@ -162,6 +163,17 @@ enum gci_table_name {
     GCI_TABLES
 };
 
+/* Free blocks that objects were moved out of, and that nobody may touch for a while: gc/quarantine.c.
+ * A queue by their gci_block.next; gci_block.prev is the number of the collection, size_class the
+ * kind. */
+struct gci_quarantine {
+    uint32_t first, last; /* the oldest, the newest; or GCI_NONE */
+    uint32_t fresh;       /* the first that isn't protected yet, during a collection */
+    uint32_t count;
+    bool poison;  /* what comes out of it is filled */
+    bool refused; /* the system has refused a protection: no more of them */
+};
+
 struct gci_arena {
     uintptr_t base;
     size_t reserved;   /* bytes */
@@ -178,6 +190,8 @@ struct gci_arena {
     uint32_t *pool;         /* free blocks, warmest last */
     uint32_t pool_count;
     uint32_t used_blocks, free_blocks;
+    struct gci_quarantine
+        quarantine;           /* of the free ones, those that are neither pooled nor in runs */
     uint32_t resident_blocks; /* used, or free and not returned to the system */
     uint32_t block_limit;     /* resident_blocks stays at or below */
     bool huge_pages;
@@ -199,8 +213,9 @@ struct gci_arena {
 #define GCI_OWNED_LIST     0xfdu /* some thread takes cells from it */
 #define GCI_KEPT_LIST      0xfcu /* in a collection: a stopped thread's open buffer is in it */
 #define GCI_SOURCE_LIST    0xfbu /* in a compaction: what can move is moved out of it */
+#define GCI_QUARANTINE     0xfau /* a free block in quarantine */
 
-_Static_assert(GCI_LISTS < GCI_SOURCE_LIST, "list numbers fit a byte");
+_Static_assert(GCI_LISTS < GCI_QUARANTINE, "list numbers fit a byte");
 
 /* ---- Threads -------------------------------------------------------------------------------- */
 
@@ -240,9 +255,12 @@ struct gci_thread {
     uintptr_t held;             /* a root: what the library itself must keep across a collection */
     uintptr_t subject;          /* the same: what gc_free() or gc_realloc() is about */
     uint64_t allocated;         /* bytes, not yet in heap->allocated_since; read by others */
+    uint64_t tenured;           /* bytes allocated old, not yet in heap->tenured_since */
     uint32_t endings;           /* how often the destructor of the thread's key was called */
     uint8_t *torn[GCI_BUFFERS]; /* while stopped: where an END without START was hidden */
     struct gci_bump bump[GCI_BUFFERS];
+    struct gci_bump old[GCI_KINDS]; /* for what is allocated old: gc/pretenure.c */
+    struct gc_buffer old_buffers[GCI_KINDS];
     struct gci_cells cells[GCI_KINDS][GCI_CLASSES];
 };
 
@@ -367,14 +385,16 @@ struct gc_heap {
     struct gci_handle_chunk *handle_chunks; /* gc/slots.c */
     struct gc_handle *free_handles;
     struct gci_marker marker;
-    struct gci_types *types;      /* gc/type.c */
-    struct gci_to_space to_space; /* gc/evacuate.c */
-    struct gci_compaction compaction;
+    struct gci_types *types;           /* gc/type.c */
+    struct gci_to_space to_space;      /* gc/evacuate.c */
+    struct gci_compaction compaction;  /* gc/compact.c */
+    struct gci_identities *identities; /* gc/identity.c; NULL until a hash is asked for */
     struct gci_policy policy;
     size_t limit;         /* bytes; SIZE_MAX: none */
     uint32_t sweeping;    /* blocks that are swept at the moment without the lock; atomic */
     uint32_t disabled;    /* gc_disable() less gc_enable(); atomic */
     uint64_t collections; /* that ended */
+    uint64_t censuses;    /* gc/census.c */
     bool freed_by_hand;   /* by gc_free() or gc_realloc(): there may be dangling pointers */
     gc_oom_handler oom_handler;
     void *oom_data;
@@ -384,6 +404,7 @@ struct gc_heap {
 
     uint64_t allocated_since; /* bytes handed to buffers and objects since the last collection */
     uint64_t allocated_total, allocated_large;
+    uint64_t tenured_since, tenured_total; /* of allocated_since and _total, allocated old */
     uint64_t live_bytes;
     uint64_t small_bytes, small_live_bytes; /* blocks of small objects, after the last collection */
     uint64_t movable_bytes, movable_live_bytes; /* those of kinds that may move */

@@ -6,6 +6,7 @@
 #include "gc/allocate.h"
 #include "gc/arena.h"
 #include "gc/block.h"
+#include "gc/identity.h"
 #include "gc/large.h"
 #include "gc/slots.h"
 #include "gc/type.h"
@@ -38,7 +39,8 @@ static void check_small_block(const struct gc_heap *heap, uint32_t block, size_t
                 report(broken, heap, block, g, "unmarked object in a swept old block");
             if ((side & (GCI_SIDE_MARK | GCI_SIDE_MOVED)) == (GCI_SIDE_MARK | GCI_SIDE_MOVED))
                 report(broken, heap, block, g, "marked where it was moved from");
-        } else if (side & (GCI_SIDE_MARK | GCI_SIDE_PINNED | GCI_SIDE_HELD | GCI_SIDE_MOVED)) {
+        } else if (side & (GCI_SIDE_MARK | GCI_SIDE_PINNED | GCI_SIDE_HELD | GCI_SIDE_MOVED |
+                              GCI_SIDE_HASHED)) {
             report(broken, heap, block, g, "mark or pin without an object's start");
         }
         if (!(side & GCI_SIDE_END)) continue;
@@ -69,8 +71,11 @@ static void check_tag(const struct gc_heap *heap, uint32_t block, size_t *broken
     if ((tag & GCI_TAG_LEAF) && (tag & GCI_TAG_CLOSED))
         report(broken, heap, block, first, "a leaf block is protected");
     if (gci_tag_use(tag) == GCI_USE_FREE) {
-        if (arena->live[block] != 0 || (list != GCI_NO_LIST && list != GCI_POOL_LIST))
+        if (arena->live[block] != 0 ||
+            (list != GCI_NO_LIST && list != GCI_POOL_LIST && list != GCI_QUARANTINE))
             report(broken, heap, block, first, "a free block with live objects or on a list");
+        if (list == GCI_QUARANTINE && !arena->blocks[block].resident)
+            report(broken, heap, block, first, "a block in quarantine that counts as returned");
     } else if (!arena->blocks[block].resident) {
         report(broken, heap, block, first, "a block in use that counts as returned");
     }
@@ -111,16 +116,19 @@ static void check_buffer(const struct gc_heap *heap, const struct gci_bump *bump
 
 size_t gci_verify_heap(struct gc_heap *heap) {
     const struct gci_arena *arena = &heap->arena;
-    size_t broken = gci_check_arena(arena) + gci_check_large(heap);
+    size_t broken = gci_check_arena(arena) + gci_check_large(heap) + gci_check_identities(heap);
     for (uint32_t b = 0; b < arena->frontier; b++) {
         check_tag(heap, b, &broken);
         enum gci_use use = gci_tag_use(arena->tags[b]);
         if (use == GCI_USE_BUMP || use == GCI_USE_CELLS) check_small_block(heap, b, &broken);
     }
     check_lists(heap, &broken);
-    for (const struct gci_mutator *m = heap->world.first; m != NULL; m = m->next)
-        for (unsigned b = 0; b < GCI_BUFFERS; b++)
-            check_buffer(heap, &((const struct gci_thread *)(const void *)m)->bump[b], &broken);
+    for (const struct gci_mutator *m = heap->world.first; m != NULL; m = m->next) {
+        const struct gci_thread *thread = (const struct gci_thread *)(const void *)m;
+        for (unsigned b = 0; b < GCI_BUFFERS; b++) check_buffer(heap, &thread->bump[b], &broken);
+        for (unsigned kind = 0; kind < GCI_KINDS; kind++)
+            check_buffer(heap, &thread->old[kind], &broken);
+    }
     struct gci_barrier_stats stats;
     gci_barrier_get_stats(heap->barrier, &stats);
     if (stats.disagreements > 0) {

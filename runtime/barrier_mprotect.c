@@ -1,7 +1,7 @@
 /* The barrier on mprotect and SIGSEGV: armed pages are read-only, and the signal handler opens
- * what is written to. Owns barrier->mprotect (a byte for each page), the process's SIGSEGV
- * handler while a barrier is open, and the list of the barriers it serves.  Called through
- * gci_backend_mprotect by barrier.c and barrier_cross.c, and by the kernel.
+ * what is written to. Owns barrier->mprotect (a byte for each page) and the list of the barriers that
+ * faults are served for.  Called through gci_backend_mprotect by barrier.c and barrier_cross.c, and by
+ * runtime/fault.c.
  *
  * Invariants: a page that is read-only has its PROTECTED bit set (the reverse may fail to hold
  * after a refused mprotect: then it has its WRITTEN bit, too); `runs` is the number of maximal
@@ -18,10 +18,9 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/syscall.h>
-#include <ucontext.h>
 #include <unistd.h>
 
+#include "runtime/fault.h"
 #include "runtime/futex.h"
 #include "runtime/globals.h"
 #include "runtime/log.h"
@@ -194,30 +193,18 @@ static void unlock_tables(struct gci_barrier *barrier, const sigset_t *before) {
     pthread_sigmask(SIG_SETMASK, before, NULL);
 }
 
-/* ---- The signal handler --------------------------------------------------------------------- */
+/* ---- Faults --------------------------------------------------------------------------------- */
 
 enum { SERVED_MAX = 16 };
 
 static GCI_GLOBAL struct gci_barrier
-    *served[SERVED_MAX];                     /* changed with the world stopped, read by handlers */
-static GCI_GLOBAL struct sigaction previous; /* the program's own; set before ours is installed */
+    *served[SERVED_MAX]; /* changed with the world stopped, read by handlers */
 
 /* The last fault of this thread that found its page open already. */
 static __thread struct {
     uintptr_t address;
     uint64_t epoch;
 } retried __attribute__((__tls_model__("initial-exec")));
-
-/* Whether the fault was a write; true where the machine doesn't tell. */
-static bool is_write(const void *context) {
-#if defined(__x86_64__)
-    const ucontext_t *user = context;
-    return (user->uc_mcontext.gregs[REG_ERR] & 2) != 0;
-#else
-    (void)context;
-    return true;
-#endif
-}
 
 /* Writes the byte at P without changing it. */
 static void touch(uintptr_t p) {
@@ -252,91 +239,14 @@ static bool serve(struct gci_barrier *barrier, uintptr_t address) {
     return served_it;
 }
 
-static bool serve_any(const siginfo_t *info, const void *context) {
-    if (info->si_code != SEGV_ACCERR || !is_write(context)) return false;
-    uintptr_t address = (uintptr_t)info->si_addr;
+static bool serve_any(uintptr_t address, bool write) {
+    if (!write) return false;
     for (int i = 0; i < SERVED_MAX; i++) {
         struct gci_barrier *barrier = __atomic_load_n(&served[i], __ATOMIC_ACQUIRE);
         if (barrier == NULL || address - barrier->start >= barrier->bytes) continue;
         return serve(barrier, address);
     }
     return false;
-}
-
-/* Gives the signal to whoever had it before, as if we weren't there.  With no handler, the
- * default is restored and the fault comes again, so that the core dump shows the program and not
- * us. */
-static void pass_on(int number, siginfo_t *info, void *context, bool chained) {
-    struct sigaction to = previous;
-    bool sent = info->si_code <= 0; /* by kill(2) and the like: it won't come again */
-    if (chained) to = (struct sigaction){.sa_handler = SIG_DFL};
-    if (to.sa_handler == SIG_IGN && sent) return;
-    if (to.sa_handler == SIG_DFL || to.sa_handler == SIG_IGN) {
-        struct sigaction fallback = {.sa_handler = SIG_DFL};
-        sigaction(number, &fallback, NULL);
-        if (sent) syscall(SYS_tgkill, getpid(), (pid_t)syscall(SYS_gettid), number);
-        return;
-    }
-    if ((to.sa_flags & SA_RESETHAND) != 0) previous.sa_handler = SIG_DFL;
-    const ucontext_t *user = context;
-    sigset_t mask = to.sa_mask;
-    for (int i = 1; i <= 64; i++) { /* the kernel fills in no more of uc_sigmask */
-        if (sigismember(&user->uc_sigmask, i) == 1) sigaddset(&mask, i);
-    }
-    if ((to.sa_flags & SA_NODEFER) == 0) sigaddset(&mask, number);
-    pthread_sigmask(SIG_SETMASK, &mask, NULL);
-    if ((to.sa_flags & SA_SIGINFO) != 0) {
-        to.sa_sigaction(number, info, context);
-    } else {
-        to.sa_handler(number);
-    }
-}
-
-/* Were we called by a handler that had replaced ours and kept it to pass on to, not by the kernel,
- * which puts the context just above the handler's frame?  To pass the fault back would go on for
- * ever. */
-static bool is_chained(const void *context, const void *frame) {
-#if defined(__x86_64__)
-    return (uintptr_t)context != (uintptr_t)frame + 16;
-#else
-    (void)context, (void)frame;
-    return false;
-#endif
-}
-
-static void on_fault(int number, siginfo_t *info, void *context) {
-    int saved_errno = errno;
-    bool chained = is_chained(context, __builtin_frame_address(0));
-    if (!serve_any(info, context)) {
-        errno = saved_errno;
-        pass_on(number, info, context, chained);
-    }
-    errno = saved_errno;
-}
-
-static bool is_ours(const struct sigaction *action) {
-    return (action->sa_flags & SA_SIGINFO) != 0 && action->sa_sigaction == on_fault;
-}
-
-/* All signals are blocked while it runs: a thread can't be stopped half-way through (rule 6).
- * Called again at each collection: a handler that the program installed since gets what ours has no
- * use for. */
-static int install(void) {
-    struct sigaction current, ours = {.sa_flags = SA_SIGINFO | SA_ONSTACK};
-    if (sigaction(SIGSEGV, NULL, &current) != 0) return errno;
-    if (is_ours(&current)) return 0;
-    previous = current;
-    ours.sa_sigaction = on_fault;
-    sigfillset(&ours.sa_mask);
-    return sigaction(SIGSEGV, &ours, NULL) == 0 ? 0 : errno;
-}
-
-/* A handler that the program installed over ours stays. */
-static void uninstall(void) {
-    struct sigaction current;
-    if (sigaction(SIGSEGV, NULL, &current) == 0 && is_ours(&current)) {
-        sigaction(SIGSEGV, &previous, NULL);
-    }
 }
 
 /* ---- Opening and closing -------------------------------------------------------------------- */
@@ -406,7 +316,7 @@ static int mprotect_open(struct gci_barrier *barrier) {
     *m = (struct gci_mprotect){.pages = gci_vm_reserve(table_bytes(barrier), 1)};
     if (m->pages == NULL) return refuse(barrier, "reserving the table of pages", ENOMEM);
     gci_mprotect_set_budget(barrier, mapping_budget());
-    int error = install();
+    int error = gci_fault_serve(serve_any);
     if (error != 0) {
         gci_vm_unmap(m->pages, table_bytes(barrier));
         return refuse(barrier, "sigaction", error);
@@ -423,7 +333,7 @@ static void mprotect_close(struct gci_barrier *barrier) {
         if (served[i] == barrier) __atomic_store_n(&served[i], NULL, __ATOMIC_RELEASE);
         if (served[i] != NULL) last = false;
     }
-    if (last) uninstall();
+    if (last) gci_fault_leave(serve_any);
     gci_vm_unmap(m->pages, table_bytes(barrier));
     m->pages = NULL;
 }
@@ -451,7 +361,7 @@ int gci_mprotect_arm(struct gci_barrier *barrier, size_t first, size_t end) {
         return ENOMEM;
     }
     __atomic_fetch_add(&epoch, 1, __ATOMIC_RELAXED);
-    (void)install();
+    gci_fault_install();
     /* After a failure pages may be open that count as protected: they count as written, too. */
     if (find_open(m, first, end) < end ||
         gci_pages_find(m->pages, first, end, GCI_PAGE_WRITTEN, GCI_PAGE_WRITTEN, true) < end) {

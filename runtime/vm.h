@@ -22,6 +22,9 @@ void *gci_vm_reserve(size_t bytes, size_t alignment);
  * were or usable, at the kernel's choice; the caller must not use them. */
 int gci_vm_commit(void *start, size_t bytes);
 
+/* Makes usable pages inaccessible; they keep what is in them, for when they are committed again. */
+int gci_vm_forbid(void *start, size_t bytes);
+
 /* Gives the memory behind usable pages back; they stay usable and read as zero. */
 int gci_vm_discard(void *start, size_t bytes);
 

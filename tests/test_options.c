@@ -60,6 +60,8 @@ static void the_defaults_are_those_of_the_manual(void **state) {
     assert_int_equal(options.stress, 0);
     assert_int_equal(options.release_after, 8);
     assert_int_equal(options.compact_percent, 60);
+    assert_int_equal(options.protect_moved, 0);
+    assert_int_equal(options.type_stats, 0);
     assert_int_equal(options.prepares_writes, 0);
     assert_int_equal(options.one_past_end_in_heap, 0);
     assert_int_equal(options.cgroup_limit, 1);
@@ -159,6 +161,10 @@ static const struct {
         {"1", "1000000"}, {1, 1000000}, {"0", "1000001", "1M"}},
     {FIELD(compact_percent), {0, 1, 60, 99}, {100, UINT32_MAX}, false, "CAIRN_COMPACT_PERCENT",
         {"0", "99"}, {0, 99}, {"100", "-1", "50%"}},
+    {FIELD(protect_moved), {0, 1, 8, 1000000}, {1000001, UINT32_MAX}, false, "CAIRN_PROTECT_MOVED",
+        {"0", "1", "1000000"}, {0, 1, 1000000}, {"1000001", "-1", "yes"}},
+    {FIELD(type_stats), {0, 1, 64, 1000000}, {1000001, UINT32_MAX}, false, "CAIRN_TYPE_STATS",
+        {"0", "1", "1000000"}, {0, 1, 1000000}, {"1000001", "-1", "64x"}},
 #define SWITCH(name, variable)                                                                     \
     {                                                                                              \
         FIELD(name), {0, 1, 1, 1}, {2, 255}, false, variable, {"0", "1"}, {0, 1}, {                \

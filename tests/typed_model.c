@@ -100,7 +100,8 @@ struct node {
     uint32_t edge_count, edges_used;
     uint32_t seen; /* the walk that found it last */
     uint8_t kind;
-    bool used, pinned;
+    bool used, pinned, old;
+    uint64_t hash; /* identity hash, if it was asked for */
     struct edge *edges;
 };
 
@@ -266,7 +267,7 @@ static void *follow(const struct model *m, const struct node *n, const void *p, 
 static bool may_move(struct model *m, const struct node *n) {
     if (is_ambiguous(n->kind) || n->kind == PINNED || n->kind == PINNED_LEAF || n->pinned)
         return false;
-    if (!is_leaf(n->kind) && n->words * 8 <= SMALL_BYTES) return true;
+    if (!is_leaf(n->kind) && !n->old && n->words * 8 <= SMALL_BYTES) return true;
     m->result.moved_by_compaction++;
     return n->words * 8 <= CELL_BYTES && statistics().compactions > 0;
 }
@@ -283,6 +284,14 @@ static void set_precise(struct model *m, uint32_t i, uint32_t to, void *p) {
         gc_handle_set(m->precise[i - PRECISE / 2], p);
 }
 
+/* Some are asked for their hash, and from then on always. */
+static void check_hash(const struct model *m, struct node *n, const void *p) {
+    if (!m->plan->hashes || (n->hash == 0 && (n->number + m->walk) % 8 != 0)) return;
+    uint64_t hash = gc_identity_hash(p);
+    if (n->hash == 0) n->hash = hash;
+    if (hash == 0 || hash != n->hash) wrong(m, n, p, "another hash", hash);
+}
+
 static void arrive(struct model *m, uint32_t node, void *p) {
     struct node *n = &m->nodes[node];
     if (n->seen == m->walk) {
@@ -295,6 +304,7 @@ static void arrive(struct model *m, uint32_t node, void *p) {
         if (!may_move(m, n)) wrong(m, n, p, "it has moved", (uintptr_t)p);
         m->result.moved++;
     }
+    check_hash(m, n, p);
     n->hidden = hide(p);
     n->seen = m->walk;
     m->queue[m->queued++] = (struct found){(uintptr_t)p, node};
@@ -458,7 +468,8 @@ static enum kind random_kind(struct model *m) {
     return kind;
 }
 
-static void *allocate(enum kind kind, uint32_t words) {
+static void *allocate(enum kind kind, uint32_t words, bool old) {
+    if (old) return gc_alloc_old_array(types[kind], words / layouts[kind].words);
     if (kind == UNTYPED) return gc_alloc((size_t)words * 8);
     if (kind == LEAF) return gc_alloc_leaf((size_t)words * 8);
     if (words == layouts[kind].words) return gc_alloc_typed(types[kind]);
@@ -495,7 +506,9 @@ static uint32_t new_node(struct model *m, enum kind kind, uint32_t words, void *
         .junk = junk,
         .used = true};
     plan_edges(m, n);
-    *p = allocate(kind, words);
+    n->old = m->plan->old_one_in > 0 && types[kind] != NULL && kind != LEAF_TYPE &&
+             below(m, m->plan->old_one_in) == 0;
+    *p = allocate(kind, words, n->old);
     if (*p == NULL) child_fail(__FILE__, __LINE__, "no memory for %u words", words);
     n->hidden = hide(*p);
     m->result.allocations++;

@@ -14,6 +14,8 @@ struct typed_plan {
     uint32_t check_every;  /* steps between two walks over all that is reachable */
     uint32_t
         ambiguous_one_in; /* so many objects, one is untyped or of a type that holds anything */
+    uint32_t old_one_in;  /* so many typed objects, one is allocated old; 0: none */
+    bool hashes;          /* asks for identity hashes */
     bool large;           /* arrays of 100 KB and 1 MB, too */
     bool static_root;     /* else the root is a word on the stack */
     bool compacts;        /* half of the full collections it asks for compact */

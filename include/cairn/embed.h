@@ -75,8 +75,41 @@ GC_API void *gc_new_typed(const gc_type *type, size_t size);
  * start.  COUNT 0 is as 1. */
 GC_API void *gc_alloc_array(const gc_type *type, size_t count);
 
+/* As gc_alloc_typed() and gc_alloc_array(), for an object that is going to live long: it is old from
+ * the start, lies among others that are, is never copied, and lives until the first full collection
+ * that doesn't find it.  It may refer to young objects at once.  Slower than gc_new(): for what would
+ * be copied otherwise.  How much of a type survives, gc_type_get_stats() says.  May collect. */
+GC_API void *gc_alloc_old(const gc_type *type);
+GC_API void *gc_alloc_old_array(const gc_type *type, size_t count);
+
+/* How long objects of a type live, by samples: in one of so many minor collections as the option
+ * type_stats says, all that was allocated since the one before is counted, and what of it lives. */
+typedef struct gc_type_stats {
+    uint32_t size;              /* set by the caller to sizeof(gc_type_stats) */
+    uint64_t collections;       /* in which objects were counted, of all types */
+    uint64_t allocated_objects; /* that these found allocated */
+    uint64_t allocated_bytes;
+    uint64_t survived_objects; /* of these, still alive then */
+    uint64_t survived_bytes;
+} gc_type_stats;
+
+/* Fills *STATS for TYPE.  Returns 0; EINVAL if STATS->size is smaller than the first version of the
+ * structure; ENOTSUP for types whose objects have none (GC_TYPE_LEAF, GC_TYPE_AMBIGUOUS_HOLDER).  Any
+ * thread may call it; it takes the world's lock.  Never collects. */
+GC_API int gc_type_get_stats(const gc_type *type, gc_type_stats *stats);
+
 /* The type of the object that P, its start, refers to; NULL if it has none. */
 GC_API const gc_type *gc_type_of(const void *p);
+
+/* ---- Identity ------------------------------------------------------------------------------- */
+
+/* A number for the object that starts at P, of any kind: the same each time for as long as the object
+ * lives, wherever it moves, also by gc_realloc(); never that of another object, before or after.  It
+ * says nothing about the address.  0 if P is NULL, or, with errno ENOMEM, if there is no memory to
+ * keep it in: 24 to 48 bytes an object outside the heap, only of objects that were asked about.
+ * Aborts with a message if P isn't the start of a live object.  Any thread may call it; it takes the
+ * world's lock the first time, and may wait for a collection then.  Never collects itself. */
+GC_API uint64_t gc_identity_hash(const void *p);
 
 /* ---- Precise roots -------------------------------------------------------------------------- */
 
@@ -178,6 +211,7 @@ static struct gc_type_entry *gc_types_here __attribute__((__unused__));
 
 GC_API const gc_type *gc_type_entered(const struct gc_type_entry *entries, const char *name);
 GC_API void *gc_alloc_typed_slow(const gc_type *type) __attribute__((__malloc__));
+GC_API uint64_t gc_identity_hash_slow(const void *p);
 
 #if !defined(GC_NO_INLINE) && defined(__OPTIMIZE__)
 extern inline __attribute__((__gnu_inline__, __always_inline__)) void *gc_new_typed(

@@ -82,6 +82,9 @@ typedef struct gc_options {
     uint32_t stress;              /* n > 0: collect at every nth allocation */
     uint32_t release_after;       /* collections a free page waits before the OS gets it back */
     uint32_t compact_percent;     /* compact when so much of the blocks is unused; 0: when asked */
+    uint32_t protect_moved;       /* n > 0: what objects were moved out of can't be accessed for so
+                                     many collections */
+    uint32_t type_stats;          /* n > 0: one of n minor collections counts objects by type */
     uint8_t prepares_writes;      /* calls gc_prepare_write(): AUTO may take MPROTECT */
     uint8_t one_past_end_in_heap; /* heap words also hold the object that ends where they point */
     uint8_t cgroup_limit;         /* respect the cgroup's memory limit */
@@ -326,6 +329,7 @@ typedef struct gc_stats {
     uint64_t compact_released;  /* bytes given back to the operating system */
     uint64_t compact_ns;        /* the pause, of which */
     uint64_t compact_moving_ns; /* for moving */
+    uint64_t tenured_bytes;  /* of allocated_bytes, by gc_alloc_old() (cairn/embed.h) */
 } gc_stats;
 
 /* Fills *STATS as far as STATS->size says.  Returns 0; EINVAL if that size is smaller than the

@@ -63,7 +63,8 @@ static inline void close_arena(struct arena *a) {
 }
 
 static inline const char *kind_name(enum gc_barrier kind) {
-    static const char *const names[] = {"auto", "uffd", "mprotect", "none", "cross"};
+    static const char *const names[] = {
+        "auto", "uffd", "mprotect", "none", "cross", "explicit", "explicit-cross"};
     return names[kind];
 }
 

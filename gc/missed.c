@@ -95,6 +95,6 @@ void gci_missed_stores_find(struct gc_heap *heap) {
             (size_t)(end - b) << GCI_BLOCK_SHIFT, check_pages, heap);
     }
     if (heap->missed_stores != before && heap->options.verify)
-        gci_fatal("%lu references were stored into old objects without gc_write()",
+        gci_fatal("references stored into old objects without gc_write(): %lu",
             heap->missed_stores - before);
 }

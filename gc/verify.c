@@ -125,7 +125,7 @@ size_t gci_verify_heap(struct gc_heap *heap) {
         broken++;
     }
     if (heap->missed_stores > 0) {
-        gci_log("verify: %lu references were stored without gc_write()", heap->missed_stores);
+        gci_log("verify: references stored without gc_write(): %lu", heap->missed_stores);
         broken++;
     }
     return broken;

@@ -179,9 +179,9 @@ static inline bool exited_well(int status, const char *text) {
 }
 
 /* Tests under one backend, all of them, and those that work by signals. */
-static enum gc_barrier uffd = GC_BARRIER_UFFD;
-static enum gc_barrier by_mprotect = GC_BARRIER_MPROTECT;
-static enum gc_barrier cross = GC_BARRIER_CROSS;
+static enum gc_barrier uffd __attribute__((__unused__)) = GC_BARRIER_UFFD;
+static enum gc_barrier by_mprotect __attribute__((__unused__)) = GC_BARRIER_MPROTECT;
+static enum gc_barrier cross __attribute__((__unused__)) = GC_BARRIER_CROSS;
 
 /* clang-format off */
 #define UNDER(f, kind) {.name = #f " [" #kind "]", .test_func = f, .initial_state = &kind}

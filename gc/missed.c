@@ -1,8 +1,8 @@
 /* Finds references that were stored without gc_write(): on the pages of closed blocks to which page
  * protection saw a write, the fields that refer to a young object though their card isn't set.  A
  * store of a number needs no gc_write(), so that a written page alone says nothing, and a reference
- * to an old object can't be missed (docs/barrier.md, rule 16).  Called by gc/collect.c with the world
- * stopped.  Slow and simple, like the verifier. */
+ * to an old object can't be missed (docs/barrier.md, rule 16).  Called by gc/collect.c with the
+ * world stopped.  Slow and simple, like the verifier. */
 #include "gc/missed.h"
 
 #include "gc/block.h"

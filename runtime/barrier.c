@@ -297,9 +297,9 @@ bool gci_barrier_is_in_child(const struct gci_barrier *barrier) {
     return __atomic_load_n(&barrier->fork_words->here, __ATOMIC_RELAXED) == 0;
 }
 
-/* Closing and opening again does it for page protection: registrations are gone, descriptors are the
- * parent's, protections by mprotect were inherited and are lifted.  The table of cards is a copy, at
- * the same address, where a thread may be about to mark one. */
+/* Closing and opening again does it for page protection: registrations are gone, descriptors are
+ * the parent's, protections by mprotect were inherited and are lifted.  The table of cards is a
+ * copy, at the same address, where a thread may be about to mark one. */
 void gci_barrier_after_fork(struct gci_barrier *barrier, bool log) {
     const struct gci_backend *backend = barrier->backend;
     bool explicitly = gci_barrier_is_explicit(barrier);

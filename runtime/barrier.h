@@ -1,13 +1,13 @@
 /* The write barrier: which old pages did the program write to?
  *
- * What the caller gets: after gci_barrier_protect(range), every first write by the program (or
- * by a system call, if the backend can survive that) to a page of the range is remembered, and
+ * What the caller gets: after gci_barrier_protect(range), every first write by the program (or by a
+ * system call, if the backend can survive that) to a page of the range is remembered, and
  * gci_barrier_collect(range) reports it.  Under GC_BARRIER_EXPLICIT that is so for stores that
- * marked their card, and cards of 1 << GC_CARD_SHIFT bytes are reported.  What the caller must supply: the world is stopped
- * during every call here except gci_barrier_unprotect(), which different threads may call at a time for
- * different ranges, and gci_barrier_prepare(); ranges are page aligned and inside the
- * arena named at opening; and a range whose protection fails is treated as written for ever
- * ("open") until it is protected again.
+ * marked their card, and cards of 1 << GC_CARD_SHIFT bytes are reported.  What the caller must
+ * supply: the world is stopped during every call here except gci_barrier_unprotect(), which
+ * different threads may call at a time for different ranges, and gci_barrier_prepare(); ranges are
+ * page aligned and inside the arena named at opening; and a range whose protection fails is treated
+ * as written for ever ("open") until it is protected again.
  *
  * The barrier knows nothing of blocks or objects.  Rules: docs/barrier.md. */
 #ifndef CAIRN_RUNTIME_BARRIER_H

@@ -1,14 +1,14 @@
-/* The explicit barrier: the program says where it stores references, by setting the byte of the card
- * that the slot lies in, before it stores (gc_write() in cairn/embed.h).  Owns barrier->cards.
+/* The explicit barrier: the program says where it stores references, by setting the byte of the
+ * card that the slot lies in, before it stores (gc_write() in cairn/embed.h).  Owns barrier->cards.
  * Called through gci_backend_explicit and gci_backend_explicit_cross by barrier.c.
  *
- * Invariants: cards of committed parts of the arena are usable, so that a store into an object never
- * faults; cards are cleared with the world stopped only.  Why that loses nothing: docs/barrier.md,
- * rules 12 to 14.
+ * Invariants: cards of committed parts of the arena are usable, so that a store into an object
+ * never faults; cards are cleared with the world stopped only.  Why that loses nothing:
+ * docs/barrier.md, rules 12 to 14.
  *
  * Under explicit-cross the ranges are page-protected besides, by barrier->checked_by.  That isn't
- * compared here: a page is also written to where numbers are stored, which needn't be said, and what
- * is a reference the collector alone knows (gc/missed.c). */
+ * compared here: a page is also written to where numbers are stored, which needn't be said, and
+ * what is a reference the collector alone knows (gc/missed.c). */
 #include "runtime/barrier_backend.h"
 
 #include <errno.h>

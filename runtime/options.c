@@ -252,9 +252,9 @@ static void override_from_environment(gc_options *options) {
 
 /* ---- Promises ------------------------------------------------------------------------------- */
 
-/* The explicit barrier is for programs that promise gc_write(): those that choose it by the field, or
- * say so in the other one.  CHOSEN: the barrier that the field names.  EXPLICIT_CROSS loses nothing
- * and may be had by anybody, to see what would have to change. */
+/* The explicit barrier is for programs that promise gc_write(): those that choose it by the field,
+ * or say so in the other one.  CHOSEN: the barrier that the field names.  EXPLICIT_CROSS loses
+ * nothing and may be had by anybody, to see what would have to change. */
 static void hold_to_promises(gc_options *options, uint32_t chosen) {
     if (options->writes_explicitly != GC_WRITES_PLAINLY) return;
     if (chosen == GC_BARRIER_EXPLICIT || chosen == GC_BARRIER_EXPLICIT_CROSS ||

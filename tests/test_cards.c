@@ -1,6 +1,6 @@
 /* Tests of the explicit barrier's backend (runtime/barrier_explicit.c): cards that were set are
- * reported, exactly and once; what page protection saw beside them.  CAIRN_TEST_SEED sets the seed of
- * the random test.  The rest of gc_write() is tested in tests/test_gc_write.c. */
+ * reported, exactly and once; what page protection saw beside them.  CAIRN_TEST_SEED sets the seed
+ * of the random test.  The rest of gc_write() is tested in tests/test_gc_write.c. */
 #define _GNU_SOURCE
 #include "barrier_arena.h"
 

@@ -1,7 +1,7 @@
 /* Programs that store references by gc_write(): the same under every barrier; what the explicit one
- * finds, and what a store that skips gc_write() costs; that GC_BARRIER_EXPLICIT_CROSS finds it.  The
- * table of cards alone is tested in tests/test_cards.c, gc_write() stopped at each instruction in
- * tests/test_step.c. */
+ * finds, and what a store that skips gc_write() costs; that GC_BARRIER_EXPLICIT_CROSS finds it.
+ * The table of cards alone is tested in tests/test_cards.c, gc_write() stopped at each instruction
+ * in tests/test_step.c. */
 #define _GNU_SOURCE
 #include <stdio.h>
 #include <stdlib.h>
@@ -300,8 +300,8 @@ static void untyped_objects_need_no_gc_write_without_the_promise(void) {
     in_arrays(false, true);
 }
 
-/* Arrays of whole pages, one behind the other; the first slot of every other one is stored into, and
- * the last slot of the one before, which is freed then: its card and the next are one run. */
+/* Arrays of whole pages, one behind the other; the first slot of every other one is stored into,
+ * and the last slot of the one before, which is freed then: its card and the next are one run. */
 static void behind_freed_objects(bool typed) {
     need_optimised_code();
     enum { ARRAYS = 40, LENGTH = 3 * 4096 / sizeof(void *) };

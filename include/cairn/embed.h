@@ -102,21 +102,22 @@ GC_API void gc_handle_free(gc_handle *handle); /* NULL does nothing */
 
 /* ---- Stores --------------------------------------------------------------------------------- */
 
-/* A program that chose GC_BARRIER_EXPLICIT says with these where it stores references.  Under the other
- * barriers they store and nothing else, so that one program runs under all of them.  OBJECT is the
- * object's start, and the slots lie in it.  They cost 1 ns, never collect, are no safepoints, and may
- * be used by several threads at once, attached ones (docs/barrier.md, rules 12 to 15).
+/* A program that chose GC_BARRIER_EXPLICIT says with these where it stores references.  Under the
+ * other barriers they store and nothing else, so that one program runs under all of them.  OBJECT
+ * is the object's start, and the slots lie in it.  They cost less than 1 ns, never collect, are no
+ * safepoints, and may be used by several threads at once, attached ones (docs/barrier.md, rules 12
+ * to 15).
  *
  * Numbers, and references in memory that is no object, are stored as ever.  So may be the first
- * references in a new object, if they are local variables since before it was allocated, and nothing
- * that may collect comes in between:
+ * references in a new object, if they are local variables since before it was allocated, and
+ * nothing that may collect comes in between:
  *
  *     struct node *n = gc_new(struct node);
  *     n->left = left, n->right = right; */
 
-/* *SLOT = VALUE, at once for other threads, and after whatever was stored before.  SLOT is the address
- * of a pointer of any type.  In programs compiled without optimisation it aborts with a message if
- * SLOT isn't in OBJECT. */
+/* *SLOT = VALUE, at once for other threads, and after whatever was stored before.  SLOT is the
+ * address of a pointer of any type.  In programs compiled without optimisation it aborts with a
+ * message if SLOT isn't in OBJECT. */
 GC_API void gc_write(void *object, void *slot, const void *value);
 
 /* Before the program itself stores references into the COUNT slots from SLOTS on, by an atomic
@@ -124,8 +125,9 @@ GC_API void gc_write(void *object, void *slot, const void *value);
  * nothing in between that may collect. */
 GC_API void gc_will_write(void *object, void *slots, size_t count);
 
-/* Copies COUNT references to the slots from TO on; the ranges may overlap.  FROM may be anywhere, and
- * may be changed by other threads meanwhile.  Word by word, where memcpy(3) may be stopped within one. */
+/* Copies COUNT references to the slots from TO on; the ranges may overlap.  FROM may be anywhere,
+ * and may be changed by other threads meanwhile.  Word by word, where memcpy(3) may be stopped
+ * within one. */
 GC_API void gc_copy_slots(void *object, void *to, const void *from, size_t count);
 
 /* ---- Types of C structures ------------------------------------------------------------------ */

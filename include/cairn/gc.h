@@ -44,12 +44,12 @@ enum gc_barrier {
                             unless gc_prepare_write() was called first */
     GC_BARRIER_NONE,     /* the whole old space counts as written */
     GC_BARRIER_CROSS,    /* UFFD and MPROTECT at once, compared: for testing the barriers */
-    GC_BARRIER_EXPLICIT, /* the program says it, by gc_write() (cairn/embed.h); AUTO never takes it */
+    GC_BARRIER_EXPLICIT, /* the program says it, by gc_write() (cairn/embed.h); never AUTO */
     GC_BARRIER_EXPLICIT_CROSS /* the same, and page protection finds stores that didn't say so */
 };
 
-/* What the program stores references with, gc_write() or plain assignments (docs/barrier.md, rules 12
- * and 15). */
+/* What the program stores references with, gc_write() or plain assignments (docs/barrier.md, rules
+ * 12 and 15). */
 enum gc_writes {
     GC_WRITES_PLAINLY, /* anything: GC_BARRIER_EXPLICIT can't be had */
     GC_WRITES_TYPED,   /* gc_write(), into objects with types */

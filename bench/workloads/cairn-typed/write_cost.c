@@ -1,8 +1,8 @@
-/* What gc_write() costs beside a plain store: nanoseconds for each, the least of 20 measurements, into
- * a small object and all over a large one, old both.  The values are old, too, so that no collection is
- * due.  Then what the barrier makes of stores of young objects all over 100 MB of old ones: the time of
- * the stores and of the minor collection after them.  The explicit barrier is had by
- * CAIRN_BARRIER=explicit CAIRN_WRITES_EXPLICITLY=typed. */
+/* What gc_write() costs beside a plain store: nanoseconds for each, the least of 20 measurements,
+ * into a small object and all over a large one, old both.  The values are old, too, so that no
+ * collection is due.  Then what the barrier makes of stores of young objects all over 100 MB of old
+ * ones: the time of the stores and of the minor collection after them.  The explicit barrier is had
+ * by CAIRN_BARRIER=explicit CAIRN_WRITES_EXPLICITLY=typed. */
 #include <time.h>
 
 #include "bench/bench.h"
@@ -60,8 +60,8 @@ struct page {
 };
 BENCH_TYPE(page, BENCH_FIELD(page, slot));
 
-/* Microseconds for STORES of fresh objects at random places of old PAGES and the minor collection that
- * finds them, the least of some rounds. */
+/* Microseconds for STORES of fresh objects at random places of old PAGES and the minor collection
+ * that finds them, the least of some rounds. */
 static void measure_round(
     const char *figure, struct page **pages, uint64_t count, uint64_t stores) {
     struct bench_random random = {stores};

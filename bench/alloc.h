@@ -174,6 +174,15 @@ static inline void *bench_alloc_array(const gc_type *type, size_t count) {
 #define bench_new_pointers(count) bench_alloc((count) * sizeof(void *))
 #endif
 
+/* Stores VALUE at SLOT, a pointer in OBJECT, which may be old.  With cairn-typed by gc_write(), so
+ * that the workloads that store so can be run under CAIRN_BARRIER=explicit with
+ * CAIRN_WRITES_EXPLICITLY=typed: docs/bench.md names them. */
+#ifdef BENCH_CAIRN_TYPED
+#define BENCH_STORE(object, slot, value) gc_write(object, slot, value)
+#else
+#define BENCH_STORE(object, slot, value) ((void)(object), (void)(*(slot) = (value)))
+#endif
+
 /* Around a wait for other threads, as the allocator's manual has it: a thread that sleeps need not
  * be woken to be stopped. */
 static inline void bench_wait_begin(void) {

@@ -137,7 +137,9 @@ static int commit_to(struct gci_arena *arena, size_t bytes) {
         table->committed = need;
     }
     uint8_t *start = (uint8_t *)arena->base + arena->committed;
-    int error = gci_vm_commit(start, bytes - arena->committed);
+    int error = arena->barrier != NULL ? gci_barrier_cover(arena->barrier, bytes) : 0;
+    if (error != 0) return error;
+    error = gci_vm_commit(start, bytes - arena->committed);
     if (error != 0) return error;
     if (arena->huge_pages && arena->committed < HUGE_PART)
         use_huge_pages(arena, start, (bytes < HUGE_PART ? bytes : HUGE_PART) - arena->committed);

@@ -12,6 +12,7 @@
 #include "gc/identity.h"
 #include "gc/large.h"
 #include "gc/mark.h"
+#include "gc/missed.h"
 #include "gc/pthreads.h"
 #include "gc/quarantine.h"
 #include "gc/remember.h"
@@ -128,9 +129,13 @@ static void settle_small(struct gc_heap *heap, uint32_t b) {
         b);
 }
 
-/* Should the open block B, which holds old objects with pointers, be protected from now on? */
+/* Should the open block B, which holds old objects with pointers, be protected from now on?  Under
+ * the explicit barrier that costs nothing, and may be done to objects of the kinds into which the
+ * program promised to store by gc_write() (docs/barrier.md, rule 15). */
 static bool should_close(const struct gc_heap *heap, uint32_t b) {
     const struct gci_arena *arena = &heap->arena;
+    if (gci_barrier_is_explicit(heap->barrier))
+        return arena->tags[b] & GCI_TAG_TYPED || heap->options.writes_explicitly == GC_WRITES_ALL;
     if (arena->blocks[b].passed_over >= PASSED_OVER_MAX) return true;
     if (arena->blocks[b].hot > 0) return false;
     return gci_tag_use(arena->tags[b]) == GCI_USE_LARGE ||
@@ -154,7 +159,8 @@ static void settle_blocks(struct gc_heap *heap, enum gc_collection kind) {
     uint64_t granules = 0, open = 0, closed = 0;
     heap->small_bytes = heap->movable_bytes = heap->movable_live_bytes = 0;
     bool protects =
-        gci_barrier_kind(heap->barrier) != GC_BARRIER_NONE && gci_policy_protects(heap, kind);
+        gci_barrier_is_explicit(heap->barrier) ||
+        (gci_barrier_kind(heap->barrier) != GC_BARRIER_NONE && gci_policy_protects(heap, kind));
     gci_large_sweep(heap);
     for (uint32_t b = 0; b < arena->frontier; b++) {
         uint8_t tag = arena->tags[b];
@@ -215,6 +221,7 @@ static void collect(struct gc_heap *heap, struct gci_cycle *cycle) {
     heap->recycled_now = 0;
     gci_threads_release_buffers(heap);
 
+    gci_missed_stores_find(heap);
     bool counting = kind == GC_MINOR && gci_census_begin(heap);
     if (counting) cycle->census_ns = gci_clock_ns() - cycle->stopped_ns;
     if (kind == GC_FULL) make_all_young(heap);

@@ -137,6 +137,46 @@ const gc_type *gc_type_of(const void *p) {
     return &gci_type_at(heap, object.granule)->visible;
 }
 
+/* ---- Stores --------------------------------------------------------------------------------- */
+
+/* What programs compiled without optimisation call: the threads that do are stopped in it like in
+ * code of their own. */
+static void check_slots(const char *function, const void *object, const void *slots, size_t count) {
+    const struct gc_heap *heap = gci_default_heap();
+    gci_object found;
+    size_t bytes = count * sizeof(void *);
+    if (heap != NULL && gci_find(heap, (uintptr_t)object, &found) &&
+        gci_granule_address(&heap->arena, found.granule) == (uintptr_t)object &&
+        (uintptr_t)slots >= (uintptr_t)object && (uintptr_t)slots % sizeof(void *) == 0 &&
+        (uintptr_t)slots - (uintptr_t)object + bytes <= gci_object_bytes(heap, found))
+        return;
+    gci_fatal("%s(%p, %p, ...): no slot of that object, or no object", function, object, slots);
+}
+
+void gc_write(void *object, void *slot, const void *value) {
+    check_slots("gc_write", object, slot, 1);
+    gc_store(slot, value);
+}
+
+void gc_will_write(void *object, void *slots, size_t count) {
+    if (count > 0) check_slots("gc_will_write", object, slots, count);
+    gc_mark_cards(slots, count);
+}
+
+void gc_copy_slots(void *object, void *to, const void *from, size_t count) {
+    (void)object;
+    gc_any_pointer *target = to;
+    const gc_any_pointer *source = from;
+    if ((uintptr_t)to - (uintptr_t)from >= count * sizeof *target) {
+        for (size_t i = 0; i < count; i++)
+            gc_store(target + i, __atomic_load_n(source + i, __ATOMIC_RELAXED));
+    } else {
+        for (size_t i = count; i-- > 0;)
+            gc_store(target + i, __atomic_load_n(source + i, __ATOMIC_RELAXED));
+    }
+    __asm__ volatile("" : : "r"(object), "r"(to), "r"(from)); /* they hold what is copied */
+}
+
 /* ---- Precise roots -------------------------------------------------------------------------- */
 
 /* The bytes of COUNT slots; 0, which no range may have, if there can't be so many. */

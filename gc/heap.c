@@ -52,6 +52,7 @@ struct gc_heap *gci_heap_open(const gc_options *options, const void *frame, int 
     heap->barrier = gci_barrier_open((enum gc_barrier)options->barrier, options->prepares_writes,
         options->log, heap->arena.base, heap->arena.reserved);
     if (heap->barrier == NULL) goto no_barrier;
+    heap->arena.barrier = heap->barrier;
     for (unsigned i = 0; i < GCI_LISTS; i++) heap->lists[i] = GCI_NONE;
     heap->stress_countdown = options->stress;
     gci_large_init(heap);

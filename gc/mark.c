@@ -318,7 +318,7 @@ static void mark_large_objects(
     const struct gci_arena *arena = &marker->heap->arena;
     while (start < end) {
         gci_object object;
-        uintptr_t next = start + ((uintptr_t)1 << arena->page_shift);
+        uintptr_t next = start + 1;
         if (gci_large_find(arena, start - arena->base, &object) &&
             arena->side[object.granule] & GCI_SIDE_MARK)
             next = mark_typed(marker, start, end, shared, move);

@@ -153,7 +153,8 @@ static void learn_from_minor(struct gc_heap *heap, const struct gci_cycle *cycle
     double allocated = (double)cycle->allocated + 1;
     double marked = (double)(heap->marker.marked_granules * GC_GRANULE);
     bool first = policy->trial == 0;
-    double cost = ((double)ns + FAULT_NS * (double)heap->dirty_now) / allocated;
+    double fault_ns = gci_barrier_is_explicit(heap->barrier) ? 0 : FAULT_NS;
+    double cost = ((double)ns + fault_ns * (double)heap->dirty_now) / allocated;
     policy->minor_ns_per_byte = first ? cost : average(policy->minor_ns_per_byte, cost);
     double kept = marked + (double)cycle->tenured;
     double survival = kept / allocated < 1 ? kept / allocated : 1;

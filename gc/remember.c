@@ -46,7 +46,8 @@ static void scan_large(struct gc_heap *heap, uintptr_t start, size_t bytes) {
     uintptr_t end = start + bytes;
     while (start < end) {
         gci_object object;
-        uintptr_t stop = start + ((uintptr_t)1 << arena->page_shift);
+        uintptr_t page = (uintptr_t)1 << arena->page_shift;
+        uintptr_t stop = (start | (page - 1)) + 1; /* START may be in the middle: a card */
         if (gci_large_find(arena, start - arena->base, &object)) {
             stop = gci_granule_address(arena, object.granule) + gci_large_bytes(arena, object);
             if (stop > end) stop = end;
@@ -80,22 +81,24 @@ static void scan_block(struct gc_heap *heap, uint32_t block) {
 static void visit_dirty(void *context, uintptr_t start, size_t bytes) {
     struct gc_heap *heap = context;
     struct gci_arena *arena = &heap->arena;
-    heap->dirty_now += bytes >> arena->page_shift;
+    size_t inside = ((size_t)1 << arena->page_shift) - 1; /* a card is a part of a page */
+    heap->dirty_now += (bytes + inside) >> arena->page_shift;
     while (bytes > 0) {
         uint32_t block = gci_block_of(gci_address_granule(arena, start));
         size_t piece = gci_block_address(arena, block) + GCI_BLOCK_BYTES - start;
         if (piece > bytes) piece = bytes;
         scan_range(heap, block, start, piece);
-        arena->blocks[block].dirty_pages += (uint8_t)(piece >> arena->page_shift);
+        arena->blocks[block].dirty_pages += (uint8_t)((piece + inside) >> arena->page_shift);
         start += piece;
         bytes -= piece;
     }
 }
 
 /* After a run of closed blocks was collected: opens those that are dirty time after time, where
- * the faults cost more than searching the whole block does. */
+ * the faults cost more than searching the whole block does.  Explicit stores don't fault. */
 static void open_hot(struct gc_heap *heap, uint32_t first, uint32_t end) {
     struct gci_arena *arena = &heap->arena;
+    bool faults = !gci_barrier_is_explicit(heap->barrier);
     unsigned most = 1u << (GCI_BLOCK_SHIFT - arena->page_shift) >> 1;
     for (uint32_t b = first; b < end; b++) {
         struct gci_block *block = &arena->blocks[b];
@@ -103,7 +106,7 @@ static void open_hot(struct gc_heap *heap, uint32_t first, uint32_t end) {
             block->hot = 0;
             continue;
         }
-        bool hot = block->dirty_pages > most;
+        bool hot = faults && block->dirty_pages > most;
         block->dirty_pages = 0;
         block->hot = hot ? block->hot + 1 : 0;
         if (block->hot < HOT_AFTER) continue;

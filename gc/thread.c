@@ -95,6 +95,7 @@ static struct gci_thread *take_record(struct gc_heap *heap, const struct gci_mut
     __asm__("" : "+r"(mine)); /* gcc's UndefinedBehaviorSanitizer takes it for NULL */
     *mine = thread->idle;
     mine->side = heap->arena.side - heap->arena.base / GC_GRANULE;
+    mine->cards = gci_barrier_cards(heap->barrier);
     set_buffers(thread, mine);
     return thread;
 }

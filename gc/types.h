@@ -195,6 +195,7 @@ struct gci_arena {
     uint32_t resident_blocks; /* used, or free and not returned to the system */
     uint32_t block_limit;     /* resident_blocks stays at or below */
     bool huge_pages;
+    struct gci_barrier *barrier; /* told of what is committed, once there is one */
     struct gci_table tables[GCI_TABLES];
 };
 
@@ -412,6 +413,7 @@ struct gc_heap {
     uint64_t survived_last, survived_of; /* bytes: of the last minor collection */
     uint64_t dirty_now;                  /* pages, in the running collection */
     uint64_t moved_now;                  /* bytes, in it */
+    uint64_t missed_stores;              /* found by gc/missed.c */
     uint64_t recycled_now;               /* blocks searched in it that were allocated into, too */
     uint64_t open_blocks, closed_blocks;
     struct gci_histogram minor_pauses, full_pauses, stops;

@@ -135,6 +135,10 @@ size_t gci_verify_heap(struct gc_heap *heap) {
         gci_log("verify: the barrier backends disagreed on %lu pages", stats.disagreements);
         broken++;
     }
+    if (heap->missed_stores > 0) {
+        gci_log("verify: references stored without gc_write(): %lu", heap->missed_stores);
+        broken++;
+    }
     return broken;
 }
 

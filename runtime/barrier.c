@@ -138,9 +138,20 @@ static int probe(struct gci_barrier *barrier, const struct gci_backend *backend)
 
 /* ---- Opening -------------------------------------------------------------------------------- */
 
+/* Probes BACKEND, if there is anything to prove; chooses the page protection that goes with
+ * explicit-cross. */
+static int try_out(struct gci_barrier *barrier, const struct gci_backend *backend) {
+    if (backend == &gci_backend_none || backend == &gci_backend_explicit) return 0;
+    if (backend != &gci_backend_explicit_cross) return probe(barrier, backend);
+    barrier->checked_by = &gci_backend_uffd;
+    if (probe(barrier, barrier->checked_by) == 0) return 0;
+    barrier->checked_by = &gci_backend_mprotect;
+    return probe(barrier, barrier->checked_by);
+}
+
 /* Tries BACKEND and, if it works, puts it in force. */
 static bool take(struct gci_barrier *barrier, const struct gci_backend *backend, bool say) {
-    int error = backend == &gci_backend_none ? 0 : probe(barrier, backend);
+    int error = try_out(barrier, backend);
     barrier->backend = backend;
     if (error == 0) error = backend->open(barrier);
     if (error == 0) return true;
@@ -174,6 +185,10 @@ static const struct gci_backend *backend_of(enum gc_barrier which) {
         return &gci_backend_cross;
     case GC_BARRIER_NONE:
         return &gci_backend_none;
+    case GC_BARRIER_EXPLICIT:
+        return &gci_backend_explicit;
+    case GC_BARRIER_EXPLICIT_CROSS:
+        return &gci_backend_explicit_cross;
     case GC_BARRIER_AUTO:
         break;
     }
@@ -201,7 +216,9 @@ struct gci_barrier *gci_barrier_open(
     if (asked == NULL) {
         take_best(barrier, NULL, prepares_writes, log);
     } else if (!take(barrier, asked, true)) {
-        take_best(barrier, asked, prepares_writes, true);
+        /* What the program marks is right without being checked. */
+        if (asked != &gci_backend_explicit_cross || !take(barrier, &gci_backend_explicit, true))
+            take_best(barrier, asked, prepares_writes, true);
         log = true;
     }
     if (log) gci_log("barrier: %s", barrier->backend->name);
@@ -218,6 +235,20 @@ void gci_barrier_close(struct gci_barrier *barrier) {
 
 enum gc_barrier gci_barrier_kind(const struct gci_barrier *barrier) {
     return barrier->backend->kind;
+}
+
+bool gci_barrier_is_explicit(const struct gci_barrier *barrier) {
+    return barrier->backend == &gci_backend_explicit ||
+           barrier->backend == &gci_backend_explicit_cross;
+}
+
+uint8_t *gci_barrier_cards(const struct gci_barrier *barrier) {
+    if (!gci_barrier_is_explicit(barrier)) return NULL;
+    return barrier->cards.table - (barrier->start >> GC_CARD_SHIFT);
+}
+
+int gci_barrier_cover(struct gci_barrier *barrier, size_t bytes) {
+    return gci_barrier_is_explicit(barrier) ? gci_cards_cover(barrier, bytes) : 0;
 }
 
 /* Whether the caller kept its side: page aligned and inside the arena. */
@@ -243,6 +274,13 @@ void gci_barrier_collect(struct gci_barrier *barrier, uintptr_t start, size_t by
     if (bytes != 0) barrier->backend->collect(barrier, start, bytes, visit, context);
 }
 
+void gci_barrier_compare(struct gci_barrier *barrier, uintptr_t start, size_t bytes,
+    gci_dirty_visitor *visit, void *context) {
+    GCI_CHECK(range_is_valid(barrier, start, bytes));
+    if (bytes != 0 && barrier->backend == &gci_backend_explicit_cross)
+        gci_cards_compare(barrier, start, bytes, visit, context);
+}
+
 void gci_barrier_prepare(struct gci_barrier *barrier, uintptr_t p, size_t n) {
     uintptr_t arena_end = barrier->start + barrier->bytes;
     uintptr_t end = n <= UINTPTR_MAX - p ? p + n : UINTPTR_MAX;
@@ -259,19 +297,22 @@ bool gci_barrier_is_in_child(const struct gci_barrier *barrier) {
     return __atomic_load_n(&barrier->fork_words->here, __ATOMIC_RELAXED) == 0;
 }
 
-/* Closing and opening again does it for every backend: registrations are gone, descriptors are the
- * parent's, protections by mprotect were inherited and are lifted. */
+/* Closing and opening again does it for page protection: registrations are gone, descriptors are
+ * the parent's, protections by mprotect were inherited and are lifted.  The table of cards is a
+ * copy, at the same address, where a thread may be about to mark one. */
 void gci_barrier_after_fork(struct gci_barrier *barrier, bool log) {
     const struct gci_backend *backend = barrier->backend;
+    bool explicitly = gci_barrier_is_explicit(barrier);
+    if (explicitly) backend = backend == &gci_backend_explicit ? NULL : barrier->checked_by;
     barrier->fork_words->lock = 0;
-    backend->close(barrier);
+    if (backend != NULL) backend->close(barrier);
     barrier->fork_words->here = 1;
-    int error = backend->open(barrier);
+    int error = backend != NULL ? backend->open(barrier) : 0;
     if (error == 0) return;
     const char *name = strerrorname_np(error);
     gci_log("barrier: %s does not work in the child process: %s failed (%s)", backend->name,
         barrier->refused_by, name != NULL ? name : "unknown error");
-    barrier->backend = &gci_backend_none;
+    barrier->backend = explicitly ? &gci_backend_explicit : &gci_backend_none;
     if (log) gci_log("barrier: %s", barrier->backend->name);
 }
 

@@ -1,12 +1,13 @@
-/* The page-protection write barrier: which old pages did the program write to?
+/* The write barrier: which old pages did the program write to?
  *
- * What the caller gets: after gci_barrier_protect(range), every first write by the program (or
- * by a system call, if the backend can survive that) to a page of the range is remembered, and
- * gci_barrier_collect(range) reports it.  What the caller must supply: the world is stopped
- * during every call here except gci_barrier_unprotect(), which different threads may call at a time for
- * different ranges, and gci_barrier_prepare(); ranges are page aligned and inside the
- * arena named at opening; and a range whose protection fails is treated as written for ever
- * ("open") until it is protected again.
+ * What the caller gets: after gci_barrier_protect(range), every first write by the program (or by a
+ * system call, if the backend can survive that) to a page of the range is remembered, and
+ * gci_barrier_collect(range) reports it.  Under GC_BARRIER_EXPLICIT that is so for stores that
+ * marked their card, and cards of 1 << GC_CARD_SHIFT bytes are reported.  What the caller must
+ * supply: the world is stopped during every call here except gci_barrier_unprotect(), which
+ * different threads may call at a time for different ranges, and gci_barrier_prepare(); ranges are
+ * page aligned and inside the arena named at opening; and a range whose protection fails is treated
+ * as written for ever ("open") until it is protected again.
  *
  * The barrier knows nothing of blocks or objects.  Rules: docs/barrier.md. */
 #ifndef CAIRN_RUNTIME_BARRIER_H
@@ -18,7 +19,7 @@
 
 #include "cairn/gc.h"
 
-/* One maximal run of written pages, [start, start + bytes). */
+/* One maximal run of written pages, or cards, [start, start + bytes). */
 typedef void gci_dirty_visitor(void *context, uintptr_t start, size_t bytes);
 
 struct gci_barrier; /* one for each heap; all state is inside, from gci_vm_map() */
@@ -44,6 +45,18 @@ void gci_barrier_close(struct gci_barrier *barrier);
 /* The kind in force: never GC_BARRIER_AUTO. */
 enum gc_barrier gci_barrier_kind(const struct gci_barrier *barrier);
 
+/* Is it GC_BARRIER_EXPLICIT or EXPLICIT_CROSS? Then a store must mark its card, and arming a range
+ * costs the program nothing. */
+bool gci_barrier_is_explicit(const struct gci_barrier *barrier);
+
+/* The table of cards, as inline code wants it: that of address p is [p >> GC_CARD_SHIFT], which a
+ * store sets to 1 before it is made.  NULL: there is none.  It stays the same, also in a child. */
+uint8_t *gci_barrier_cards(const struct gci_barrier *barrier);
+
+/* Before the arena's first BYTES are used: makes their cards usable.  Returns 0 or an errno value.
+ * Others may be storing meanwhile; called by one thread at a time. */
+int gci_barrier_cover(struct gci_barrier *barrier, size_t bytes);
+
 /* Arms the barrier for the pages of a committed range: each is clean from here on.  Returns 0 or
  * an errno value (ENOTSUP under NONE): then the range, or part of it, may be unarmed and counts
  * as open. */
@@ -57,6 +70,12 @@ void gci_barrier_unprotect(struct gci_barrier *barrier, uintptr_t start, size_t 
  * collected, and arms these again.  A page that can't be known clean is reported.  The visitor
  * may not call the barrier. */
 void gci_barrier_collect(struct gci_barrier *barrier, uintptr_t start, size_t bytes,
+    gci_dirty_visitor *visit, void *context);
+
+/* Under EXPLICIT_CROSS, else nothing: visits each run of pages of an armed range to which page
+ * protection saw a write since it was armed or last compared, whatever their cards say, and then
+ * sets all cards of these pages, so that gci_barrier_collect() will report them. */
+void gci_barrier_compare(struct gci_barrier *barrier, uintptr_t start, size_t bytes,
     gci_dirty_visitor *visit, void *context);
 
 /* Before a system call writes to [p, p + n), any addresses, while the program runs: afterwards

@@ -30,6 +30,8 @@ extern const struct gci_backend gci_backend_uffd;
 extern const struct gci_backend gci_backend_mprotect;
 extern const struct gci_backend gci_backend_cross;
 extern const struct gci_backend gci_backend_none;
+extern const struct gci_backend gci_backend_explicit;
+extern const struct gci_backend gci_backend_explicit_cross;
 
 /* Two words on a page that fork clears in the child (MADV_WIPEONFORK; docs/barrier.md, rule 9). */
 struct gci_fork_words {
@@ -61,8 +63,15 @@ struct gci_mprotect {
     bool touch;      /* the handler writes to the page it opened (cross) */
 };
 
+/* One byte for each card of the arena: set by stores, cleared with the world stopped. */
+struct gci_cards {
+    uint8_t *table; /* reserved for the whole arena */
+    size_t known;   /* bytes of it that are committed; grows by gci_barrier_cover(); atomic */
+};
+
 struct gci_barrier {
     const struct gci_backend *backend;
+    const struct gci_backend *checked_by; /* explicit-cross: the page protection beside the cards */
     uintptr_t start;
     size_t bytes;
     unsigned page_shift;
@@ -71,6 +80,7 @@ struct gci_barrier {
     struct gci_barrier_stats stats; /* written by relaxed atomic additions */
     struct gci_uffd uffd;
     struct gci_mprotect mprotect;
+    struct gci_cards cards;
 };
 
 static inline void gci_barrier_count(uint64_t *counter, uint64_t n) {
@@ -92,6 +102,13 @@ int gci_mprotect_arm(struct gci_barrier *barrier, size_t first, size_t end);
  * visited. */
 void gci_mprotect_visit_reported(
     struct gci_barrier *barrier, size_t first, size_t end, gci_dirty_visitor *visit, void *context);
+
+/* Commits the table of cards for the arena's first BYTES.  Returns 0 or an errno value. */
+int gci_cards_cover(struct gci_barrier *barrier, size_t bytes);
+
+/* The function behind gci_barrier_compare(). */
+void gci_cards_compare(struct gci_barrier *barrier, uintptr_t start, size_t bytes,
+    gci_dirty_visitor *visit, void *context);
 
 /* Sets how many mappings the mprotect backend may cost the process.  For tests. */
 void gci_mprotect_set_budget(struct gci_barrier *barrier, size_t mappings);

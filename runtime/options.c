@@ -36,12 +36,16 @@ struct option {
     const char *const *names; /* ENUM: of the values 0, 1, ...; ends in NULL */
 };
 
-static const char *const barrier_names[] = {"auto", "uffd", "mprotect", "none", "cross", NULL};
+static const char *const barrier_names[] = {
+    "auto", "uffd", "mprotect", "none", "cross", "explicit", "explicit-cross", NULL};
+static const char *const writes_names[] = {"no", "typed", "all", NULL};
 static const char *const fit_names[] = {"first", "best", "worst", NULL};
 static const char *const stop_names[] = {"signal", "safepoint", NULL};
 static const char *const attach_names[] = {"explicit", "auto", NULL};
 
-_Static_assert(sizeof barrier_names / sizeof *barrier_names == GC_BARRIER_CROSS + 2, "a name each");
+_Static_assert(
+    sizeof barrier_names / sizeof *barrier_names == GC_BARRIER_EXPLICIT_CROSS + 2, "a name each");
+_Static_assert(sizeof writes_names / sizeof *writes_names == GC_WRITES_ALL + 2, "a name each");
 _Static_assert(sizeof fit_names / sizeof *fit_names == GC_FIT_WORST + 2, "a name each");
 _Static_assert(sizeof stop_names / sizeof *stop_names == GC_STOP_SAFEPOINT + 2, "a name each");
 _Static_assert(sizeof attach_names / sizeof *attach_names == GC_ATTACH_AUTO + 2, "a name each");
@@ -67,8 +71,11 @@ static const struct option options_table[] = {
         SIZE_MAX, "0 (no limit) or at least 4K", NULL},
     {"growth_percent", "CAIRN_GROWTH_PERCENT", COUNT, false, AT(growth_percent), 115, 10, 1000,
         "10 to 1000", NULL},
-    {"barrier", "CAIRN_BARRIER", ENUM, false, AT(barrier), GC_BARRIER_AUTO, 0, GC_BARRIER_CROSS,
-        "auto, uffd, mprotect, none or cross", barrier_names},
+    {"barrier", "CAIRN_BARRIER", ENUM, false, AT(barrier), GC_BARRIER_AUTO, 0,
+        GC_BARRIER_EXPLICIT_CROSS,
+        "auto, uffd, mprotect, none, cross, explicit or explicit-cross", barrier_names},
+    {"writes_explicitly", "CAIRN_WRITES_EXPLICITLY", ENUM, false, AT(writes_explicitly),
+        GC_WRITES_PLAINLY, 0, GC_WRITES_ALL, "no, typed or all", writes_names},
     {"large_fit", "CAIRN_LARGE_FIT", ENUM, false, AT(large_fit), GC_FIT_FIRST, 0, GC_FIT_WORST,
         "first, best or worst", fit_names},
     {"stop", "CAIRN_STOP", ENUM, false, AT(stop), GC_STOP_SIGNAL, 0, GC_STOP_SAFEPOINT,
@@ -249,6 +256,23 @@ static void override_from_environment(gc_options *options) {
     }
 }
 
+/* ---- Promises ------------------------------------------------------------------------------- */
+
+/* The explicit barrier is for programs that promise gc_write(): those that choose it by the field,
+ * or say so in the other one.  CHOSEN: the barrier that the field names.  EXPLICIT_CROSS loses
+ * nothing and may be had by anybody, to see what would have to change. */
+static void hold_to_promises(gc_options *options, uint32_t chosen) {
+    if (options->writes_explicitly != GC_WRITES_PLAINLY) return;
+    if (chosen == GC_BARRIER_EXPLICIT || chosen == GC_BARRIER_EXPLICIT_CROSS ||
+        options->barrier == GC_BARRIER_EXPLICIT_CROSS) {
+        options->writes_explicitly = GC_WRITES_TYPED;
+    } else if (options->barrier == GC_BARRIER_EXPLICIT) {
+        gci_log("ignored CAIRN_BARRIER=explicit: the program does not promise to store references "
+                "by gc_write() (the option writes_explicitly)");
+        options->barrier = chosen;
+    }
+}
+
 /* ---- Misspelt variables --------------------------------------------------------------------- */
 
 #define NAME_MAX_BYTES 48 /* longer names are compared by their first bytes */
@@ -314,9 +338,12 @@ int gci_options_resolve(const gc_options *user, gc_options *out) {
     } else {
         gci_options_default(out);
     }
-    if (!environment_counts()) return 0;
-    override_from_environment(out);
-    warn_of_unknown_variables();
+    uint32_t chosen = out->barrier;
+    if (environment_counts()) {
+        override_from_environment(out);
+        warn_of_unknown_variables();
+    }
+    hold_to_promises(out, chosen);
     return 0;
 }
 
@@ -326,5 +353,5 @@ bool gci_options_attach_auto(void) {
 }
 
 const char *gci_barrier_name(enum gc_barrier barrier) {
-    return (unsigned)barrier <= GC_BARRIER_CROSS ? barrier_names[barrier] : "?";
+    return (unsigned)barrier <= GC_BARRIER_EXPLICIT_CROSS ? barrier_names[barrier] : "?";
 }

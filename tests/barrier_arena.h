@@ -63,7 +63,8 @@ static inline void close_arena(struct arena *a) {
 }
 
 static inline const char *kind_name(enum gc_barrier kind) {
-    static const char *const names[] = {"auto", "uffd", "mprotect", "none", "cross"};
+    static const char *const names[] = {
+        "auto", "uffd", "mprotect", "none", "cross", "explicit", "explicit-cross"};
     return names[kind];
 }
 
@@ -178,9 +179,9 @@ static inline bool exited_well(int status, const char *text) {
 }
 
 /* Tests under one backend, all of them, and those that work by signals. */
-static enum gc_barrier uffd = GC_BARRIER_UFFD;
-static enum gc_barrier by_mprotect = GC_BARRIER_MPROTECT;
-static enum gc_barrier cross = GC_BARRIER_CROSS;
+static enum gc_barrier uffd __attribute__((__unused__)) = GC_BARRIER_UFFD;
+static enum gc_barrier by_mprotect __attribute__((__unused__)) = GC_BARRIER_MPROTECT;
+static enum gc_barrier cross __attribute__((__unused__)) = GC_BARRIER_CROSS;
 
 /* clang-format off */
 #define UNDER(f, kind) {.name = #f " [" #kind "]", .test_func = f, .initial_state = &kind}

@@ -301,6 +301,8 @@ static void open_refused(void *argument) {
 static void a_refused_userfaultfd_falls_back_and_says_so(void **state) {
     (void)state;
     const enum gc_barrier aut = GC_BARRIER_AUTO, none = GC_BARRIER_NONE;
+    const enum gc_barrier explicitly = GC_BARRIER_EXPLICIT;
+    const enum gc_barrier explicit_cross = GC_BARRIER_EXPLICIT_CROSS;
     const struct refusal refusals[] = {
         {EPERM, aut, false, true, none, {"userfaultfd failed (EPERM)", "barrier: none"}},
         {ENOSYS, aut, true, true, by_mprotect, {"(ENOSYS)", "barrier: mprotect\n"}},
@@ -308,6 +310,9 @@ static void a_refused_userfaultfd_falls_back_and_says_so(void **state) {
         {EPERM, uffd, false, false, none, {"(EPERM)", "does not promise"}},
         {EPERM, uffd, true, false, by_mprotect, {"(EPERM)", "barrier: mprotect\n"}},
         {EPERM, cross, false, false, none, {"compared", "barrier: none"}},
+        {EPERM, explicitly, false, false, explicitly, {NULL, NULL}},
+        {EPERM, explicitly, false, true, explicitly, {"barrier: explicit, by gc_write()\n", ""}},
+        {EPERM, explicit_cross, false, false, explicit_cross, {NULL, NULL}},
         {EPERM, by_mprotect, false, false, by_mprotect, {NULL, NULL}},
         {EPERM, by_mprotect, false, true, by_mprotect, {"barrier: mprotect\n", ""}},
     };
@@ -341,22 +346,32 @@ static void a_page_that_nothing_can_open_ends_the_program_with_its_name(void **s
     close_arena(&a);
 }
 
-static void block_segv_and_ask_for_mprotect(void *argument) {
-    struct refusal r = {EPERM, GC_BARRIER_MPROTECT, true, false, GC_BARRIER_NONE, {NULL, NULL}};
+static void open_refused_with_segv_blocked(void *refusal) {
     sigset_t segv;
-    (void)argument;
     sigemptyset(&segv);
     sigaddset(&segv, SIGSEGV);
     sigprocmask(SIG_BLOCK, &segv, NULL);
-    open_refused(&r);
+    open_refused(refusal);
 }
 
 static void mprotect_is_refused_to_a_thread_that_blocks_segv(void **state) {
     (void)state;
+    struct refusal r = {EPERM, GC_BARRIER_MPROTECT, true, false, GC_BARRIER_NONE, {NULL, NULL}};
     char text[1024];
-    int status = in_child(block_segv_and_ask_for_mprotect, NULL, text, sizeof text);
+    int status = in_child(open_refused_with_segv_blocked, &r, text, sizeof text);
     assert_true(exited_well(status, text));
     assert_non_null(strstr(text, "mprotect does not work here"));
+}
+
+static void without_page_protection_explicit_stores_are_not_compared(void **state) {
+    (void)state;
+    struct refusal r = {
+        EPERM, GC_BARRIER_EXPLICIT_CROSS, true, false, GC_BARRIER_EXPLICIT, {NULL, NULL}};
+    char text[1024];
+    int status = in_child(open_refused_with_segv_blocked, &r, text, sizeof text);
+    assert_true(exited_well(status, text));
+    assert_non_null(strstr(text, "compared with page protection does not work here"));
+    assert_non_null(strstr(text, "barrier: explicit, by gc_write()\n"));
 }
 
 static void auto_takes_the_best_and_never_says_auto(void **state) {
@@ -404,6 +419,7 @@ int main(void) {
         cmocka_unit_test(a_refused_userfaultfd_falls_back_and_says_so),
         UNDER(a_page_that_nothing_can_open_ends_the_program_with_its_name, by_mprotect),
         cmocka_unit_test(mprotect_is_refused_to_a_thread_that_blocks_segv),
+        cmocka_unit_test(without_page_protection_explicit_stores_are_not_compared),
         cmocka_unit_test(auto_takes_the_best_and_never_says_auto),
         cmocka_unit_test(without_a_barrier_everything_is_written),
     };

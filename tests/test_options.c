@@ -52,6 +52,7 @@ static void the_defaults_are_those_of_the_manual(void **state) {
     assert_int_equal(options.mark_stack_limit, 0);
     assert_int_equal(options.growth_percent, 115);
     assert_int_equal(options.barrier, GC_BARRIER_AUTO);
+    assert_int_equal(options.writes_explicitly, GC_WRITES_PLAINLY);
     assert_int_equal(options.large_fit, GC_FIT_FIRST);
     assert_int_equal(options.stop, GC_STOP_SIGNAL);
     assert_int_equal(options.stop_signal, 0);
@@ -141,9 +142,12 @@ static const struct {
         {"1", "3K", " 4K", "18446744073709551616", "16777216T"}},
     {FIELD(growth_percent), {10, 75, 1000, 11}, {9, 1001, UINT32_MAX}, true, "CAIRN_GROWTH_PERCENT",
         {"10", "1000"}, {10, 1000}, {"9", "1001", "75%", "1K", "4294967306"}},
-    {FIELD(barrier), {0, 1, 2, GC_BARRIER_CROSS}, {GC_BARRIER_CROSS + 1, UINT32_MAX}, false,
-        "CAIRN_BARRIER", {"auto", "uffd", "mprotect", "none", "cross"}, {0, 1, 2, 3, 4},
+    {FIELD(barrier), {0, 1, GC_BARRIER_CROSS, GC_BARRIER_EXPLICIT_CROSS},
+        {GC_BARRIER_EXPLICIT_CROSS + 1, UINT32_MAX}, false, "CAIRN_BARRIER",
+        {"auto", "uffd", "mprotect", "none", "cross"}, {0, 1, 2, 3, 4},
         {"", "0", "Auto", "uffd ", "soft"}},
+    {FIELD(writes_explicitly), {0, 1, GC_WRITES_ALL, 1}, {GC_WRITES_ALL + 1, UINT32_MAX}, false,
+        "CAIRN_WRITES_EXPLICITLY", {"no", "typed", "all"}, {0, 1, 2}, {"", "1", "yes", "Typed"}},
     {FIELD(large_fit), {0, 1, 2, GC_FIT_WORST}, {GC_FIT_WORST + 1}, false, "CAIRN_LARGE_FIT",
         {"first", "best", "worst"}, {0, 1, 2}, {"next", "FIRST", "1"}},
     {FIELD(stop), {0, GC_STOP_SAFEPOINT, 1, 1}, {GC_STOP_SAFEPOINT + 1, UINT32_MAX}, false,
@@ -358,8 +362,57 @@ static void test_and_bench_variables_are_nobody_s_mistake(void **state) {
     assert_string_equal(messages, "");
 }
 
+/* FIELD and PROMISE: the program's; VARIABLE, PROMISED: of the environment, or NULL. */
+static const struct {
+    uint32_t field, promise;
+    const char *variable, *promised;
+    uint32_t barrier, writes;
+    bool complains;
+} choices[] = {
+    {GC_BARRIER_AUTO, GC_WRITES_PLAINLY, "explicit", NULL, GC_BARRIER_AUTO, GC_WRITES_PLAINLY,
+        true},
+    {GC_BARRIER_NONE, GC_WRITES_PLAINLY, "explicit", "no", GC_BARRIER_NONE, GC_WRITES_PLAINLY,
+        true},
+    {GC_BARRIER_AUTO, GC_WRITES_TYPED, "explicit", NULL, GC_BARRIER_EXPLICIT, GC_WRITES_TYPED,
+        false},
+    {GC_BARRIER_UFFD, GC_WRITES_ALL, "explicit", NULL, GC_BARRIER_EXPLICIT, GC_WRITES_ALL, false},
+    {GC_BARRIER_AUTO, GC_WRITES_PLAINLY, "explicit", "all", GC_BARRIER_EXPLICIT, GC_WRITES_ALL,
+        false},
+    {GC_BARRIER_EXPLICIT, GC_WRITES_PLAINLY, NULL, NULL, GC_BARRIER_EXPLICIT, GC_WRITES_TYPED,
+        false},
+    {GC_BARRIER_EXPLICIT, GC_WRITES_ALL, NULL, NULL, GC_BARRIER_EXPLICIT, GC_WRITES_ALL, false},
+    {GC_BARRIER_EXPLICIT, GC_WRITES_PLAINLY, "uffd", NULL, GC_BARRIER_UFFD, GC_WRITES_TYPED, false},
+    {GC_BARRIER_EXPLICIT_CROSS, GC_WRITES_PLAINLY, "explicit", NULL, GC_BARRIER_EXPLICIT,
+        GC_WRITES_TYPED, false},
+    {GC_BARRIER_AUTO, GC_WRITES_PLAINLY, "explicit-cross", NULL, GC_BARRIER_EXPLICIT_CROSS,
+        GC_WRITES_TYPED, false},
+    {GC_BARRIER_AUTO, GC_WRITES_PLAINLY, NULL, NULL, GC_BARRIER_AUTO, GC_WRITES_PLAINLY, false},
+};
+
+static void the_explicit_barrier_is_for_programs_that_promise_gc_write(void **state) {
+    (void)state;
+    for (size_t i = 0; i < sizeof choices / sizeof *choices; i++) {
+        gc_options options, resolved;
+        const char *messages;
+        gc_options_init(&options);
+        options.barrier = choices[i].field;
+        options.writes_explicitly = choices[i].promise;
+        if (choices[i].variable) setenv("CAIRN_BARRIER", choices[i].variable, 1);
+        if (choices[i].promised) setenv("CAIRN_WRITES_EXPLICITLY", choices[i].promised, 1);
+        assert_int_equal(resolve(&options, &resolved, &messages), 0);
+        unsetenv("CAIRN_BARRIER");
+        unsetenv("CAIRN_WRITES_EXPLICITLY");
+        assert_int_equal(resolved.barrier, choices[i].barrier);
+        assert_int_equal(resolved.writes_explicitly, choices[i].writes);
+        assert_int_equal(lines(messages), choices[i].complains);
+        if (choices[i].complains) assert_non_null(strstr(messages, "does not promise"));
+    }
+}
+
 static void barriers_have_names(void **state) {
     (void)state;
+    assert_string_equal(gci_barrier_name(GC_BARRIER_EXPLICIT), "explicit");
+    assert_string_equal(gci_barrier_name(GC_BARRIER_EXPLICIT_CROSS), "explicit-cross");
     assert_string_equal(gci_barrier_name(GC_BARRIER_AUTO), "auto");
     assert_string_equal(gci_barrier_name(GC_BARRIER_CROSS), "cross");
     assert_string_equal(gci_barrier_name((enum gc_barrier)77), "?");
@@ -380,6 +433,7 @@ int main(void) {
         cmocka_unit_test(automatic_attaching_is_known_from_the_environment_alone),
         cmocka_unit_test(an_unknown_variable_is_told_the_nearest),
         cmocka_unit_test(test_and_bench_variables_are_nobody_s_mistake),
+        cmocka_unit_test(the_explicit_barrier_is_for_programs_that_promise_gc_write),
         cmocka_unit_test(barriers_have_names),
     };
     return cmocka_run_group_tests_name("options", tests, without_variables, NULL);

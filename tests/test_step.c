@@ -365,10 +365,105 @@ static void new_objects_are_visible_before_they_are_stored_into(void) {
     end_thread(thread);
 }
 
+/* ---- Stores into old objects ---------------------------------------------------------------- */
+
+enum { COPIED = 3 };
+
+struct holder {
+    struct holder *to[2 * COPIED];
+    uint64_t number;
+};
+GC_TYPE(struct holder, to[0], to[1], to[2], to[3], to[4], to[5]);
+
+static struct holder *old_holder;
+
+static inline struct holder *new_holder(uint64_t number) {
+    struct holder *n = gc_new(struct holder);
+    n->number = number;
+    return n;
+}
+
+static __attribute__((noinline)) void write_new(void) {
+    gc_write(old_holder, &old_holder->to[0], new_holder(11));
+    gc_write(old_holder, &old_holder->to[1], new_holder(12));
+}
+
+static __attribute__((noinline)) void exchange_new(void) {
+    struct holder *n = new_holder(11), *m = new_holder(12);
+    gc_will_write(old_holder, &old_holder->to[0], 2);
+    (void)__atomic_exchange_n(&old_holder->to[0], n, __ATOMIC_SEQ_CST);
+    __atomic_store_n(&old_holder->to[1], m, __ATOMIC_RELEASE);
+}
+
+/* Copies, and overwrites what it copied from. */
+static __attribute__((noinline)) void copy_new(void) {
+    for (unsigned i = 0; i < COPIED; i++)
+        gc_write(old_holder, &old_holder->to[COPIED + i], new_holder(11 + i));
+    gc_copy_slots(old_holder, &old_holder->to[0], &old_holder->to[COPIED], COPIED);
+    for (unsigned i = 0; i < COPIED; i++) gc_write(old_holder, &old_holder->to[COPIED + i], NULL);
+}
+
+static __attribute__((noinline)) void write_in_range(void) {
+    struct holder *n = new_holder(11);
+    n->to[0] = n; /* a first reference, to itself */
+    gc_write(old_holder, &old_holder->to[1], new_holder(12));
+    gc_write(old_holder, &old_holder->to[0], n->to[0]);
+}
+
+static __attribute__((noinline)) void check_written(void) {
+    for (unsigned i = 0; i < 2; i++) {
+        const struct holder *n = old_holder->to[i];
+        REQUIRE(gc_base(n) == n && n->number == 11 + i && gc_type_of(n) == gc_type_of(old_holder));
+    }
+}
+
+static void (*const writes[])(void) = {write_new, exchange_new, copy_new, write_in_range};
+
+static __attribute__((noinline)) int write_at(void (*write)(void), int at) {
+    outside = inside = 0;
+    collect_at = at;
+    step_on();
+    write();
+    step_off();
+    collect_at = NEVER;
+    return outside;
+}
+
+static void stores_at_each_instruction(enum gc_collection of_kind) {
+    need_optimised_code();
+    install_trap();
+    kind = of_kind;
+    old_holder = new_holder(1);
+    collect_times(4);
+    pthread_t thread = start_thread(collect_when_asked, NULL);
+    for (unsigned w = 0; w < sizeof writes / sizeof *writes; w++) {
+        bool everywhere = false;
+        for (int at = 0; !everywhere; at++) {
+            everywhere = write_at(writes[w], at) <= at;
+            if (everywhere) write_at(writes[w], EVERYWHERE);
+            check_written();
+            collect(GC_MINOR); /* they are young, or old, and referred to by nothing else */
+            check_written();
+        }
+        REQUIRE_EQUAL(gc_verify(), 0);
+    }
+    REQUIRE(collections > 100);
+    raise_flag(&shall_end, 1);
+    end_thread(thread);
+}
+
+static void minor_collections_at_each_instruction_of_a_store(void) {
+    stores_at_each_instruction(GC_MINOR);
+}
+static void full_collections_at_each_instruction_of_a_store(void) {
+    stores_at_each_instruction(GC_FULL);
+}
+
 #endif
 
 /* No collection by the thread that steps: each of its instructions takes microseconds. */
-#define STRICT "CAIRN_VERIFY=1", "CAIRN_POISON=1", "CAIRN_NURSERY=1G"
+#define STRICT            "CAIRN_VERIFY=1", "CAIRN_POISON=1", "CAIRN_NURSERY=1G"
+#define EXPLICIT(barrier) "CAIRN_WRITES_EXPLICITLY=typed", "CAIRN_BARRIER=" barrier
 
 int main(void) {
     const struct CMUnitTest tests[] = {
@@ -378,6 +473,11 @@ int main(void) {
         CHILD_TEST(full_collections_at_each_instruction, STRICT),
         CHILD_TEST(collections_at_each_instruction_in_freed_holes, STRICT),
         CHILD_TEST(new_objects_are_visible_before_they_are_stored_into, STRICT),
+        CHILD_TEST(minor_collections_at_each_instruction_of_a_store, STRICT, EXPLICIT("explicit")),
+        CHILD_TEST(full_collections_at_each_instruction_of_a_store, STRICT, EXPLICIT("explicit")),
+        CHILD_TEST(
+            minor_collections_at_each_instruction_of_a_store, STRICT, EXPLICIT("explicit-cross")),
+        CHILD_TEST(minor_collections_at_each_instruction_of_a_store, STRICT),
 #endif
     };
     return cmocka_run_group_tests_name("step", tests, NULL, NULL);

@@ -398,7 +398,7 @@ static void set_edge(
     if (to != NONE && is_ambiguous(n->kind) && below(m, 3) == 0)
         e->offset = below(m, m->nodes[to].words * 8);
     n->edges_used += to != NONE;
-    ((uint64_t *)p)[e->word] = edge_value(e, target);
+    gc_write(p, (void **)p + e->word, (void *)(uintptr_t)edge_value(e, target));
 }
 
 /* Stores a reference in an edge of N that is free, or now and then in one that isn't. */

@@ -40,17 +40,21 @@ static void insert(struct table *table, uint64_t key) {
     for (uint32_t i = 1; i <= length; i++) payload[i] = (uint32_t)key;
     struct entry *entry = bench_new_raw(entry), **bucket = bucket_of(table, key);
     *entry = (struct entry){.next = *bucket, .key = key, .payload = payload};
-    *bucket = entry;
+    BENCH_STORE(table->buckets, bucket, entry);
     table->entries++;
 }
 
 /* Returns whether there was such an entry. */
 static bool delete (struct table *table, uint64_t key) {
     struct entry **link = bucket_of(table, key);
-    while (*link != NULL && (*link)->key != key) link = &(*link)->next;
+    void *holder = table->buckets;
+    while (*link != NULL && (*link)->key != key) {
+        holder = *link;
+        link = &(*link)->next;
+    }
     struct entry *entry = *link;
     if (entry == NULL) return false;
-    *link = entry->next;
+    BENCH_STORE(holder, link, entry->next);
     bench_free(entry->payload);
     bench_free(entry);
     table->entries--;

@@ -35,7 +35,7 @@ static uint64_t slot_of(uint64_t serial, uint64_t slots) {
 static struct page **build(uint64_t count) {
     struct page **pages = bench_new_pointers(count);
     for (uint64_t i = 0; i < count; i++) {
-        pages[i] = bench_new(page);
+        BENCH_STORE(pages, &pages[i], bench_new(page));
         pages[i]->number = i;
     }
     return pages;
@@ -51,10 +51,11 @@ static uint64_t scatter(struct page **pages, uint64_t slots, uint64_t stores) {
         fresh->serial = serial;
         fresh->slot = slot;
         fresh->rest = serial % 1000;
-        struct fresh **place = &pages[slot / SLOTS]->slot[slot % SLOTS];
+        struct page *page = pages[slot / SLOTS];
+        struct fresh **place = &page->slot[slot % SLOTS];
         filled += *place == NULL;
         bench_free(*place);
-        *place = fresh;
+        BENCH_STORE(page, place, fresh);
     }
     return filled;
 }

@@ -156,7 +156,8 @@ static bool handle_file(struct program *program, const char *file) {
 /* ---- What the collector did ------------------------------------------------------------------ */
 
 static const char *barrier_name(uint32_t barrier) {
-    static const char *const names[] = {"auto", "uffd", "mprotect", "none", "cross"};
+    static const char *const names[] = {
+        "auto", "uffd", "mprotect", "none", "cross", "explicit", "explicit-cross"};
     return barrier < sizeof names / sizeof *names ? names[barrier] : "another";
 }
 

@@ -134,6 +134,36 @@ GC_API void *gc_handle_get(const gc_handle *handle);
 GC_API void gc_handle_set(gc_handle *handle, void *p);
 GC_API void gc_handle_free(gc_handle *handle); /* NULL does nothing */
 
+/* ---- Stores --------------------------------------------------------------------------------- */
+
+/* A program that chose GC_BARRIER_EXPLICIT says with these where it stores references.  Under the
+ * other barriers they store and nothing else, so that one program runs under all of them.  OBJECT
+ * is the object's start, and the slots lie in it.  They cost less than 1 ns, never collect, are no
+ * safepoints, and may be used by several threads at once, attached ones (docs/barrier.md, rules 12
+ * to 15).
+ *
+ * Numbers, and references in memory that is no object, are stored as ever.  So may be the first
+ * references in a new object, if they are local variables since before it was allocated, and
+ * nothing that may collect comes in between:
+ *
+ *     struct node *n = gc_new(struct node);
+ *     n->left = left, n->right = right; */
+
+/* *SLOT = VALUE, at once for other threads, and after whatever was stored before.  SLOT is the
+ * address of a pointer of any type.  In programs compiled without optimisation it aborts with a
+ * message if SLOT isn't in OBJECT. */
+GC_API void gc_write(void *object, void *slot, const void *value);
+
+/* Before the program itself stores references into the COUNT slots from SLOTS on, by an atomic
+ * exchange for instance.  What it will store is in local variables already; and the thread does
+ * nothing in between that may collect. */
+GC_API void gc_will_write(void *object, void *slots, size_t count);
+
+/* Copies COUNT references to the slots from TO on; the ranges may overlap.  FROM may be anywhere,
+ * and may be changed by other threads meanwhile.  Word by word, where memcpy(3) may be stopped
+ * within one. */
+GC_API void gc_copy_slots(void *object, void *to, const void *from, size_t count);
+
 /* ---- Types of C structures ------------------------------------------------------------------ */
 
 /* At file scope: says that the members named, at most 16, are the pointers of T that the heap knows.
@@ -213,6 +243,35 @@ GC_API const gc_type *gc_type_entered(const struct gc_type_entry *entries, const
 GC_API void *gc_alloc_typed_slow(const gc_type *type) __attribute__((__malloc__));
 GC_API uint64_t gc_identity_hash_slow(const void *p);
 
+typedef void *gc_any_pointer __attribute__((__may_alias__));
+
+/* The value is in a register or on the stack, the card is set, the slot is written: a thread may be
+ * stopped for a collection between any two of these (docs/barrier.md, rule 12).  The empty assembly
+ * keeps the compiler to that order: it loads the value no later than at the first. */
+extern inline __attribute__((__gnu_inline__, __always_inline__)) void gc_store(
+    void *slot, const void *value) {
+    __asm__ volatile("" : "+r"(value) : : "memory");
+    uint8_t *cards = gc_buffers.cards;
+    if (cards != NULL)
+        __atomic_store_n(&cards[(uintptr_t)slot >> GC_CARD_SHIFT], 1, __ATOMIC_RELAXED);
+    __asm__ volatile("" : : : "memory");
+    __atomic_store_n((gc_any_pointer *)slot, (void *)(uintptr_t)value, __ATOMIC_RELEASE);
+}
+
+extern inline __attribute__((__gnu_inline__, __always_inline__)) void gc_mark_cards(
+    void *slots, size_t count) {
+    __asm__ volatile("" : : : "memory");
+    uint8_t *cards = gc_buffers.cards;
+    if (cards != NULL && count > 0) {
+        uintptr_t card = (uintptr_t)slots >> GC_CARD_SHIFT;
+        uintptr_t last = ((uintptr_t)slots + (count - 1) * sizeof(void *)) >> GC_CARD_SHIFT;
+        do {
+            __atomic_store_n(&cards[card], 1, __ATOMIC_RELAXED);
+        } while (card++ < last);
+    }
+    __asm__ volatile("" : : : "memory");
+}
+
 #if !defined(GC_NO_INLINE) && defined(__OPTIMIZE__)
 extern inline __attribute__((__gnu_inline__, __always_inline__)) void *gc_new_typed(
     const gc_type *type, size_t size) {
@@ -224,6 +283,18 @@ extern inline __attribute__((__gnu_inline__, __always_inline__)) void *gc_new_ty
 extern inline __attribute__((__gnu_inline__, __always_inline__)) void *gc_alloc_typed(
     const gc_type *type) {
     return gc_new_typed(type, type->bytes);
+}
+
+extern inline __attribute__((__gnu_inline__, __always_inline__)) void gc_write(
+    void *object, void *slot, const void *value) {
+    (void)object;
+    gc_store(slot, value);
+}
+
+extern inline __attribute__((__gnu_inline__, __always_inline__)) void gc_will_write(
+    void *object, void *slots, size_t count) {
+    (void)object;
+    gc_mark_cards(slots, count);
 }
 #endif
 

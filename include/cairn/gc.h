@@ -44,7 +44,17 @@ enum gc_barrier {
     GC_BARRIER_MPROTECT, /* mprotect and SIGSEGV: system calls into old objects fail with EFAULT,
                             unless gc_prepare_write() was called first */
     GC_BARRIER_NONE,     /* the whole old space counts as written */
-    GC_BARRIER_CROSS     /* UFFD and MPROTECT at once, compared: for testing the barriers */
+    GC_BARRIER_CROSS,    /* UFFD and MPROTECT at once, compared: for testing the barriers */
+    GC_BARRIER_EXPLICIT, /* the program says it, by gc_write() (cairn/embed.h); never AUTO */
+    GC_BARRIER_EXPLICIT_CROSS /* the same, and page protection finds stores that didn't say so */
+};
+
+/* What the program stores references with, gc_write() or plain assignments (docs/barrier.md, rules
+ * 12 and 15). */
+enum gc_writes {
+    GC_WRITES_PLAINLY, /* anything: GC_BARRIER_EXPLICIT can't be had */
+    GC_WRITES_TYPED,   /* gc_write(), into objects with types */
+    GC_WRITES_ALL      /* gc_write(), into what gc_alloc() makes, too */
 };
 
 /* How threads are stopped for a collection (docs/threads.md). */
@@ -74,6 +84,7 @@ typedef struct gc_options {
     size_t mark_stack_limit;      /* bytes the mark stack may grow to; 0: no limit */
     uint32_t growth_percent;      /* old space may grow by this much between full collections */
     uint32_t barrier;             /* enum gc_barrier */
+    uint32_t writes_explicitly;   /* enum gc_writes; choosing GC_BARRIER_EXPLICIT says TYPED */
     uint32_t large_fit;           /* enum gc_fit */
     uint32_t stop;                /* enum gc_stop */
     uint32_t stop_signal;         /* its number; 0: a real-time signal, SIGRTMAX - 5 */
@@ -357,6 +368,8 @@ GC_API const char *gc_version(void);
 #define GC_SMALL_MAX 1024u /* larger objects are not bump-allocated */
 #define GC_HOT_TYPES 16u   /* types whose objects have a buffer of their own */
 
+#define GC_CARD_SHIFT 10u /* 1 KiB, of which GC_BARRIER_EXPLICIT remembers that it was written */
+
 #define GC_SIDE_START 0x01u /* an object starts in this granule */
 #define GC_SIDE_END   0x02u /* an object ends in this granule */
 
@@ -371,7 +384,8 @@ struct gc_buffer {
  * STOP, and for all of it while the thread is stopped where it can't be using it; all zero in a
  * thread that is not attached, which sends it down the slow path. */
 struct gc_thread_buffers {
-    uint8_t *side; /* side byte of address p is side[p / GC_GRANULE] */
+    uint8_t *side;  /* side byte of address p is side[p / GC_GRANULE] */
+    uint8_t *cards; /* card byte of address p is cards[p >> GC_CARD_SHIFT]; NULL: there are none */
     struct gc_buffer ambiguous;
     struct gc_buffer leaf;
     struct gc_buffer hot[GC_HOT_TYPES]; /* of one type each: docs/types.md, rule 2 */

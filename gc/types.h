@@ -245,6 +245,19 @@ struct gci_thread {
     struct gci_cells cells[GCI_KINDS][GCI_CLASSES];
 };
 
+/* ---- Words ---------------------------------------------------------------------------------- */
+
+/* How a reference is written in the words of this heap that aren't plain (gc/word.h). */
+struct gci_word_format {
+    bool on; /* else all words are plain */
+    uint32_t left, right;
+    uint64_t tag_mask, tag_value;
+    uint32_t kind_shift;
+    uint64_t kind_mask; /* after the shift: at most 63 */
+    uint64_t kinds;
+    uint64_t address_mask;
+};
+
 /* ---- Marking -------------------------------------------------------------------------------- */
 
 struct gci_mark_segment; /* gc/mark_stack.c */
@@ -350,6 +363,7 @@ struct gc_heap {
     struct gc_handle *free_handles;
     struct gci_marker marker;
     struct gci_types *types;      /* gc/type.c */
+    struct gci_word_format words; /* written at opening */
     struct gci_to_space to_space; /* gc/evacuate.c */
     struct gci_policy policy;
     size_t limit;         /* bytes; SIZE_MAX: none */

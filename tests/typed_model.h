@@ -7,6 +7,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+struct tag_format;
+
 struct typed_plan {
     uint64_t seed;
     uint64_t steps;
@@ -16,6 +18,8 @@ struct typed_plan {
         ambiguous_one_in; /* so many objects, one is untyped or of a type that holds anything */
     bool large;           /* arrays of 100 KB and 1 MB, too */
     bool static_root;     /* else the root is a word on the stack */
+    const struct tag_format *format; /* of the heap's words, or NULL */
+    bool by_tag;                     /* objects whose first word tells their layout, too */
 };
 
 struct typed_result {

@@ -71,6 +71,13 @@ typedef struct gc_options {
     size_t heap_reserve;          /* bytes of address space to reserve; less is taken if refused */
     size_t nursery;               /* bytes allocated between minor collections; 0: by cost */
     size_t mark_stack_limit;      /* bytes the mark stack may grow to; 0: no limit */
+    uint64_t tag_mask;            /* a word is a reference if, of these bits, exactly those of */
+    uint64_t tag_value;           /* TAG_VALUE are set (docs/tags.md) */
+    uint64_t tag_kind_mask;       /* and these, up to 6 adjacent bits, are the number of a bit */
+    uint64_t tag_kinds;           /* that is set in TAG_KINDS */
+    uint64_t tag_address_mask;    /* which of its bits are the address; 0: references are plain */
+    uint32_t tag_address_left;    /* by how much to shift these to the left, */
+    uint32_t tag_address_right;   /* or to the right, to get the address */
     uint32_t growth_percent;      /* old space may grow by this much between full collections */
     uint32_t barrier;             /* enum gc_barrier */
     uint32_t large_fit;           /* enum gc_fit */

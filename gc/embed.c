@@ -28,8 +28,7 @@ const gc_type *gci_entry_type_entered(
 
 int gci_entry_set_layout_hook(
     gc_layout_hook *hook, size_t b, size_t c, const struct gci_frame *frame);
-void *gci_entry_alloc_with_tag(
-    uintptr_t tag, size_t size, size_t c, const struct gci_frame *frame);
+void *gci_entry_alloc_with_tag(uintptr_t tag, size_t size, size_t c, const struct gci_frame *frame);
 
 int gci_entry_add_slots(void **slots, size_t count, size_t c, const struct gci_frame *frame);
 int gci_entry_remove_slots(void **slots, size_t count, size_t c, const struct gci_frame *frame);

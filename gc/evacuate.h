@@ -62,7 +62,7 @@ static inline __attribute__((always_inline)) gci_words gci_evacuate(
     const struct gci_type *type = gci_type_recorded(heap, granule);
     size_t granules = gci_small_granules(heap->arena.side, granule);
     if (__builtin_expect((type->flags & GC_TYPE_PINNED) ||
-                heap->to_space.limit - heap->to_space.cursor < granules * GC_GRANULE,
+                             heap->to_space.limit - heap->to_space.cursor < granules * GC_GRANULE,
             0))
         return gci_evacuate_slowly(marker, granule, type);
     return gci_evacuate_now(marker, granule, granules, type);

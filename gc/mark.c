@@ -83,7 +83,8 @@ static inline __attribute__((always_inline)) void mark_object(
         gci_mark_push(marker, gci_run(start, start + granules * GC_GRANULE, 0));
         return;
     }
-    gci_mark_push(marker, gci_run_of_object(gci_type_recorded(marker->heap, granule), start, granules));
+    gci_mark_push(
+        marker, gci_run_of_object(gci_type_recorded(marker->heap, granule), start, granules));
 }
 
 /* An ambiguous word that doesn't point into an object's first granule. */

@@ -259,7 +259,8 @@ static bool refers_to_movable(const struct gc_heap *heap, uintptr_t address) {
         return false;
     if (side & GCI_SIDE_MOVED) return true;
     const struct gci_type *type = gci_type_recorded(heap, granule);
-    if (type == &gci_type_by_tag) { /* its own tag's type is asked for, and not checked as this is */
+    if (type ==
+        &gci_type_by_tag) { /* its own tag's type is asked for, and not checked as this is */
         uintptr_t word = *(const uintptr_t *)address;
         type = word == 0 ? &gci_no_type
                          : (const struct gci_type *)(const void *)heap->types->layout_hook(word);
@@ -271,8 +272,9 @@ static void check_tag(const struct gc_heap *heap, uintptr_t object, uintptr_t wo
     uintptr_t address = 0;
     if (heap->words.on) gci_word_decode(&heap->words, word, &address);
     if (refers_to_movable(heap, word) || refers_to_movable(heap, address))
-        gci_fatal("the tag %#zx of the object at %p refers to an object that may move: expected one "
-                  "of gc_alloc(), or of a pinned type",
+        gci_fatal(
+            "the tag %#zx of the object at %p refers to an object that may move: expected one "
+            "of gc_alloc(), or of a pinned type",
             (size_t)word, (void *)object);
 }
 
@@ -287,12 +289,14 @@ const struct gci_type *gci_type_ask(const struct gc_heap *heap, size_t granule) 
         gci_fatal("the object of gc_alloc_with_tag() at %p: there is no layout hook", (void *)at);
     const struct gci_type *type = (const struct gci_type *)(const void *)hook(word);
     if (__builtin_expect(!is_registered(types, type), 0))
-        gci_fatal("the layout hook answered %p to the tag %#zx of the object at %p: expected a type "
-                  "of gc_type_register()",
+        gci_fatal(
+            "the layout hook answered %p to the tag %#zx of the object at %p: expected a type "
+            "of gc_type_register()",
             (const void *)type, (size_t)word, (void *)at);
     if (type->flags & GC_TYPE_AMBIGUOUS_HOLDER)
-        gci_fatal("the layout hook answered type %s to the tag %#zx of the object at %p: its layout "
-                  "can't be that of an ambiguous holder",
+        gci_fatal(
+            "the layout hook answered type %s to the tag %#zx of the object at %p: its layout "
+            "can't be that of an ambiguous holder",
             type->desc.name, (size_t)word, (void *)at);
     size_t bytes = gci_object_bytes(heap, (gci_object){granule});
     if (__builtin_expect(type->size > bytes && !(type->flags & GC_TYPE_LEAF), 0))
@@ -305,8 +309,8 @@ const struct gci_type *gci_type_ask(const struct gc_heap *heap, size_t granule) 
 
 /* ---- Fields --------------------------------------------------------------------------------- */
 
-static void visit(gc_visitor *visitor, void **field,
-    void (*how)(gc_visitor *visitor, uintptr_t *slot)) {
+static void visit(
+    gc_visitor *visitor, void **field, void (*how)(gc_visitor *visitor, uintptr_t *slot)) {
     uintptr_t slot = (uintptr_t)field;
     if (slot < visitor->object || slot >= visitor->object_end || slot % WORD != 0)
         gci_fatal("the trace function of type %s visits %p, which is no field of the object of %zu "

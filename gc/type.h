@@ -47,7 +47,7 @@ struct gci_types {
     uint32_t tiny, wide; /* next numbers */
     gc_layout_hook *layout_hook;
     const struct gci_type *answers[GCI_ANSWERS]; /* of the hook that were checked; atomic */
-    uint8_t *room;       /* for records, names and offsets */
+    uint8_t *room;                               /* for records, names and offsets */
     size_t room_bytes;
 };
 

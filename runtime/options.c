@@ -23,7 +23,14 @@
 
 _Static_assert(sizeof(size_t) == 8, "the limits below need 64-bit sizes");
 
-enum type { SIZE, WORD, COUNT, ENUM, SIGNAL, SWITCH }; /* size_t; uint64_t; uint32_t three times;
+enum type {
+    SIZE,
+    WORD,
+    COUNT,
+    ENUM,
+    SIGNAL,
+    SWITCH
+}; /* size_t; uint64_t; uint32_t three times;
                                                           uint8_t */
 
 struct option {
@@ -201,7 +208,8 @@ static int check_fields(const gc_options *user) {
 
 /* ---- The format of words --------------------------------------------------------------------- */
 
-#define HIGHEST_ADDRESS UINT64_C(0x7ffffffffff0) /* has all bits that an object's address may have */
+#define HIGHEST_ADDRESS                                                                            \
+    UINT64_C(0x7ffffffffff0) /* has all bits that an object's address may have */
 
 static bool is_run_of_bits(uint64_t mask) {
     mask >>= __builtin_ctzll(mask);

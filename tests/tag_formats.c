@@ -96,7 +96,9 @@ static bool lua_is_reference(uint64_t word) {
 static uint64_t lua_immediate(uint64_t payload) {
     static const uint8_t others[] = {0, 1, 2, 3, 13};
     unsigned which = payload / 16 % 7;
-    return which == 5 ? payload : which == 6 ? TOP(0x7ff0) | payload : ITYPE(others[which]) | payload;
+    return which == 5   ? payload
+           : which == 6 ? TOP(0x7ff0) | payload
+                        : ITYPE(others[which]) | payload;
 }
 
 /* ---- Sixteen low bits are colours (ZGC) ------------------------------------------------------ */

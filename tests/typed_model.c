@@ -38,13 +38,13 @@ enum kind {
     ARRAY_8,
     ARRAY_16,
     ARRAY_24,
-    NODE_PLAIN,  /* its fields are plain in every heap */
-    TAG_16,      /* layouts that the first word tells */
-    TAG_40,      /* that layout may change, though it doesn't */
-    TAG_ARRAY,   /* the first word, and references */
+    NODE_PLAIN, /* its fields are plain in every heap */
+    TAG_16,     /* layouts that the first word tells */
+    TAG_40,     /* that layout may change, though it doesn't */
+    TAG_ARRAY,  /* the first word, and references */
     TAG_PINNED,
     TAG_COUNTED, /* as many pointers as its second word says */
-    COUNTED, /* as many pointers as its second word says */
+    COUNTED,     /* as many pointers as its second word says */
     LEAF_TYPE,
     LEAF,
     HOLDER,
@@ -154,7 +154,9 @@ static void register_types(void) {
             .size = (size_t)layout->words * 8,
             .pointers = offsets,
             .pointer_count = layout->pointer_count,
-            .trace = k == COUNTED ? trace_counted : k == TAG_COUNTED ? trace_tag_counted : NULL,
+            .trace = k == COUNTED       ? trace_counted
+                     : k == TAG_COUNTED ? trace_tag_counted
+                                        : NULL,
             .flags = layout->flags};
         types[k] = gc_type_register(&desc);
         REQUIRE(types[k] != NULL);
@@ -419,8 +421,8 @@ static void set_edge(
     e->other = 0;
     if (to != NONE && is_ambiguous(n->kind) && below(m, 3) == 0)
         e->offset = below(m, m->nodes[to].words * 8);
-    if (is_boxed(m, n, e->word) || (m->plan->format != NULL && is_ambiguous(n->kind) &&
-                                       e->offset == 0 && below(m, 2) == 0))
+    if (is_boxed(m, n, e->word) ||
+        (m->plan->format != NULL && is_ambiguous(n->kind) && e->offset == 0 && below(m, 2) == 0))
         e->salt = 1 + below(m, 1000);
     if (to == NONE && e->salt != 0 && !is_ambiguous(n->kind))
         e->other = m->plan->format->immediate(address_like(m));
@@ -451,10 +453,11 @@ static struct place somewhere(struct model *m) {
 static void plan_edges(struct model *m, struct node *n) {
     const struct layout *layout = &layouts[n->kind];
     uint32_t count = layout->pointer_count, all = count;
-    if (is_array(n->kind)) all = count = n->words / layout->words;
+    if (is_array(n->kind)) all = count = n->words / layout->words - is_by_tag(n->kind);
     if (n->kind == COUNTED) all = count = below(m, n->words - 3 + 1);
+    if (n->kind == TAG_COUNTED) all = count = below(m, n->words - 2 + 1);
     if (is_ambiguous(n->kind)) all = count = n->words - 1 < 4 ? n->words - 1 : 4;
-    if (count > MOST_EDGES && n->kind != COUNTED) count = MOST_EDGES;
+    if (count > MOST_EDGES && n->kind != COUNTED && n->kind != TAG_COUNTED) count = MOST_EDGES;
     n->edge_count = count;
     n->edges = count == 0 ? NULL : calloc(count, sizeof *n->edges);
     REQUIRE(count == 0 || n->edges != NULL);
@@ -462,7 +465,9 @@ static void plan_edges(struct model *m, struct node *n) {
         uint32_t from = (uint32_t)((uint64_t)all * i / count);
         uint32_t to = (uint32_t)((uint64_t)all * (i + 1) / count);
         uint32_t slot = from + below(m, to - from), word = 1 + i;
-        if (is_array(n->kind))
+        if (n->kind == TAG_ARRAY)
+            word = 1 + slot;
+        else if (is_array(n->kind))
             word = slot * layout->words + layout->pointers[0];
         else if (n->kind == COUNTED)
             word = 3 + i;
@@ -470,7 +475,6 @@ static void plan_edges(struct model *m, struct node *n) {
             word = 2 + i;
         else if (!is_ambiguous(n->kind))
             word = layout->pointers[i];
-        if (n->kind == TAG_ARRAY && word == 0) word = 1; /* the first is the tag */
         n->edges[i] = (struct edge){.word = word, .to = NONE};
     }
 }
@@ -483,6 +487,7 @@ static uint32_t random_words(struct model *m, enum kind kind) {
     }
     if (kind == HOLDER) return words * (1 + below(m, 3));
     if (!is_array(kind)) return words;
+    if (kind == TAG_ARRAY) words++; /* the tag, and at least one */
     if (m->plan->large && r < 2) return (r == 0 ? 131072 : 12800) / words * words;
     return words * (1 + (r < 20 ? below(m, 2000) : r < 100 ? below(m, 150) : below(m, 12)));
 }
@@ -650,8 +655,7 @@ CHANGE change_handle(struct model *m) {
     if (below(m, 3) == 0) return;
     if (m->plan->format != NULL && below(m, 2) == 0) {
         uint32_t salt = 1 + below(m, 1000);
-        *h = (struct handle){
-            (char *)(uintptr_t)m->plan->format->box(at.p, salt), at.node, 0, salt};
+        *h = (struct handle){(char *)(uintptr_t)m->plan->format->box(at.p, salt), at.node, 0, salt};
         return;
     }
     uint32_t offset = below(m, 2) == 0 ? 0 : below(m, m->nodes[at.node].words * 8);

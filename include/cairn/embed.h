@@ -40,13 +40,13 @@ GC_API void gc_visit(gc_visitor *visitor, void **slot);
 GC_API void gc_visit_plain(gc_visitor *visitor, void **slot);
 
 enum gc_type_flags {
-    GC_TYPE_LEAF = 1,             /* no pointers: neither offsets nor a trace function */
-    GC_TYPE_PINNED = 2,           /* its objects never move */
-    GC_TYPE_AMBIGUOUS_HOLDER = 4, /* any word may be a reference, or none: searched and kept in
+    GC_TYPE_LEAF = 1,              /* no pointers: neither offsets nor a trace function */
+    GC_TYPE_PINNED = 2,            /* its objects never move */
+    GC_TYPE_AMBIGUOUS_HOLDER = 4,  /* any word may be a reference, or none: searched and kept in
                                      place like what gc_alloc() makes */
     GC_TYPE_LAYOUT_MAY_CHANGE = 8, /* which words of an object are pointers may change while it
                                       lives (docs/types.md, rule 9) */
-    GC_TYPE_PLAIN_FIELDS = 16,    /* in a heap with tagged words: the pointers at its offsets are
+    GC_TYPE_PLAIN_FIELDS = 16,     /* in a heap with tagged words: the pointers at its offsets are
                                      plain addresses all the same (docs/tags.md) */
 };
 

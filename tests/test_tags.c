@@ -30,7 +30,7 @@ static void run(struct typed_plan plan) {
 }
 
 static void random_words(void) {
-    run((struct typed_plan){.steps = 40000,
+    run((struct typed_plan){.steps = 15000,
         .most_objects = 3000,
         .check_every = 1000,
         .ambiguous_one_in = 40,
@@ -41,8 +41,8 @@ static void random_words(void) {
 }
 
 static void random_words_and_collections_all_the_time(void) {
-    run((struct typed_plan){.steps = 8000,
-        .most_objects = 800,
+    run((struct typed_plan){.steps = 4000,
+        .most_objects = 500,
         .check_every = 500,
         .ambiguous_one_in = 40,
         .format = tag_format_chosen(),
@@ -50,8 +50,8 @@ static void random_words_and_collections_all_the_time(void) {
 }
 
 static void random_layouts(void) {
-    run((struct typed_plan){.steps = 150000,
-        .most_objects = 20000,
+    run((struct typed_plan){.steps = 60000,
+        .most_objects = 10000,
         .check_every = 5000,
         .ambiguous_one_in = 40,
         .large = true,
@@ -59,7 +59,7 @@ static void random_layouts(void) {
 }
 
 static void random_layouts_and_collections_all_the_time(void) {
-    run((struct typed_plan){.steps = 20000,
+    run((struct typed_plan){.steps = 10000,
         .most_objects = 1000,
         .check_every = 500,
         .ambiguous_one_in = 30,
@@ -792,7 +792,11 @@ static void flags_are_told(void) {
 
 #define STRESSED(name)                                                                             \
     CHILD_TEST(random_words_and_collections_all_the_time, "CAIRN_TEST_FORMAT=" name, CHECKED,      \
-        "CAIRN_STRESS=23")
+        "CAIRN_STRESS=23"),                                                                        \
+        CHILD_TEST(random_words_and_collections_all_the_time, "CAIRN_TEST_FORMAT=" name, CHECKED,  \
+            "CAIRN_STRESS=31", "CAIRN_BARRIER=mprotect"),                                          \
+        CHILD_TEST(random_words_and_collections_all_the_time, "CAIRN_TEST_FORMAT=" name, CHECKED,  \
+            "CAIRN_STRESS=37", "CAIRN_BARRIER=none")
 
 int main(void) {
     const struct CMUnitTest tests[] = {

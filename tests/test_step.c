@@ -157,6 +157,8 @@ static void trace_nothing(void *object, size_t bytes, void *from, void *to, gc_v
 
 static const gc_type *type_16, *type_48;
 
+static const gc_type *type_by_tag(uintptr_t tag);
+
 static void register_types(void) {
     gc_type_desc desc = {.name = "sixteen", .size = 16, .trace = trace_nothing};
     type_16 = gc_type_register(&desc);

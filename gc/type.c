@@ -254,8 +254,8 @@ static bool refers_to_movable(const struct gc_heap *heap, uintptr_t address) {
     uint8_t tag = arena->tags[offset >> GCI_BLOCK_SHIFT];
     size_t granule = offset >> GCI_GRANULE_SHIFT;
     uint8_t side = arena->side[granule];
-    if ((tag & (GCI_TAG_TYPED | GCI_TAG_USE)) != (GCI_TAG_TYPED | GCI_USE_BUMP) ||
-        !(side & GCI_SIDE_START) || side & GCI_SIDE_PINNED)
+    if (!(tag & GCI_TAG_TYPED) || gci_tag_use(tag) == GCI_USE_FREE ||
+        gci_tag_use(tag) == GCI_USE_LARGE || !(side & GCI_SIDE_START) || side & GCI_SIDE_PINNED)
         return false;
     if (side & GCI_SIDE_MOVED) return true;
     const struct gci_type *type = gci_type_recorded(heap, granule);

@@ -158,7 +158,7 @@ void *gci_entry_alloc_with_tag(
     if (!gci_layout_hook_is_set(thread->heap))
         gci_fatal("gc_alloc_with_tag(): there is no layout hook: call gc_set_layout_hook() first");
     thread->held = tag; /* perhaps the only reference to what it refers to */
-    void *p = gci_allocate(thread, GCI_TYPED, size, GC_GRANULE);
+    void *p = gci_allocate(thread, GCI_BY_TAG_BUFFER, size, GC_GRANULE);
     if (p != NULL) {
         gci_type_set(thread->heap, p, size, &gci_type_by_tag);
         *(uintptr_t *)p = tag;

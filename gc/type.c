@@ -18,7 +18,7 @@ const struct gci_type gci_no_type = {.size = GC_GRANULE, .granules = 1, .desc = 
 const struct gci_type gci_type_by_tag = {.size = WORD,
     .granules = 1,
     .tiny = GCI_TINY_TYPES - 1,
-    .wide = GC_TYPE_BY_TAG,
+    .wide = GCI_TYPE_BY_TAG,
     .flags = GC_TYPE_PINNED,
     .worded = true,
     .desc = {.name = "by tag"}};
@@ -183,7 +183,7 @@ int gci_type_register(struct gc_heap *heap, const gc_type_desc *desc, const gc_t
         gci_log("type %s: a type of that name is registered already", desc->name);
         return EEXIST;
     }
-    /* The last tiny number is no type's: GC_TYPE_BY_TAG. */
+    /* The last tiny number is no type's: GCI_TYPE_BY_TAG. */
     bool leaf = desc->flags & GC_TYPE_LEAF, ambiguous = desc->flags & GC_TYPE_AMBIGUOUS_HOLDER;
     bool typed = !leaf && !ambiguous, tiny = typed && desc->size <= GC_GRANULE;
     if (types->count == GCI_TYPES_MAX || (tiny && types->tiny == GCI_TINY_TYPES - 1)) {
@@ -285,8 +285,6 @@ const struct gci_type *gci_type_ask(const struct gc_heap *heap, size_t granule) 
     if (word == 0) return &gci_no_type;
     struct gci_types *types = heap->types;
     gc_layout_hook *hook = __atomic_load_n(&types->layout_hook, __ATOMIC_ACQUIRE);
-    if (hook == NULL)
-        gci_fatal("the object of gc_alloc_with_tag() at %p: there is no layout hook", (void *)at);
     const struct gci_type *type = (const struct gci_type *)(const void *)hook(word);
     if (__builtin_expect(!is_registered(types, type), 0))
         gci_fatal(

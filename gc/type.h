@@ -11,7 +11,7 @@
 #define GCI_TYPES_MAX    65000u
 #define GCI_HOT_BYTES    240u /* larger types aren't hot: they may go to overflow blocks */
 
-_Static_assert(GC_TYPE_BY_TAG == GCI_TYPE_NUMBERS - 1, "the last number, and the last tiny one");
+_Static_assert(GCI_TYPE_BY_TAG == GCI_TYPE_NUMBERS - 1, "the last number, and the last tiny one");
 
 /* A registered type: what the program sees, and what the collector uses. */
 struct gci_type {

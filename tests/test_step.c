@@ -196,7 +196,7 @@ static __attribute__((noinline)) void *allocate_with_tag_48(void) {
     return p;
 }
 
-enum kind_of_buffer { AMBIGUOUS, LEAF, TYPED };
+enum kind_of_buffer { AMBIGUOUS, LEAF, TYPED, BY_TAG };
 
 static const struct way {
     allocation *allocate;
@@ -204,8 +204,8 @@ static const struct way {
     enum kind_of_buffer kind;
 } ways[] = {{allocate_16, 16, AMBIGUOUS}, {allocate_48, 48, AMBIGUOUS},
     {allocate_leaf_32, 32, LEAF}, {allocate_1024, 1024, AMBIGUOUS}, {allocate_typed_16, 16, TYPED},
-    {allocate_typed_48, 48, TYPED}, {allocate_with_tag_16, 16, TYPED},
-    {allocate_with_tag_48, 48, TYPED}};
+    {allocate_typed_48, 48, TYPED}, {allocate_with_tag_16, 16, BY_TAG},
+    {allocate_with_tag_48, 48, BY_TAG}};
 enum { WAYS = sizeof ways / sizeof *ways };
 
 static const struct gc_buffer *buffer_of(const struct way *way) {
@@ -214,6 +214,8 @@ static const struct gc_buffer *buffer_of(const struct way *way) {
         return &gc_buffers.leaf;
     case TYPED:
         return &gc_buffers.typed;
+    case BY_TAG:
+        return &gc_buffers.by_tag;
     default:
         return &gc_buffers.ambiguous;
     }
@@ -225,6 +227,8 @@ static void *allocate_garbage(const struct way *way) {
         return gc_alloc_leaf(16);
     case TYPED:
         return gc_alloc_typed(type_16);
+    case BY_TAG:
+        return gc_alloc_with_tag(0, 16);
     default:
         return gc_alloc(16);
     }

@@ -211,10 +211,6 @@ GC_API const gc_type *gc_type_entered(const struct gc_type_entry *entries, const
 GC_API void *gc_alloc_typed_slow(const gc_type *type) __attribute__((__malloc__));
 GC_API void *gc_alloc_with_tag_slow(uintptr_t tag, size_t size) __attribute__((__malloc__));
 
-/* The number that type bytes hold for an object whose type is found by its first word; an object of
- * one granule has its lower half, 255. */
-#define GC_TYPE_BY_TAG 65535u
-
 typedef uintptr_t __attribute__((__may_alias__)) gc_tag_word;
 
 #if !defined(GC_NO_INLINE) && defined(__OPTIMIZE__)
@@ -233,7 +229,7 @@ extern inline __attribute__((__gnu_inline__, __always_inline__)) void *gc_alloc_
 /* A thread that is stopped before the tag is stored shows an object without fields, of zeroes. */
 extern inline __attribute__((__gnu_inline__, __always_inline__)) void *gc_alloc_with_tag(
     uintptr_t tag, size_t size) {
-    void *p = gc_bump_typed(&gc_buffers.typed, size, (uint16_t)GC_TYPE_BY_TAG);
+    void *p = gc_bump(&gc_buffers.by_tag, size);
     if (__builtin_expect(p == NULL, 0)) return gc_alloc_with_tag_slow(tag, size);
     *(gc_tag_word *)p = tag;
     return p;

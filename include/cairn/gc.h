@@ -360,6 +360,7 @@ struct gc_thread_buffers {
     struct gc_buffer ambiguous;
     struct gc_buffer leaf;
     struct gc_buffer hot[GC_HOT_TYPES]; /* of one type each: docs/types.md, rule 2 */
+    struct gc_buffer by_tag;            /* of gc_alloc_with_tag() */
     struct gc_buffer typed;             /* of all others, not for inline code */
     struct gc_buffer none;              /* has never room */
     uint32_t stop;                      /* nonzero: a collection waits for this thread */

@@ -562,6 +562,9 @@ static void a_resized_object_keeps_its_tag_s_layout(void) {
         struct object **words = gc_realloc(top->other, sizes[i]);
         top->other = (struct object *)(void *)words;
         REQUIRE((uintptr_t)words[0] == 6 && gc_type_of(words) == layouts[6]);
+        words[0] = (struct object *)3; /* it is by the tag still */
+        REQUIRE(gc_type_of(words) == layouts[3]);
+        words[0] = (struct object *)6;
         words[1] = top->next;
         if (sizes[i] >= 24) words[sizes[i] / 8 - 1] = top->next;
         words = NULL;
@@ -691,6 +694,14 @@ static void threads_allocate_objects_by_tag_at_once(void) {
     end_thread(threads[0]);
     end_thread(threads[1]);
     REQUIRE_EQUAL(gc_verify(), 0);
+}
+
+/* What has moved has no tag any more where it was. */
+static void a_field_into_the_middle_of_an_object_by_tag_aborts(void) {
+    start_layouts();
+    push(1, 32, 5);
+    top->other = (struct object *)(void *)((char *)top->next + 16);
+    collect(GC_MINOR);
 }
 
 /* ---- What is refused ------------------------------------------------------------------------ */
@@ -839,6 +850,8 @@ int main(void) {
         CHILD_ABORT(a_tag_that_refers_to_what_may_move_aborts,
             "refers to an object that may move: expected one of gc_alloc(), or of a pinned type",
             "CAIRN_VERIFY=1"),
+        CHILD_ABORT(a_field_into_the_middle_of_an_object_by_tag_aborts,
+            "refers into the middle of an object of type both, which has moved", NULL),
         CHILD_SAYS(layouts_by_tag_are_explained, "by its word at +8", NULL),
         CHILD_TEST(threads_allocate_objects_by_tag_at_once, "CAIRN_NURSERY=1M"),
         CHILD_TEST(threads_allocate_objects_by_tag_at_once, CHECKED, "CAIRN_STOP=safepoint"),

@@ -280,7 +280,7 @@ static void *move(struct gci_thread *thread, void *p, gci_object object, size_t 
     enum gci_kind kind = gci_tag_kind(gci_tag(&heap->arena, gci_block_of(object.granule)));
     void *q = gci_allocate(thread, kind, size, GC_GRANULE);
     if (q == NULL) return NULL;
-    if (kind == GCI_TYPED) gci_type_set(heap, q, size, gci_type_at(heap, object.granule));
+    if (kind == GCI_TYPED) gci_type_set(heap, q, size, gci_type_recorded(heap, object.granule));
     uint8_t *side = heap->arena.side;
     if (kind == GCI_LEAF && side[object.granule] & GCI_SIDE_PINNED) /* perhaps by its type */
         side[gci_address_granule(&heap->arena, (uintptr_t)q)] |= GCI_SIDE_PINNED;
@@ -301,8 +301,10 @@ void *gci_entry_realloc(void *p, size_t size, size_t c, const struct gci_frame *
     struct gci_thread *thread = gci_api_enter(frame);
     if (thread == NULL) return NULL;
     gci_object object = object_at(thread->heap, p, "gc_realloc");
-    const gc_type *type = gc_type_of(p);
-    if (type != NULL && size > 0 && size < type->bytes) size = type->bytes; /* at least one */
+    enum gci_kind kind = gci_tag_kind(gci_tag(&thread->heap->arena, gci_block_of(object.granule)));
+    const struct gci_type *type =
+        kind == GCI_TYPED ? gci_type_recorded(thread->heap, object.granule) : NULL;
+    if (type != NULL && size > 0 && size < type->size) size = type->size; /* at least one */
     thread->subject = (uintptr_t)p; /* the caller's copy may be gone already */
     if (size == 0) {
         gci_deallocate(thread, object);
@@ -310,8 +312,7 @@ void *gci_entry_realloc(void *p, size_t size, size_t c, const struct gci_frame *
     } else if (size > PTRDIFF_MAX || !gci_resize(thread, object, size)) {
         p = move(thread, p, object, size);
     } else if (type != NULL) { /* of one granule or more, it is written differently */
-        gci_type_set(thread->heap, p, gci_object_bytes(thread->heap, object),
-            (const struct gci_type *)(const void *)type);
+        gci_type_set(thread->heap, p, gci_object_bytes(thread->heap, object), type);
     }
     thread->subject = 0;
     return gci_api_leave_with(thread, p);

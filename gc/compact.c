@@ -17,6 +17,7 @@
 #include "gc/mark.h"
 #include "gc/slots.h"
 #include "gc/type.h"
+#include "gc/word.h"
 #include "runtime/log.h"
 #include "runtime/vm.h"
 
@@ -348,16 +349,17 @@ static void move_objects(struct plan *plan) {
 
 /* ---- Fixing --------------------------------------------------------------------------------- */
 
-static inline __attribute__((always_inline)) void fix(
-    const struct gc_heap *heap, uintptr_t base, size_t used, uintptr_t *slot) {
+/* *WORD, from the field SLOT, is a plain reference, or NULL, or lies outside the heap. */
+static inline __attribute__((always_inline)) void fix_reference(const struct gc_heap *heap,
+    uintptr_t base, size_t used, uintptr_t *word, const uintptr_t *slot) {
     const struct gci_arena *arena = &heap->arena;
-    uintptr_t offset = *slot - base;
+    uintptr_t offset = *word - base;
     if (offset >= used) return;
     if (arena->blocks[offset >> GCI_BLOCK_SHIFT].list != GCI_SOURCE_LIST) return;
     gci_object object = {offset >> GCI_GRANULE_SHIFT};
     uint8_t side = arena->side[object.granule];
     if (side & GCI_SIDE_MOVED && offset % GC_GRANULE == 0) {
-        *slot = *(const uintptr_t *)(base + offset);
+        *word = *(const uintptr_t *)(base + offset);
         return;
     }
     if (gci_block_find(arena, object.granule, &object) &&
@@ -365,9 +367,25 @@ static inline __attribute__((always_inline)) void fix(
         gci_refuse_interior(heap, slot, object.granule);
 }
 
+static void fix_plain(const struct gc_heap *heap, uintptr_t *slot) {
+    fix_reference(heap, heap->arena.base, gci_arena_used_bytes(&heap->arena), slot, slot);
+}
+
+/* A word of the heap's format. */
+static void fix_tagged(const struct gc_heap *heap, uintptr_t *slot) {
+    uintptr_t before, address;
+    if (!gci_word_decode(&heap->words, *slot, &before)) return;
+    address = before;
+    fix_reference(heap, heap->arena.base, gci_arena_used_bytes(&heap->arena), &address, slot);
+    if (address != before) *slot = gci_word_encode(&heap->words, *slot, address);
+}
+
 static void fix_field(gc_visitor *visitor, uintptr_t *slot) {
-    const struct gc_heap *heap = visitor->context;
-    fix(heap, heap->arena.base, gci_arena_used_bytes(&heap->arena), slot);
+    fix_plain(visitor->context, slot);
+}
+
+static void fix_tagged_field(gc_visitor *visitor, uintptr_t *slot) {
+    fix_tagged(visitor->context, slot);
 }
 
 /* All fields of the object [START, END). */
@@ -379,12 +397,14 @@ static inline __attribute__((always_inline)) void fix_object(
     const size_t used = gci_arena_used_bytes(arena);
     if (type->map != 0 && end - start == type->granules * GC_GRANULE) {
         for (uint64_t map = type->map; map != 0; map &= map - 1)
-            fix(heap, base, used, (uintptr_t *)start + __builtin_ctzll(map));
-    } else if (type->count * sizeof(uintptr_t) == type->size) { /* nothing but pointers */
+            fix_reference(heap, base, used, (uintptr_t *)start + __builtin_ctzll(map),
+                (uintptr_t *)start + __builtin_ctzll(map));
+    } else if (type->dense) {
         for (uintptr_t *slot = (uintptr_t *)start; slot < (uintptr_t *)end; slot++)
-            fix(heap, base, used, slot);
+            fix_reference(heap, base, used, slot, slot);
     } else {
-        gc_visitor visitor = {fix_field, heap, type, start, end, start, end};
+        gc_visitor visitor = {type->worded ? fix_tagged_field : fix_field, heap, type, start, end,
+            start, end, fix_field};
         gci_type_visit(&visitor);
     }
 }
@@ -432,11 +452,13 @@ static void fix_large(struct gc_heap *heap) {
 
 static void fix_slots(
     void *context, enum gci_root_kind kind, const uintptr_t *start, const uintptr_t *end) {
-    (void)kind;
     const struct gc_heap *heap = context;
+    bool tagged = kind == GCI_ROOT_SLOT && heap->words.on;
     for (const uintptr_t *slot = start; slot < end; slot++)
-        fix(heap, heap->arena.base, gci_arena_used_bytes(&heap->arena),
-            (uintptr_t *)(uintptr_t)slot);
+        if (tagged)
+            fix_tagged(heap, (uintptr_t *)(uintptr_t)slot);
+        else
+            fix_plain(heap, (uintptr_t *)(uintptr_t)slot);
 }
 
 static void fix_references(struct gc_heap *heap) {

@@ -26,6 +26,10 @@ void *gci_entry_alloc_array(
 const gc_type *gci_entry_type_entered(
     const struct gc_type_entry *entries, const char *name, size_t c, const struct gci_frame *frame);
 
+int gci_entry_set_layout_hook(
+    gc_layout_hook *hook, size_t b, size_t c, const struct gci_frame *frame);
+void *gci_entry_alloc_with_tag(uintptr_t tag, size_t size, size_t c, const struct gci_frame *frame);
+
 int gci_entry_add_slots(void **slots, size_t count, size_t c, const struct gci_frame *frame);
 int gci_entry_remove_slots(void **slots, size_t count, size_t c, const struct gci_frame *frame);
 gc_handle *gci_entry_handle_new(void *p, size_t b, size_t c, const struct gci_frame *frame);
@@ -39,6 +43,8 @@ GCI_ENTRY(gc_handle_new, gci_entry_handle_new);
 GCI_ENTRY(gc_handle_free, gci_entry_handle_free);
 GCI_ENTRY(gc_alloc_typed_slow, gci_entry_alloc_typed);
 GCI_ENTRY(gc_alloc_array, gci_entry_alloc_array);
+GCI_ENTRY(gc_set_layout_hook, gci_entry_set_layout_hook);
+GCI_ENTRY(gc_alloc_with_tag_slow, gci_entry_alloc_with_tag);
 
 /* ---- Types ---------------------------------------------------------------------------------- */
 
@@ -134,7 +140,42 @@ const gc_type *gc_type_of(const void *p) {
         gci_granule_address(&heap->arena, object.granule) != (uintptr_t)p ||
         gci_tag_kind(gci_tag(&heap->arena, gci_block_of(object.granule))) != GCI_TYPED)
         return NULL;
-    return &gci_type_at(heap, object.granule)->visible;
+    const struct gci_type *type = gci_type_at(heap, object.granule);
+    return type == &gci_no_type ? NULL : &type->visible;
+}
+
+/* ---- Layouts by tag ------------------------------------------------------------------------- */
+
+int gci_entry_set_layout_hook(
+    gc_layout_hook *hook, size_t b, size_t c, const struct gci_frame *frame) {
+    (void)b, (void)c;
+    if (hook == NULL) return EINVAL;
+    if (gci_need_heap(frame) != 0) return ENOMEM;
+    struct gci_thread *thread = gci_api_enter_if_attached(frame);
+    gci_heap_lock(gci_default_heap());
+    int error = gci_layout_hook_set(gci_default_heap(), hook);
+    gci_heap_unlock(gci_default_heap());
+    return gci_api_leave_if_attached(thread, error);
+}
+
+void *gci_entry_alloc_with_tag(
+    uintptr_t tag, size_t size, size_t c, const struct gci_frame *frame) {
+    (void)c;
+    struct gci_thread *thread = gci_api_enter(frame);
+    if (thread == NULL) return NULL;
+    if (!gci_layout_hook_is_set(thread->heap))
+        gci_fatal("gc_alloc_with_tag(): there is no layout hook: call gc_set_layout_hook() first");
+    thread->held = tag; /* perhaps the only reference to what it refers to */
+    void *p = gci_allocate(thread, GCI_BY_TAG_BUFFER, size, GC_GRANULE);
+    if (p != NULL) {
+        gci_type_set(thread->heap, p, size, &gci_type_by_tag);
+        *(uintptr_t *)p = tag;
+    }
+    return gci_api_leave_with(thread, p);
+}
+
+void *gc_alloc_with_tag(uintptr_t tag, size_t size) {
+    return gc_alloc_with_tag_slow(tag, size);
 }
 
 /* ---- Stores --------------------------------------------------------------------------------- */

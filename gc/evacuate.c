@@ -9,6 +9,7 @@
 #include "gc/large.h"
 #include "gc/mark.h"
 #include "gc/type.h"
+#include "gc/word.h"
 
 #define MANY_BYTES ((uint64_t)1 << 20)
 #define FEW_SHARE  8u  /* young ambiguous blocks are few up to 1/8 of the typed ones, */
@@ -36,6 +37,11 @@ static __attribute__((no_sanitize("address"), no_sanitize("thread"))) void hold_
         uintptr_t offset = *w - heap->arena.base;
         hold(heap, offset);
         if (heap->options.one_past_end_in_heap && offset % GC_GRANULE == 0) hold(heap, offset - 1);
+    }
+    if (!heap->words.on) return;
+    for (w = (const uintptr_t *)gci_granule_address(&heap->arena, granule); w < end; w++) {
+        uintptr_t address;
+        if (gci_word_decode(&heap->words, *w, &address)) hold(heap, address - heap->arena.base);
     }
 }
 
@@ -118,6 +124,19 @@ bool gci_to_space_refill(struct gc_heap *heap, struct gci_to_space *to) {
     to->cursor = gci_block_address(&heap->arena, block);
     to->limit = to->cursor + GCI_BLOCK_BYTES;
     return true;
+}
+
+gci_words gci_evacuate_slowly(
+    struct gci_marker *marker, size_t granule, const struct gci_type *type) {
+    struct gc_heap *heap = marker->heap;
+    const struct gci_to_space *to = &heap->to_space;
+    if (type == &gci_type_by_tag) type = gci_type_ask(heap, granule);
+    if (type->flags & GC_TYPE_PINNED) return gci_run(0, 0, 0);
+    size_t granules = gci_small_granules(heap->arena.side, granule);
+    if (to->limit - to->cursor < granules * GC_GRANULE &&
+        !gci_to_space_refill(heap, &heap->to_space))
+        return gci_run(0, 0, 0);
+    return gci_evacuate_now(marker, granule, granules, type);
 }
 
 /* The loop that copying spends its time in: some 140 instructions for an object of two fields.  What

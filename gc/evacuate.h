@@ -42,25 +42,37 @@ static inline __attribute__((always_inline)) void gci_copy_object(
     gci_copy_leaf(base, side, from, to, granules);
 }
 
+/* gci_evacuate() for an object of which TYPE, as its type bytes say, has PINNED, or for which there is no
+ * room in the block in use. */
+gci_words gci_evacuate_slowly(
+    struct gci_marker *marker, size_t granule, const struct gci_type *type);
+
+/* The same where there is room, and TYPE lets it move. */
+static inline __attribute__((always_inline)) gci_words gci_evacuate_now(
+    struct gci_marker *marker, size_t granule, size_t granules, const struct gci_type *type) {
+    struct gci_arena *arena = &marker->heap->arena;
+    struct gci_to_space *to = &marker->heap->to_space;
+    uintptr_t copy = to->cursor;
+    to->cursor = copy + granules * GC_GRANULE;
+    to->objects++;
+    gci_copy_object(arena->base, arena->side, arena->types, granule,
+        gci_address_granule(arena, copy), granules);
+    return gci_run_of_object(type, copy, granules);
+}
+
 /* Copies the young, unmarked, unheld object at GRANULE of a TYPED bump block, and marks the copy.
  * Returns what must be searched then: a run, empty if the object must stay, because its type is
  * pinned or memory is short. */
 static inline __attribute__((always_inline)) gci_words gci_evacuate(
     struct gci_marker *marker, size_t granule) {
-    struct gc_heap *heap = marker->heap;
-    struct gci_arena *arena = &heap->arena;
-    struct gci_to_space *to = &heap->to_space;
-    const struct gci_type *type = gci_type_at(heap, granule);
-    size_t granules = gci_small_granules(arena->side, granule), bytes = granules * GC_GRANULE;
-    if (__builtin_expect(type->flags & GC_TYPE_PINNED, 0) ||
-        (__builtin_expect(to->limit - to->cursor < bytes, 0) && !gci_to_space_refill(heap, to)))
-        return gci_run(0, 0, 0);
-    uintptr_t copy = to->cursor;
-    to->cursor = copy + bytes;
-    to->objects++;
-    gci_copy_object(arena->base, arena->side, arena->types, granule,
-        gci_address_granule(arena, copy), granules);
-    return gci_run_of_object(type, copy, granules);
+    const struct gc_heap *heap = marker->heap;
+    const struct gci_type *type = gci_type_recorded(heap, granule);
+    size_t granules = gci_small_granules(heap->arena.side, granule);
+    if (__builtin_expect((type->flags & GC_TYPE_PINNED) ||
+                             heap->to_space.limit - heap->to_space.cursor < granules * GC_GRANULE,
+            0))
+        return gci_evacuate_slowly(marker, granule, type);
+    return gci_evacuate_now(marker, granule, granules, type);
 }
 
 #endif

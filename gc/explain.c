@@ -13,6 +13,7 @@
 #include "gc/collect.h"
 #include "gc/slots.h"
 #include "gc/type.h"
+#include "gc/word.h"
 #include "runtime/log.h"
 #include "runtime/vm.h"
 
@@ -86,6 +87,13 @@ static void meet(struct search *s, uintptr_t address, const uintptr_t *word, uin
     if (object.granule == s->target.granule) s->found = s->count - 1;
 }
 
+/* The word at WORD, by the heap's format. */
+static __attribute__((no_sanitize("address"), no_sanitize("thread"))) void meet_tagged(
+    struct search *s, const uintptr_t *word, uint32_t from, enum gci_root_kind root) {
+    uintptr_t address;
+    if (gci_word_decode(&s->heap->words, *word, &address)) meet(s, address, word, from, root);
+}
+
 static __attribute__((no_sanitize("address"), no_sanitize("thread"))) void meet_words(
     struct search *s, const uintptr_t *start, const uintptr_t *end, uint32_t from,
     enum gci_root_kind root) {
@@ -93,6 +101,7 @@ static __attribute__((no_sanitize("address"), no_sanitize("thread"))) void meet_
     for (const uintptr_t *w = start; w < end && s->found == GCI_NONE; w++) {
         meet(s, *w, w, from, root);
         if (past_end && *w % GC_GRANULE == 0) meet(s, *w - 1, w, from, root);
+        if (s->heap->words.on) meet_tagged(s, w, from, root);
     }
 }
 
@@ -107,6 +116,12 @@ static void meet_field(gc_visitor *visitor, uintptr_t *slot) {
         meet(fields->search, *slot, slot, fields->from, GCI_ROOT_RANGE);
 }
 
+static void meet_tagged_field(gc_visitor *visitor, uintptr_t *slot) {
+    const struct field_search *fields = visitor->context;
+    if (fields->search->found == GCI_NONE)
+        meet_tagged(fields->search, slot, fields->from, GCI_ROOT_RANGE);
+}
+
 /* All that may be a reference in the object of STEP, the step numbered FROM. */
 static void meet_object(struct search *s, const struct step *step, uint32_t from) {
     const struct gc_heap *heap = s->heap;
@@ -114,8 +129,9 @@ static void meet_object(struct search *s, const struct step *step, uint32_t from
     uintptr_t end = start + step->bytes;
     if (heap->arena.tags[gci_block_of(step->object.granule)] & GCI_TAG_TYPED) {
         struct field_search fields = {s, from};
-        gc_visitor visitor = {
-            meet_field, &fields, gci_type_at(heap, step->object.granule), start, end, start, end};
+        const struct gci_type *type = gci_type_at(heap, step->object.granule);
+        gc_visitor visitor = {type->worded ? meet_tagged_field : meet_field, &fields, type, start,
+            end, start, end, meet_field};
         gci_type_visit(&visitor);
         return;
     }
@@ -124,7 +140,11 @@ static void meet_object(struct search *s, const struct step *step, uint32_t from
 
 static void visit_root(
     void *context, enum gci_root_kind kind, const uintptr_t *start, const uintptr_t *end) {
-    meet_words(context, start, end, GCI_NONE, kind);
+    struct search *s = context;
+    if (kind == GCI_ROOT_SLOT && s->heap->words.on)
+        for (const uintptr_t *w = start; w < end; w++) meet_tagged(s, w, GCI_NONE, kind);
+    else
+        meet_words(s, start, end, GCI_NONE, kind);
 }
 
 static void print_root(const struct step *step, pid_t thread) {

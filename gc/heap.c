@@ -15,6 +15,7 @@
 #include "gc/mark.h"
 #include "gc/quarantine.h"
 #include "gc/thread.h"
+#include "gc/word.h"
 #include "runtime/log.h"
 #include "runtime/options.h"
 #include "runtime/tls.h"
@@ -45,6 +46,7 @@ struct gc_heap *gci_heap_open(const gc_options *options, const void *frame, int 
     if (heap == NULL) return NULL;
     heap->options = *options;
     heap->limit = heap_limit(options);
+    heap->words = gci_word_format_of(options);
     if (gci_arena_open(&heap->arena, options->heap_reserve, options->huge_pages) != 0)
         goto no_arena;
     size_t block_limit = heap->limit >> GCI_BLOCK_SHIFT;

@@ -16,6 +16,7 @@
 #include "gc/large.h"
 #include "gc/remember.h"
 #include "gc/type.h"
+#include "gc/word.h"
 #include "runtime/log.h"
 
 #define PREFETCH_QUEUE 16u   /* a power of two */
@@ -82,7 +83,8 @@ static inline __attribute__((always_inline)) void mark_object(
         gci_mark_push(marker, gci_run(start, start + granules * GC_GRANULE, 0));
         return;
     }
-    gci_mark_push(marker, gci_run_of_object(gci_type_at(marker->heap, granule), start, granules));
+    gci_mark_push(
+        marker, gci_run_of_object(gci_type_recorded(marker->heap, granule), start, granules));
 }
 
 /* In a collection that compacts: an ambiguous word means the object at GRANULE, so it stays. */
@@ -145,15 +147,31 @@ mark_words(struct gci_marker *marker, gci_words words, bool past_end, bool share
     }
 }
 
+/* Beside mark_words(): what the words mean by the heap's format.  An object's end has no tag. */
+static __attribute__((noinline, no_sanitize("address"), no_sanitize("thread"))) void
+mark_decoded_words(struct gci_marker *marker, gci_words words, bool shared, bool hold) {
+    struct view v = view_of(marker);
+    const struct gci_word_format *format = &marker->heap->words;
+    for (const uintptr_t *w = words.start; w < words.end; w++) {
+        uintptr_t address;
+        if (!gci_word_decode(format, *w, &address) || address - v.base >= v.used_bytes) continue;
+        mark_ambiguous(marker, v, (gci_ambiguous){address - v.base}, shared, hold);
+    }
+}
+
 __attribute__((no_sanitize("address"), no_sanitize("thread"))) void gci_mark_root_words(
     struct gci_marker *marker, gci_words words) {
     if (marker->holding)
         mark_words(marker, words, true, false, true);
     else
         mark_words(marker, words, true, false, false);
+    if (__builtin_expect(marker->heap->words.on, 0))
+        mark_decoded_words(marker, words, false, marker->holding);
 }
 
 void gci_mark_heap_words(struct gci_marker *marker, gci_words words) {
+    if (__builtin_expect(marker->heap->words.on, 0))
+        mark_decoded_words(marker, words, false, marker->holding);
     if (marker->holding)
         mark_words(marker, words, marker->past_end_in_heap, false, true);
     else if (marker->past_end_in_heap)
@@ -173,11 +191,11 @@ __attribute__((noinline)) void gci_refuse_interior(
         (const void *)slot, typed ? gci_type_at(heap, granule)->desc.name : "leaf");
 }
 
-/* A field that holds a reference, or NULL, or a word outside the heap.  MOVE: what it refers to may
- * be evacuated, and the field is changed then. */
-static inline __attribute__((always_inline)) void mark_slot(
-    struct gci_marker *marker, struct view v, uintptr_t *slot, bool shared, bool move) {
-    uintptr_t offset = *slot - v.base;
+/* *WORD, from the field SLOT, is a reference, or NULL, or lies outside the heap.  MOVE: what it refers
+ * to may be evacuated, and *WORD is changed then. */
+static inline __attribute__((always_inline)) void mark_reference(struct gci_marker *marker,
+    struct view v, uintptr_t *word, const uintptr_t *slot, bool shared, bool move) {
+    uintptr_t offset = *word - v.base;
     if (offset >= v.used_bytes) return;
     uint8_t tag = v.tags[offset >> GCI_BLOCK_SHIFT];
     if (!(tag & GCI_TAG_YOUNG)) return;
@@ -195,19 +213,36 @@ static inline __attribute__((always_inline)) void mark_slot(
     }
     if (move && (tag & (GCI_TAG_TYPED | GCI_TAG_USE)) == (GCI_TAG_TYPED | GCI_USE_BUMP)) {
         if (side & GCI_SIDE_MOVED) {
-            *slot = *(const uintptr_t *)(v.base + (granule << GCI_GRANULE_SHIFT));
+            *word = *(const uintptr_t *)(v.base + (granule << GCI_GRANULE_SHIFT));
             return;
         }
         if (!(side & (GCI_SIDE_HELD | GCI_SIDE_PINNED))) {
             gci_words run = gci_evacuate(marker, granule);
             if (run.end != NULL) {
-                *slot = (uintptr_t)run.start & ~(uintptr_t)3;
+                *word = (uintptr_t)run.start & ~(uintptr_t)3;
                 gci_mark_push(marker, run);
                 return;
             }
         }
     }
     mark_object(marker, v, granule, tag, shared);
+}
+
+/* A field that holds such a word. */
+static inline __attribute__((always_inline)) void mark_slot(
+    struct gci_marker *marker, struct view v, uintptr_t *slot, bool shared, bool move) {
+    mark_reference(marker, v, slot, slot, shared, move);
+}
+
+/* A field that holds a word of the heap's format.  The bits that aren't its address stay. */
+static inline __attribute__((always_inline)) void mark_tagged_slot(
+    struct gci_marker *marker, uintptr_t *slot, bool shared, bool move) {
+    const struct gci_word_format *format = &marker->heap->words;
+    uintptr_t before, address;
+    if (!gci_word_decode(format, *slot, &before)) return;
+    address = before;
+    mark_reference(marker, view_of(marker), &address, slot, shared, move);
+    if (move && address != before) *slot = gci_word_encode(format, *slot, address);
 }
 
 static void visit_alone(gc_visitor *visitor, uintptr_t *slot) {
@@ -223,6 +258,18 @@ static void visit_shared(gc_visitor *visitor, uintptr_t *slot) {
 static void visit_moving(gc_visitor *visitor, uintptr_t *slot) {
     struct gci_marker *marker = visitor->context;
     mark_slot(marker, view_of(marker), slot, false, true);
+}
+
+static void visit_tagged_alone(gc_visitor *visitor, uintptr_t *slot) {
+    mark_tagged_slot(visitor->context, slot, false, false);
+}
+
+static void visit_tagged_shared(gc_visitor *visitor, uintptr_t *slot) {
+    mark_tagged_slot(visitor->context, slot, true, false);
+}
+
+static void visit_tagged_moving(gc_visitor *visitor, uintptr_t *slot) {
+    mark_tagged_slot(visitor->context, slot, false, true);
 }
 
 /* The fields that MAP says. */
@@ -246,6 +293,10 @@ static void mark_some(struct gci_marker *marker, const struct gci_type *type, ui
     }
 }
 
+/* Those in [FROM, TO) of an object of a type with WORDED set. */
+static void mark_worded(struct gci_marker *marker, const struct gci_type *type, uintptr_t object,
+    uintptr_t end, uintptr_t from, uintptr_t to, bool shared, bool move);
+
 /* The fields in [FROM, TO) of the object [OBJECT, END). */
 static inline __attribute__((always_inline)) void mark_fields(struct gci_marker *marker,
     const struct gci_type *type, uintptr_t object, uintptr_t end, uintptr_t from, uintptr_t to,
@@ -255,7 +306,7 @@ static inline __attribute__((always_inline)) void mark_fields(struct gci_marker 
         mark_map(marker, type->map, object, shared, move);
         return;
     }
-    if (!move && type->count * sizeof(uintptr_t) == type->size) { /* nothing but pointers */
+    if (!move && type->dense) {
         mark_words(marker, (gci_words){(uintptr_t *)from, (uintptr_t *)to}, false, shared, false);
         return;
     }
@@ -269,10 +320,37 @@ static inline __attribute__((always_inline)) void mark_fields(struct gci_marker 
         }
         return;
     }
+    if (__builtin_expect(type->worded, 0)) {
+        mark_worded(marker, type, object, end, from, to, shared, move);
+        return;
+    }
     gc_visitor visitor = {move     ? visit_moving
                           : shared ? visit_shared
                                    : visit_alone,
-        marker, type, object, end, from, to};
+        marker, type, object, end, from, to, NULL};
+    gci_type_visit(&visitor);
+}
+
+static __attribute__((noinline)) void mark_worded(struct gci_marker *marker,
+    const struct gci_type *type, uintptr_t object, uintptr_t end, uintptr_t from, uintptr_t to,
+    bool shared, bool move) {
+    const struct gc_heap *heap = marker->heap;
+    if (type == &gci_type_by_tag)
+        type = gci_type_ask(heap, gci_address_granule(&heap->arena, object));
+    if (!type->worded) {
+        if (move)
+            mark_fields(marker, type, object, end, from, to, false, true);
+        else
+            mark_fields(marker, type, object, end, from, to, shared, false);
+        return;
+    }
+    gc_visitor visitor = {move     ? visit_tagged_moving
+                          : shared ? visit_tagged_shared
+                                   : visit_tagged_alone,
+        marker, type, object, end, from, to,
+        move     ? visit_moving
+        : shared ? visit_shared
+                 : visit_alone};
     gci_type_visit(&visitor);
 }
 
@@ -285,8 +363,8 @@ static inline __attribute__((always_inline)) uintptr_t mark_typed(
     if (!(side & GCI_SIDE_START) && !gci_find(heap, from, &object)) return to;
     uintptr_t start = gci_granule_address(&heap->arena, object.granule);
     uintptr_t end = start + gci_object_bytes(heap, object);
-    mark_fields(marker, gci_type_at(heap, object.granule), start, end, from, to < end ? to : end,
-        shared, move);
+    mark_fields(marker, gci_type_recorded(heap, object.granule), start, end, from,
+        to < end ? to : end, shared, move);
     return end;
 }
 
@@ -306,7 +384,7 @@ static inline __attribute__((always_inline)) void mark_small_objects(
             size_t first = granule + (unsigned)__builtin_ctzll(live);
             uintptr_t from = gci_granule_address(arena, first);
             uintptr_t stop = from + gci_small_granules(arena->side, first) * GC_GRANULE;
-            mark_fields(marker, gci_type_at(marker->heap, first), from, stop, from,
+            mark_fields(marker, gci_type_recorded(marker->heap, first), from, stop, from,
                 stop < end ? stop : end, shared, move);
         }
     }
@@ -377,6 +455,13 @@ void gci_mark_slot(struct gci_marker *marker, uintptr_t *slot) {
         mark_slot(marker, view_of(marker), slot, false, false);
 }
 
+void gci_mark_tagged_slot(struct gci_marker *marker, uintptr_t *slot) {
+    if (marker->moving)
+        mark_tagged_slot(marker, slot, false, true);
+    else
+        mark_tagged_slot(marker, slot, false, false);
+}
+
 static inline bool pop(struct gci_mark_stack *stack, gci_words *words) {
     if (stack->top == stack->base && (stack->segment == NULL || !gci_mark_stack_shrink(stack)))
         return false;
@@ -390,9 +475,10 @@ bool gci_mark_pop(struct gci_mark_stack *stack, gci_words *run) {
 
 /* Searches what is on the stack, and what that leads to.  Alone, only up to LIMIT runs: then it
  * returns false, with everything back on the stack.  SHARED: feeds members of the crew that wait.
+ * TAGGED: the heap has a format for words.
  * The queue is a ring of WAITING runs that ends before AT. */
 static inline __attribute__((always_inline)) bool drain_stack(
-    struct gci_marker *marker, bool past_end, bool shared, bool hold, uint64_t limit) {
+    struct gci_marker *marker, bool past_end, bool tagged, bool shared, bool hold, uint64_t limit) {
     gci_words queue[PREFETCH_QUEUE];
     unsigned at = 0, waiting = 0;
     for (uint64_t searched = 0;; searched++) {
@@ -413,25 +499,39 @@ static inline __attribute__((always_inline)) bool drain_stack(
         if (how != GCI_RUN_FIELDS && ready.end - ready.start > PIECE_WORDS &&
             push(&marker->stack, rest))
             ready.end = (const uintptr_t *)((uintptr_t)rest.start & ~(uintptr_t)3);
-        if (how == 0)
+        if (how == 0) {
             mark_words(marker, ready, past_end, shared, hold);
-        else
+            if (tagged) mark_decoded_words(marker, ready, shared, hold);
+        } else {
             mark_run(marker, ready, shared, false);
+        }
         if (shared && searched % LOOK_AROUND == 0 && gci_crew_is_hungry(marker->crew))
             gci_crew_feed(marker);
     }
 }
 
+/* A heap with a format for words, or a collection that compacts: not worth a loop of its own each. */
+static bool is_rare(const struct gci_marker *marker) {
+    return marker->heap->words.on || marker->heap->marker.holding;
+}
+
+static __attribute__((noinline)) bool drain_rare(
+    struct gci_marker *marker, bool shared, uint64_t limit) {
+    const struct gc_heap *heap = marker->heap;
+    return drain_stack(
+        marker, marker->past_end_in_heap, heap->words.on, shared, heap->marker.holding, limit);
+}
+
 static bool drain_alone(struct gci_marker *marker, uint64_t limit) {
-    if (marker->holding) return drain_stack(marker, marker->past_end_in_heap, false, true, limit);
-    return marker->past_end_in_heap ? drain_stack(marker, true, false, false, limit)
-                                    : drain_stack(marker, false, false, false, limit);
+    if (is_rare(marker)) return drain_rare(marker, false, limit);
+    return marker->past_end_in_heap ? drain_stack(marker, true, false, false, false, limit)
+                                    : drain_stack(marker, false, false, false, false, limit);
 }
 
 /* One run, whatever it is. */
 static void search_moving(struct gci_marker *marker, gci_words run) {
     if (((uintptr_t)run.start & 3) == 0)
-        mark_words(marker, run, marker->past_end_in_heap, false, false);
+        gci_mark_heap_words(marker, run);
     else
         mark_run(marker, run, false, true);
 }
@@ -444,14 +544,13 @@ static void drain_moving(struct gci_marker *marker) {
 /* A member's part of the job. */
 static void drain_together(struct gci_marker *marker, void *context) {
     (void)context;
-    bool holding = marker->heap->marker.holding;
     do {
-        if (holding)
-            drain_stack(marker, marker->past_end_in_heap, true, true, 0);
+        if (is_rare(marker))
+            drain_rare(marker, true, 0);
         else if (marker->past_end_in_heap)
-            drain_stack(marker, true, true, false, 0);
+            drain_stack(marker, true, false, true, false, 0);
         else
-            drain_stack(marker, false, true, false, 0);
+            drain_stack(marker, false, false, true, false, 0);
     } while (gci_crew_wait(marker));
 }
 

@@ -24,6 +24,8 @@ void gci_mark_drain(struct gci_marker *marker);
 /* A precise root, or a field of an object in a collection that moves: marks what it refers to, or
  * moves that and changes it. */
 void gci_mark_slot(struct gci_marker *marker, uintptr_t *slot);
+/* The same for a word of the heap's format (gc/word.h), which the heap must have. */
+void gci_mark_tagged_slot(struct gci_marker *marker, uintptr_t *slot);
 
 /* Aborts: SLOT, a typed field or a slot, refers into the object at GRANULE, which has moved. */
 __attribute__((noreturn)) void gci_refuse_interior(

@@ -7,6 +7,7 @@
 
 #include "gc/block.h"
 #include "gc/type.h"
+#include "gc/word.h"
 #include "runtime/log.h"
 
 #define REPORTS 20u
@@ -24,11 +25,13 @@ static const char *type_name(const struct gc_heap *heap, size_t granule) {
     return typed ? gci_type_at(heap, granule)->desc.name : "none";
 }
 
-static void check_word(const struct object_check *check, const uintptr_t *slot) {
+/* The word at SLOT means ADDRESS. */
+static void check_address(
+    const struct object_check *check, uintptr_t address, const uintptr_t *slot) {
     struct gc_heap *heap = check->heap;
     const struct gci_arena *arena = &heap->arena;
     gci_object object;
-    if (check->cards[(uintptr_t)slot >> GC_CARD_SHIFT] != 0 || !gci_find(heap, *slot, &object))
+    if (check->cards[(uintptr_t)slot >> GC_CARD_SHIFT] != 0 || !gci_find(heap, address, &object))
         return;
     if (!(arena->tags[gci_block_of(object.granule)] & GCI_TAG_YOUNG) ||
         arena->side[object.granule] & GCI_SIDE_MARK)
@@ -38,11 +41,17 @@ static void check_word(const struct object_check *check, const uintptr_t *slot) 
             "%p, refers to the young object (type %s) at %p, but was not stored by gc_write()",
         (const void *)slot, (size_t)((uintptr_t)slot - check->start),
         (size_t)(check->end - check->start), check->type, (void *)check->start,
-        type_name(heap, object.granule), (void *)*slot);
+        type_name(heap, object.granule), (void *)address);
 }
 
 static void check_field(gc_visitor *visitor, uintptr_t *slot) {
-    check_word(visitor->context, slot);
+    check_address(visitor->context, *slot, slot);
+}
+
+static void check_tagged_field(gc_visitor *visitor, uintptr_t *slot) {
+    const struct object_check *check = visitor->context;
+    uintptr_t address;
+    if (gci_word_decode(&check->heap->words, *slot, &address)) check_address(check, address, slot);
 }
 
 /* The part on the page [FROM, TO) of the object at GRANULE, which may be dead. */
@@ -55,13 +64,15 @@ static void check_object(struct object_check check, size_t granule, uintptr_t fr
     check.from = from > check.start ? from : check.start;
     check.to = to < check.end ? to : check.end;
     if (heap->arena.tags[gci_block_of(granule)] & GCI_TAG_TYPED) {
-        gc_visitor visitor = {check_field, &check, gci_type_at(heap, granule), check.start,
-            check.end, check.from, check.to};
+        const struct gci_type *type = gci_type_at(heap, granule);
+        gc_visitor visitor = {type->worded ? check_tagged_field : check_field, &check, type,
+            check.start, check.end, check.from, check.to, check_field};
         gci_type_visit(&visitor);
         return;
     }
     const uintptr_t *end = (const uintptr_t *)check.to;
-    for (const uintptr_t *w = (const uintptr_t *)check.from; w < end; w++) check_word(&check, w);
+    for (const uintptr_t *w = (const uintptr_t *)check.from; w < end; w++)
+        check_address(&check, *w, w);
 }
 
 /* A run of written pages in closed blocks. */

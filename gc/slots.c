@@ -69,9 +69,13 @@ void gci_slots_visit(const struct gc_heap *heap, gci_root_visitor *visit, void *
 
 static void mark(
     void *context, enum gci_root_kind kind, const uintptr_t *start, const uintptr_t *end) {
-    (void)kind;
+    struct gci_marker *marker = context;
+    bool tagged = kind == GCI_ROOT_SLOT && marker->heap->words.on;
     for (const uintptr_t *slot = start; slot < end; slot++)
-        gci_mark_slot(context, (uintptr_t *)(uintptr_t)slot);
+        if (tagged)
+            gci_mark_tagged_slot(marker, (uintptr_t *)(uintptr_t)slot);
+        else
+            gci_mark_slot(marker, (uintptr_t *)(uintptr_t)slot);
 }
 
 void gci_slots_mark(struct gc_heap *heap) {

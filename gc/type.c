@@ -5,7 +5,9 @@
 #include <errno.h>
 #include <string.h>
 
+#include "gc/block.h"
 #include "gc/census.h"
+#include "gc/word.h"
 #include "runtime/log.h"
 #include "runtime/vm.h"
 
@@ -14,6 +16,13 @@
 #define WORD       sizeof(void *)
 
 const struct gci_type gci_no_type = {.size = GC_GRANULE, .granules = 1, .desc = {.name = "none"}};
+const struct gci_type gci_type_by_tag = {.size = WORD,
+    .granules = 1,
+    .tiny = GCI_TINY_TYPES - 1,
+    .wide = GCI_TYPE_BY_TAG,
+    .flags = GC_TYPE_PINNED,
+    .worded = true,
+    .desc = {.name = "by tag"}};
 
 /* ---- Checking ------------------------------------------------------------------------------- */
 
@@ -37,7 +46,8 @@ static int check_offsets(const gc_type_desc *desc) {
 }
 
 static int check(const gc_type_desc *desc) {
-    const uint32_t known = GC_TYPE_LEAF | GC_TYPE_PINNED | GC_TYPE_AMBIGUOUS_HOLDER;
+    const uint32_t known = GC_TYPE_LEAF | GC_TYPE_PINNED | GC_TYPE_AMBIGUOUS_HOLDER |
+                           GC_TYPE_LAYOUT_MAY_CHANGE | GC_TYPE_PLAIN_FIELDS;
     const char *wrong = NULL;
     if (desc->name == NULL || *desc->name == '\0') {
         gci_log("a type without a name");
@@ -53,6 +63,10 @@ static int check(const gc_type_desc *desc) {
         wrong = "it can't be a leaf and an ambiguous holder";
     else if (describes && (leaf || ambiguous))
         wrong = "a leaf or an ambiguous holder has neither offsets nor a trace function";
+    else if ((leaf || ambiguous) && desc->flags & GC_TYPE_LAYOUT_MAY_CHANGE)
+        wrong = "a leaf or an ambiguous holder has no layout that may change";
+    else if ((leaf || ambiguous) && desc->flags & GC_TYPE_PLAIN_FIELDS)
+        wrong = "a leaf or an ambiguous holder has no fields that are plain";
     else if (!describes && !leaf && !ambiguous)
         wrong = "it has no offsets and no trace function (NULL): expected one of them, or "
                 "GC_TYPE_LEAF";
@@ -94,6 +108,7 @@ static struct gci_types *registry(struct gc_heap *heap) {
         if (types == NULL) return NULL;
         types->tiny = GC_HOT_TYPES + 1;
         types->wide = GCI_TINY_TYPES;
+        types->table[gci_type_by_tag.tiny] = types->table[gci_type_by_tag.wide] = &gci_type_by_tag;
         heap->types = types;
     }
     return heap->types;
@@ -105,8 +120,8 @@ static const struct gci_type *find(const struct gci_types *types, const char *na
     return NULL;
 }
 
-/* A copy of DESC and what it refers to. */
-static struct gci_type *make(struct gci_types *types, const gc_type_desc *desc) {
+/* A copy of DESC and what it refers to.  TAGGED: of a type whose fields aren't plain. */
+static struct gci_type *make(struct gci_types *types, const gc_type_desc *desc, bool tagged) {
     size_t name = strlen(desc->name) + 1, offsets = desc->pointer_count * sizeof *desc->pointers;
     struct gci_type *type = take_room(types, sizeof *type + offsets + name);
     struct gci_type_counts *counts = take_room(types, sizeof *counts);
@@ -121,10 +136,12 @@ static struct gci_type *make(struct gci_types *types, const gc_type_desc *desc) 
         .offsets = copy,
         .trace = desc->trace,
         .counts = counts,
+        .worded = tagged,
+        .dense = !tagged && desc->pointer_count * WORD == desc->size,
         .desc = *desc};
     type->desc.pointers = copy;
     type->desc.name = (const char *)copy + offsets;
-    bool small = desc->pointer_count > 0 && copy[desc->pointer_count - 1] / WORD < 64;
+    bool small = !tagged && desc->pointer_count > 0 && copy[desc->pointer_count - 1] / WORD < 64;
     for (size_t i = 0; small && i < desc->pointer_count; i++)
         type->map |= (uint64_t)1 << (copy[i] / WORD);
     type->element_map = type->map;
@@ -169,14 +186,16 @@ int gci_type_register(struct gc_heap *heap, const gc_type_desc *desc, const gc_t
         gci_log("type %s: a type of that name is registered already", desc->name);
         return EEXIST;
     }
+    /* The last tiny number is no type's: GCI_TYPE_BY_TAG. */
     bool leaf = desc->flags & GC_TYPE_LEAF, ambiguous = desc->flags & GC_TYPE_AMBIGUOUS_HOLDER;
     bool typed = !leaf && !ambiguous, tiny = typed && desc->size <= GC_GRANULE;
-    if (types->count == GCI_TYPES_MAX || (tiny && types->tiny == GCI_TINY_TYPES)) {
+    if (types->count == GCI_TYPES_MAX || (tiny && types->tiny == GCI_TINY_TYPES - 1)) {
         gci_log("type %s: there are too many types: at most %u, and %u of up to %u bytes",
-            desc->name, GCI_TYPES_MAX, GCI_TINY_TYPES - GC_HOT_TYPES - 1, GC_GRANULE);
+            desc->name, GCI_TYPES_MAX, GCI_TINY_TYPES - GC_HOT_TYPES - 2, GC_GRANULE);
         return ENOSPC;
     }
-    struct gci_type *type = make(types, desc);
+    bool tagged = heap->words.on && typed && !(desc->flags & GC_TYPE_PLAIN_FIELDS);
+    struct gci_type *type = make(types, desc, tagged);
     if (type == NULL) return ENOMEM;
     take_numbers(types, type, tiny);
     type->visible.bytes = type->size;
@@ -205,16 +224,111 @@ const gc_type *gci_type_find(const struct gc_heap *heap, const gc_type_desc *des
     return type != NULL && is_same(&type->desc, desc) ? &type->visible : NULL;
 }
 
+/* ---- Layouts by tag ------------------------------------------------------------------------- */
+
+int gci_layout_hook_set(struct gc_heap *heap, gc_layout_hook *hook) {
+    struct gci_types *types = registry(heap);
+    if (types == NULL) return ENOMEM;
+    if (types->layout_hook != NULL) return EALREADY;
+    __atomic_store_n(&types->layout_hook, hook, __ATOMIC_RELEASE);
+    return 0;
+}
+
+/* Is TYPE one of the registered ones, and not just any pointer?  Those asked for before are known by
+ * their address: records lie at multiples of 16 in pieces of ROOM bytes, so that two that share an
+ * entry are in different pieces. */
+static bool is_registered(struct gci_types *types, const struct gci_type *type) {
+    const struct gci_type **answer = &types->answers[(uintptr_t)type / 16 % GCI_ANSWERS];
+    if (type == NULL) return false;
+    if (__atomic_load_n(answer, __ATOMIC_RELAXED) == type) return true;
+    for (uint32_t i = 0; i < types->count; i++) {
+        if (types->all[i] != type) continue;
+        __atomic_store_n(answer, type, __ATOMIC_RELAXED);
+        return true;
+    }
+    return false;
+}
+
+_Static_assert(GCI_ANSWERS * 16 == ROOM, "a piece of room, 16 bytes an entry");
+
+/* Under CAIRN_VERIFY: may the object that starts at ADDRESS, if there is one, be moved? */
+static bool refers_to_movable(const struct gc_heap *heap, uintptr_t address) {
+    const struct gci_arena *arena = &heap->arena;
+    uintptr_t offset = address - arena->base;
+    if (offset >= gci_arena_used_bytes(arena) || offset % GC_GRANULE != 0) return false;
+    uint8_t tag = arena->tags[offset >> GCI_BLOCK_SHIFT];
+    size_t granule = offset >> GCI_GRANULE_SHIFT;
+    uint8_t side = arena->side[granule];
+    if (!(tag & GCI_TAG_TYPED) || gci_tag_use(tag) == GCI_USE_FREE ||
+        gci_tag_use(tag) == GCI_USE_LARGE || !(side & GCI_SIDE_START) || side & GCI_SIDE_PINNED)
+        return false;
+    if (side & GCI_SIDE_MOVED) return true;
+    const struct gci_type *type = gci_type_recorded(heap, granule);
+    if (type ==
+        &gci_type_by_tag) { /* its own tag's type is asked for, and not checked as this is */
+        uintptr_t word = *(const uintptr_t *)address;
+        type = word == 0 ? &gci_no_type
+                         : (const struct gci_type *)(const void *)heap->types->layout_hook(word);
+    }
+    return type != NULL && !(type->flags & GC_TYPE_PINNED);
+}
+
+static void check_tag(const struct gc_heap *heap, uintptr_t object, uintptr_t word) {
+    uintptr_t address = 0;
+    if (heap->words.on) gci_word_decode(&heap->words, word, &address);
+    if (refers_to_movable(heap, word) || refers_to_movable(heap, address))
+        gci_fatal(
+            "the tag %#zx of the object at %p refers to an object that may move: expected one "
+            "of gc_alloc(), or of a pinned type",
+            (size_t)word, (void *)object);
+}
+
+const struct gci_type *gci_type_ask(const struct gc_heap *heap, size_t granule) {
+    uintptr_t object = gci_granule_address(&heap->arena, granule), at = object;
+    if (heap->arena.side[granule] & GCI_SIDE_MOVED) at = *(const uintptr_t *)object;
+    uintptr_t word = __atomic_load_n((const uintptr_t *)at, __ATOMIC_RELAXED);
+    if (word == 0) return &gci_no_type;
+    struct gci_types *types = heap->types;
+    gc_layout_hook *hook = __atomic_load_n(&types->layout_hook, __ATOMIC_ACQUIRE);
+    const struct gci_type *type = (const struct gci_type *)(const void *)hook(word);
+    if (__builtin_expect(!is_registered(types, type), 0))
+        gci_fatal(
+            "the layout hook answered %p to the tag %#zx of the object at %p: expected a type "
+            "of gc_type_register()",
+            (const void *)type, (size_t)word, (void *)at);
+    if (type->flags & GC_TYPE_AMBIGUOUS_HOLDER)
+        gci_fatal(
+            "the layout hook answered type %s to the tag %#zx of the object at %p: its layout "
+            "can't be that of an ambiguous holder",
+            type->desc.name, (size_t)word, (void *)at);
+    size_t bytes = gci_object_bytes(heap, (gci_object){granule});
+    if (__builtin_expect(type->size > bytes && !(type->flags & GC_TYPE_LEAF), 0))
+        gci_fatal("the layout hook answered type %s, of %u bytes, to the tag %#zx of the object of "
+                  "%zu bytes at %p",
+            type->desc.name, type->size, (size_t)word, bytes, (void *)at);
+    if (heap->options.verify) check_tag(heap, at, word);
+    return type;
+}
+
 /* ---- Fields --------------------------------------------------------------------------------- */
 
-void gc_visit(gc_visitor *visitor, void **field) {
+static void visit(
+    gc_visitor *visitor, void **field, void (*how)(gc_visitor *visitor, uintptr_t *slot)) {
     uintptr_t slot = (uintptr_t)field;
     if (slot < visitor->object || slot >= visitor->object_end || slot % WORD != 0)
         gci_fatal("the trace function of type %s visits %p, which is no field of the object of %zu "
                   "bytes at %p",
             visitor->type->desc.name, (void *)field,
             (size_t)(visitor->object_end - visitor->object), (void *)visitor->object);
-    if (slot >= visitor->from && slot < visitor->to) visitor->visit(visitor, (uintptr_t *)slot);
+    if (slot >= visitor->from && slot < visitor->to) how(visitor, (uintptr_t *)slot);
+}
+
+void gc_visit(gc_visitor *visitor, void **slot) {
+    visit(visitor, slot, visitor->visit);
+}
+
+void gc_visit_plain(gc_visitor *visitor, void **slot) {
+    visit(visitor, slot, visitor->visit_plain != NULL ? visitor->visit_plain : visitor->visit);
 }
 
 void gci_type_visit(gc_visitor *visitor) {
@@ -225,6 +339,7 @@ void gci_type_visit(gc_visitor *visitor) {
             (void *)object, end - object, (void *)visitor->from, (void *)visitor->to, visitor);
         return;
     }
+    if (type->count == 0) return; /* what has no fields may have small elements */
     size_t first = (visitor->from - object) / type->size;
     for (uintptr_t e = object + first * type->size; e < visitor->to && end - e >= type->size;
          e += type->size) {

@@ -11,6 +11,8 @@
 #define GCI_TYPES_MAX    65000u
 #define GCI_HOT_BYTES    240u /* larger types aren't hot: they may go to overflow blocks */
 
+_Static_assert(GCI_TYPE_BY_TAG == GCI_TYPE_NUMBERS - 1, "the last number, and the last tiny one");
+
 /* A registered type: what the program sees, and what the collector uses. */
 struct gci_type {
     struct gc_type visible; /* first */
@@ -23,6 +25,9 @@ struct gci_type {
     uint32_t
         plain; /* the same, if it can be copied by rote: MAP says all, and it may move; else 0 */
     uint32_t flags;
+    bool dense;  /* all its words are plain references */
+    bool worded; /* its fields are words of the heap's format (docs/tags.md), and MAP is 0; or it is
+                    gci_type_by_tag */
     uint64_t
         map; /* which words of an object that is no array are pointers; 0 if there are others */
     uint64_t element_map; /* the same for an array's element */
@@ -33,13 +38,17 @@ struct gci_type {
     struct gc_type_desc desc;
 };
 
+#define GCI_ANSWERS 4096u
+
 /* All types of a heap.  Written with the lock held; an entry never changes once it is there. */
 struct gci_types {
     const struct gci_type *table[GCI_TYPE_NUMBERS];
     const struct gci_type *all[GCI_TYPES_MAX];
     uint32_t count, hot;
     uint32_t tiny, wide; /* next numbers */
-    uint8_t *room;       /* for records, names and offsets */
+    gc_layout_hook *layout_hook;
+    const struct gci_type *answers[GCI_ANSWERS]; /* of the hook that were checked; atomic */
+    uint8_t *room;                               /* for records, names and offsets */
     size_t room_bytes;
 };
 
@@ -57,8 +66,23 @@ const gc_type *gci_type_find(const struct gc_heap *heap, const gc_type_desc *des
  * it has no fields. */
 extern const struct gci_type gci_no_type;
 
-/* The type of the object at GRANULE of a TYPED block. */
-static inline const struct gci_type *gci_type_at(const struct gc_heap *heap, size_t granule) {
+/* What stands for the type of an object whose type is found by its first word.  Its flags send those
+ * who would move the object to gci_type_ask(). */
+extern const struct gci_type gci_type_by_tag;
+
+static inline bool gci_layout_hook_is_set(const struct gc_heap *heap) {
+    return heap->types != NULL &&
+           __atomic_load_n(&heap->types->layout_hook, __ATOMIC_ACQUIRE) != NULL;
+}
+
+/* Sets the hook, with the lock held.  Returns 0, EALREADY or ENOMEM. */
+int gci_layout_hook_set(struct gc_heap *heap, gc_layout_hook *hook);
+
+/* The type of an object at GRANULE whose type bytes say gci_type_by_tag: by the hook, checked. */
+const struct gci_type *gci_type_ask(const struct gc_heap *heap, size_t granule);
+
+/* What the type bytes of the object at GRANULE of a TYPED block say: its type, or gci_type_by_tag. */
+static inline const struct gci_type *gci_type_recorded(const struct gc_heap *heap, size_t granule) {
     const struct gci_arena *arena = &heap->arena;
     unsigned number = arena->types[granule];
     if (!(arena->side[granule] & GCI_SIDE_END)) number |= (unsigned)arena->types[granule + 1] << 8;
@@ -73,12 +97,20 @@ static inline enum gci_kind gci_type_kind(const struct gci_type *type) {
                                                     : GCI_TYPED;
 }
 
+/* Its type. */
+static inline const struct gci_type *gci_type_at(const struct gc_heap *heap, size_t granule) {
+    const struct gci_type *type = gci_type_recorded(heap, granule);
+    return type != &gci_type_by_tag ? type : gci_type_ask(heap, granule);
+}
+
 /* One search of an object's fields: VISIT gets each in [FROM, TO). */
 struct gc_visitor {
     void (*visit)(gc_visitor *visitor, uintptr_t *slot);
     void *context;
     const struct gci_type *type;
     uintptr_t object, object_end, from, to;
+    void (*visit_plain)(
+        gc_visitor *visitor, uintptr_t *slot); /* for gc_visit_plain(); NULL: VISIT */
 };
 
 /* Visits the fields, by the type's offsets or its trace function. */

@@ -84,16 +84,23 @@ enum gci_use { GCI_USE_FREE, GCI_USE_BUMP, GCI_USE_CELLS, GCI_USE_LARGE };
 /* A block that is not FREE and not LEAF holds words to scan. */
 enum gci_kind { GCI_AMBIGUOUS, GCI_LEAF, GCI_TYPED, GCI_KINDS };
 
-/* A thread bump-allocates each kind from a buffer of that number, and each hot type from one more. */
-#define GCI_BUFFERS (GCI_KINDS + GC_HOT_TYPES)
+/* The number that type bytes hold for an object whose type is found by its first word; an object of
+ * one granule has its lower half. */
+#define GCI_TYPE_BY_TAG 0xffffu
+
+/* A thread bump-allocates each kind from a buffer of that number, each hot type from one more, and from
+ * the last what finds its type by its tag. */
+#define GCI_BUFFERS       (GCI_KINDS + GC_HOT_TYPES + 1)
+#define GCI_BY_TAG_BUFFER (GCI_KINDS + GC_HOT_TYPES)
 
 static inline enum gci_kind gci_buffer_kind(unsigned buffer) {
     return buffer < GCI_KINDS ? (enum gci_kind)buffer : GCI_TYPED;
 }
 
-/* The number of the hot type HOT, for an object of any length: both halves are the same. */
+/* The number of the hot type HOT, or beyond these of what finds its type by its tag, for an object of
+ * any length: both halves are the same. */
 static inline uint16_t gci_hot_number(unsigned hot) {
-    return (uint16_t)((hot + 1) * 0x101);
+    return (uint16_t)(hot < GC_HOT_TYPES ? (hot + 1) * 0x101 : GCI_TYPE_BY_TAG);
 }
 
 /* ---- Free runs ------------------------------------------------------------------------------ */
@@ -265,6 +272,19 @@ struct gci_thread {
     struct gci_cells cells[GCI_KINDS][GCI_CLASSES];
 };
 
+/* ---- Words ---------------------------------------------------------------------------------- */
+
+/* How a reference is written in the words of this heap that aren't plain (gc/word.h). */
+struct gci_word_format {
+    bool on; /* else all words are plain */
+    uint32_t left, right;
+    uint64_t tag_mask, tag_value;
+    uint32_t kind_shift;
+    uint64_t kind_mask; /* after the shift: at most 63 */
+    uint64_t kinds;
+    uint64_t address_mask;
+};
+
 /* ---- Marking -------------------------------------------------------------------------------- */
 
 struct gci_mark_segment; /* gc/mark_stack.c */
@@ -387,6 +407,7 @@ struct gc_heap {
     struct gc_handle *free_handles;
     struct gci_marker marker;
     struct gci_types *types;           /* gc/type.c */
+    struct gci_word_format words;      /* written at opening */
     struct gci_to_space to_space;      /* gc/evacuate.c */
     struct gci_compaction compaction;  /* gc/compact.c */
     struct gci_identities *identities; /* gc/identity.c; NULL until a hash is asked for */

@@ -10,6 +10,7 @@
 #include "gc/large.h"
 #include "gc/slots.h"
 #include "gc/type.h"
+#include "gc/word.h"
 #include "runtime/log.h"
 
 #define REPORTS 20u
@@ -152,21 +153,27 @@ static bool is_past_end(const struct gc_heap *heap, uintptr_t word) {
            gci_find(heap, word - 1, &object) && heap->arena.side[object.granule] & GCI_SIDE_MARK;
 }
 
-/* Checks that the word at W, in a marked object, doesn't mean an unmarked young one. */
-static void check_word(const struct gc_heap *heap, const uintptr_t *w, size_t *broken) {
+/* Checks that ADDRESS, which is what the word at W means, isn't in an unmarked young object. */
+static void check_address(
+    const struct gc_heap *heap, uintptr_t address, const uintptr_t *w, size_t *broken) {
     const struct gci_arena *arena = &heap->arena;
     gci_object object;
-    if (*w - arena->base >= gci_arena_used_bytes(arena)) return;
-    size_t granule = gci_address_granule(arena, *w);
+    if (address - arena->base >= gci_arena_used_bytes(arena)) return;
+    size_t granule = gci_address_granule(arena, address);
     uint32_t block = gci_block_of(granule);
-    if (!(arena->tags[block] & GCI_TAG_YOUNG) || !gci_find(heap, *w, &object)) return;
-    if (arena->side[object.granule] & GCI_SIDE_MARK || is_past_end(heap, *w)) return;
+    if (!(arena->tags[block] & GCI_TAG_YOUNG) || !gci_find(heap, address, &object)) return;
+    if (arena->side[object.granule] & GCI_SIDE_MARK || is_past_end(heap, address)) return;
     if (*broken < REPORTS)
         gci_log("verify: the word at %p refers to the following, which was not marked:",
             (const void *)w);
     report(broken, heap, block, object.granule,
         arena->side[object.granule] & GCI_SIDE_MOVED ? "reachable where it was moved from"
                                                      : "reachable, and about to be freed");
+}
+
+static void check_tagged_word(const struct gc_heap *heap, const uintptr_t *w, size_t *broken) {
+    uintptr_t address;
+    if (gci_word_decode(&heap->words, *w, &address)) check_address(heap, address, w, broken);
 }
 
 struct field_check {
@@ -176,7 +183,12 @@ struct field_check {
 
 static void check_field(gc_visitor *visitor, uintptr_t *slot) {
     const struct field_check *check = visitor->context;
-    check_word(check->heap, slot, check->broken);
+    check_address(check->heap, *slot, slot, check->broken);
+}
+
+static void check_tagged_field(gc_visitor *visitor, uintptr_t *slot) {
+    const struct field_check *check = visitor->context;
+    check_tagged_word(check->heap, slot, check->broken);
 }
 
 /* All words of a marked object that may refer to others. */
@@ -185,21 +197,27 @@ static void check_object(const struct gc_heap *heap, size_t granule, size_t *bro
     uintptr_t end = start + gci_object_bytes(heap, (gci_object){granule});
     if (heap->arena.tags[gci_block_of(granule)] & GCI_TAG_TYPED) {
         struct field_check check = {heap, broken};
-        gc_visitor visitor = {
-            check_field, &check, gci_type_at(heap, granule), start, end, start, end};
+        const struct gci_type *type = gci_type_at(heap, granule);
+        gc_visitor visitor = {type->worded ? check_tagged_field : check_field, &check, type, start,
+            end, start, end, check_field};
         gci_type_visit(&visitor);
         return;
     }
-    for (const uintptr_t *w = (const uintptr_t *)start; w < (const uintptr_t *)end; w++)
-        check_word(heap, w, broken);
+    for (const uintptr_t *w = (const uintptr_t *)start; w < (const uintptr_t *)end; w++) {
+        check_address(heap, *w, w, broken);
+        if (heap->words.on) check_tagged_word(heap, w, broken);
+    }
 }
 
 static void check_slots(
     void *context, enum gci_root_kind kind, const uintptr_t *start, const uintptr_t *end) {
     const struct field_check *check = context;
-    (void)kind;
+    bool tagged = kind == GCI_ROOT_SLOT && check->heap->words.on;
     for (const uintptr_t *slot = start; slot < end; slot++)
-        check_word(check->heap, slot, check->broken);
+        if (tagged)
+            check_tagged_word(check->heap, slot, check->broken);
+        else
+            check_address(check->heap, *slot, slot, check->broken);
 }
 
 void gci_verify_marks(struct gc_heap *heap) {

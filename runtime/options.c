@@ -23,7 +23,15 @@
 
 _Static_assert(sizeof(size_t) == 8, "the limits below need 64-bit sizes");
 
-enum type { SIZE, COUNT, ENUM, SIGNAL, SWITCH }; /* size_t; uint32_t three times; uint8_t */
+enum type {
+    SIZE,
+    WORD,
+    COUNT,
+    ENUM,
+    SIGNAL,
+    SWITCH
+}; /* size_t; uint64_t; uint32_t three times;
+                                                          uint8_t */
 
 struct option {
     const char *field;
@@ -56,6 +64,7 @@ static const uint8_t signals_refused[] = {
     SIGKILL, SIGSTOP, SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGTRAP, 32, 33};
 
 #define AT(name) offsetof(gc_options, name)
+#define ANY_WORD "a number of 64 bits, decimal or 0x and hexadecimal"
 #define SWITCH_OPTION(name, variable, initial)                                                     \
     { #name, variable, SWITCH, false, AT(name), initial, 0, 1, "0 or 1", NULL }
 
@@ -69,6 +78,17 @@ static const struct option options_table[] = {
         "0 (by cost) or 64K to 64G", NULL},
     {"mark_stack_limit", "CAIRN_MARK_STACK_LIMIT", SIZE, true, AT(mark_stack_limit), 0, 4 * K,
         SIZE_MAX, "0 (no limit) or at least 4K", NULL},
+    {"tag_mask", "CAIRN_TAG_MASK", WORD, false, AT(tag_mask), 0, 0, UINT64_MAX, ANY_WORD, NULL},
+    {"tag_value", "CAIRN_TAG_VALUE", WORD, false, AT(tag_value), 0, 0, UINT64_MAX, ANY_WORD, NULL},
+    {"tag_kind_mask", "CAIRN_TAG_KIND_MASK", WORD, false, AT(tag_kind_mask), 0, 0, UINT64_MAX,
+        ANY_WORD, NULL},
+    {"tag_kinds", "CAIRN_TAG_KINDS", WORD, false, AT(tag_kinds), 0, 0, UINT64_MAX, ANY_WORD, NULL},
+    {"tag_address_mask", "CAIRN_TAG_ADDRESS_MASK", WORD, false, AT(tag_address_mask), 0, 0,
+        UINT64_MAX, ANY_WORD, NULL},
+    {"tag_address_left", "CAIRN_TAG_ADDRESS_LEFT", COUNT, false, AT(tag_address_left), 0, 0, 63,
+        "0 to 63", NULL},
+    {"tag_address_right", "CAIRN_TAG_ADDRESS_RIGHT", COUNT, false, AT(tag_address_right), 0, 0, 63,
+        "0 to 63", NULL},
     {"growth_percent", "CAIRN_GROWTH_PERCENT", COUNT, false, AT(growth_percent), 115, 10, 1000,
         "10 to 1000", NULL},
     {"barrier", "CAIRN_BARRIER", ENUM, false, AT(barrier), GC_BARRIER_AUTO, 0,
@@ -117,6 +137,9 @@ static void store(gc_options *options, const struct option *option, uint64_t val
     case SIZE:
         *(size_t *)(void *)field = (size_t)value;
         break;
+    case WORD:
+        *(uint64_t *)(void *)field = value;
+        break;
     case COUNT:
     case ENUM:
     case SIGNAL:
@@ -133,6 +156,8 @@ static uint64_t load(const gc_options *options, const struct option *option) {
     switch (option->type) {
     case SIZE:
         return *(const size_t *)(const void *)field;
+    case WORD:
+        return *(const uint64_t *)(const void *)field;
     case COUNT:
     case ENUM:
     case SIGNAL:
@@ -194,11 +219,85 @@ static int check_fields(const gc_options *user) {
     return 0;
 }
 
+/* ---- The format of words --------------------------------------------------------------------- */
+
+#define HIGHEST_ADDRESS                                                                            \
+    UINT64_C(0x7ffffffffff0) /* has all bits that an object's address may have */
+
+static bool is_run_of_bits(uint64_t mask) {
+    mask >>= __builtin_ctzll(mask);
+    return (mask & (mask + 1)) == 0;
+}
+
+/* What is wrong with the fields of the format together, or NULL (docs/tags.md, rule 2). */
+static const char *format_fault(const gc_options *o) {
+    uint64_t address = o->tag_address_mask, kinds = o->tag_kind_mask;
+    if (address == 0)
+        return (o->tag_mask | o->tag_value | kinds | o->tag_kinds) != 0 ||
+                       o->tag_address_left + o->tag_address_right != 0
+                   ? "tag_address_mask is 0: expected the bits that hold the address, or no other "
+                     "field beside it"
+                   : NULL;
+    if ((o->tag_value & ~o->tag_mask) != 0)
+        return "tag_value has bits that tag_mask hasn't: no word would be a reference";
+    if ((kinds == 0) != (o->tag_kinds == 0))
+        return "of tag_kind_mask and tag_kinds one is 0: expected both, or neither";
+    if (kinds != 0 && (!is_run_of_bits(kinds) || __builtin_popcountll(kinds) > 6))
+        return "tag_kind_mask: expected up to 6 adjacent bits";
+    unsigned count = 1u << __builtin_popcountll(kinds);
+    if (kinds != 0 && count < 64 && o->tag_kinds >> count != 0)
+        return "tag_kinds has bits for kinds that don't fit tag_kind_mask";
+    if ((o->tag_mask & kinds) != 0) return "tag_mask and tag_kind_mask overlap";
+    if ((address & (o->tag_mask | kinds)) != 0)
+        return "tag_address_mask overlaps tag_mask or tag_kind_mask: moving would change the tag";
+    if (o->tag_address_left != 0 && o->tag_address_right != 0)
+        return "tag_address_left and tag_address_right are both set: expected one of them";
+    uint64_t word = ((HIGHEST_ADDRESS >> o->tag_address_left) << o->tag_address_right) & address;
+    if ((word >> o->tag_address_right) << o->tag_address_left != HIGHEST_ADDRESS)
+        return "the shift and tag_address_mask lose bits of addresses: expected that bits 4 to 46 "
+               "are kept";
+    return NULL;
+}
+
+static bool format_is_right(const gc_options *options, const char *who) {
+    const char *fault = format_fault(options);
+    if (fault != NULL) gci_log("%s: %s", who, fault);
+    return fault == NULL;
+}
+
+/* If the environment made it wrong, what the program asked for holds. */
+static void check_format_from_environment(gc_options *options, const gc_options *before) {
+    if (format_is_right(options, "ignored all CAIRN_TAG_ variables")) return;
+    for (size_t i = 0; i < OPTIONS; i++)
+        if (strncmp(options_table[i].field, "tag_", 4) == 0)
+            store(options, &options_table[i], load(before, &options_table[i]));
+}
+
 /* ---- The environment ------------------------------------------------------------------------ */
 
 /* Whoever starts a setuid program doesn't own it. */
 static bool environment_counts(void) {
     return getauxval(AT_SECURE) == 0;
+}
+
+/* A number of 64 bits, decimal or 0x and hexadecimal, and nothing after it. */
+static bool parse_word(const char *text, uint64_t *value) {
+    bool hex = text[0] == '0' && text[1] == 'x';
+    unsigned base = hex ? 16 : 10;
+    uint64_t number = 0;
+    if (hex) text += 2;
+    if (*text == '\0') return false;
+    for (; *text != '\0'; text++) {
+        unsigned digit = *text >= '0' && *text <= '9'   ? (unsigned)(*text - '0')
+                         : *text >= 'a' && *text <= 'f' ? (unsigned)(*text - 'a') + 10
+                         : *text >= 'A' && *text <= 'F' ? (unsigned)(*text - 'A') + 10
+                                                        : base;
+        if (digit >= base || __builtin_mul_overflow(number, base, &number) ||
+            __builtin_add_overflow(number, digit, &number))
+            return false;
+    }
+    *value = number;
+    return true;
 }
 
 /* A decimal number, for SIZE with an optional suffix, and nothing after it. */
@@ -246,8 +345,9 @@ static void override_from_environment(gc_options *options) {
         const char *text = getenv(option->variable);
         if (!text) continue;
         uint64_t value = 0;
-        bool parsed = option->names ? parse_name(text, option->names, &value)
-                                    : parse_number(text, option->type == SIZE, &value);
+        bool parsed = option->names          ? parse_name(text, option->names, &value)
+                      : option->type == WORD ? parse_word(text, &value)
+                                             : parse_number(text, option->type == SIZE, &value);
         if (parsed && acceptable(option, value)) {
             store(options, option, value);
         } else {
@@ -334,16 +434,18 @@ int gci_options_resolve(const gc_options *user, gc_options *out) {
     if (user) {
         int error = check_fields(user);
         if (error) return error;
+        if (!format_is_right(user, "gc_init")) return EINVAL;
         *out = *user;
     } else {
         gci_options_default(out);
     }
-    uint32_t chosen = out->barrier;
+    gc_options before = *out;
     if (environment_counts()) {
         override_from_environment(out);
+        check_format_from_environment(out, &before);
         warn_of_unknown_variables();
     }
-    hold_to_promises(out, chosen);
+    hold_to_promises(out, before.barrier);
     return 0;
 }
 

@@ -50,6 +50,13 @@ static void the_defaults_are_those_of_the_manual(void **state) {
     assert_int_equal(options.heap_reserve, (size_t)1 << 40);
     assert_int_equal(options.nursery, 0);
     assert_int_equal(options.mark_stack_limit, 0);
+    assert_int_equal(options.tag_mask, 0);
+    assert_int_equal(options.tag_value, 0);
+    assert_int_equal(options.tag_kind_mask, 0);
+    assert_int_equal(options.tag_kinds, 0);
+    assert_int_equal(options.tag_address_mask, 0);
+    assert_int_equal(options.tag_address_left, 0);
+    assert_int_equal(options.tag_address_right, 0);
     assert_int_equal(options.growth_percent, 115);
     assert_int_equal(options.barrier, GC_BARRIER_AUTO);
     assert_int_equal(options.writes_explicitly, GC_WRITES_PLAINLY);
@@ -140,6 +147,26 @@ static const struct {
     {FIELD(mark_stack_limit), {0, 4 * KIB, MIB, SIZE_MAX}, {1, 4 * KIB - 1}, false,
         "CAIRN_MARK_STACK_LIMIT", {"0", "4K", "1M"}, {0, 4 * KIB, MIB},
         {"1", "3K", " 4K", "18446744073709551616", "16777216T"}},
+/* Those that mean something only beside others: see the table of formats. */
+#define WORD_OF_FORMAT(name, variable)                                                             \
+    {                                                                                              \
+        FIELD(name), {0}, {0}, false, variable, {"0", "0x0", "0x00000000000000000000"}, {0}, {     \
+            "", "0x", "-1", "0xg0", "18446744073709551616", "0x10000000000000000"                  \
+        }                                                                                          \
+    }
+    WORD_OF_FORMAT(tag_mask, "CAIRN_TAG_MASK"),
+    WORD_OF_FORMAT(tag_value, "CAIRN_TAG_VALUE"),
+    WORD_OF_FORMAT(tag_kind_mask, "CAIRN_TAG_KIND_MASK"),
+    WORD_OF_FORMAT(tag_kinds, "CAIRN_TAG_KINDS"),
+    {FIELD(tag_address_mask), {0, UINT64_MAX, UINT64_MAX - 7, 0x7ffffffffff0}, {0}, false,
+        "CAIRN_TAG_ADDRESS_MASK",
+        {"0", "18446744073709551615", "0xfffffffffffffff8", "0x7FfFFFfffff0", "0xffffffffffff"},
+        {0, UINT64_MAX, UINT64_MAX - 7, 0x7ffffffffff0, 0xffffffffffff},
+        {"ff", "1K", " 1", "0X10", "0x 1", "0xffffffffffffffff1"}},
+    {FIELD(tag_address_left), {0}, {64, UINT32_MAX}, false, "CAIRN_TAG_ADDRESS_LEFT", {"0"}, {0},
+        {"", "64", "0x1", "-1"}},
+    {FIELD(tag_address_right), {0}, {64, UINT32_MAX}, false, "CAIRN_TAG_ADDRESS_RIGHT", {"0"}, {0},
+        {"", "64", "0x1", "-1"}},
     {FIELD(growth_percent), {10, 75, 1000, 11}, {9, 1001, UINT32_MAX}, true, "CAIRN_GROWTH_PERCENT",
         {"10", "1000"}, {10, 1000}, {"9", "1001", "75%", "1K", "4294967306"}},
     {FIELD(barrier), {0, 1, GC_BARRIER_CROSS, GC_BARRIER_EXPLICIT_CROSS},
@@ -308,6 +335,115 @@ static void signals_that_the_program_or_the_system_needs_are_refused(void **stat
     assert_int_equal(accepted, 64 - sizeof refused / sizeof *refused);
 }
 
+/* ---- The format of words --------------------------------------------------------------------- */
+
+struct format {
+    uint64_t mask, value, kind_mask, kinds, address_mask;
+    uint32_t left, right;
+    const char *fault; /* NULL: none */
+};
+
+#define TOP16      UINT64_C(0xffff000000000000)
+#define LOW47      UINT64_C(0x00007fffffffffff)
+#define EVERYTHING UINT64_MAX
+
+static const struct format formats[] = {
+    {1, 0, 0, 0, EVERYTHING - 1, 0, 0, NULL},
+    {0, 0, 7, 0xaa, EVERYTHING - 7, 0, 0, NULL},
+    {TOP16, TOP16, 0, 0, ~TOP16, 0, 0, NULL},
+    {0, 0, UINT64_C(63) << 58, UINT64_C(1) << 63, LOW47, 0, 0, NULL},
+    {0, 0, 0, 0, TOP16 | LOW47 << 16, 0, 16, NULL},
+    {0, 0, 0, 0, ~TOP16, 4, 0, NULL},
+    {1, 0, 0, 0, 0, 0, 0, "tag_address_mask is 0"},
+    {0, 1, 0, 0, 0, 0, 0, "tag_address_mask is 0"},
+    {0, 0, 1, 0, 0, 0, 0, "tag_address_mask is 0"},
+    {0, 0, 0, 1, 0, 0, 0, "tag_address_mask is 0"},
+    {0, 0, 0, 0, 0, 1, 0, "tag_address_mask is 0"},
+    {0, 0, 0, 0, 0, 0, 1, "tag_address_mask is 0"},
+    {1, 2, 0, 0, ~UINT64_C(3), 0, 0, "tag_value has bits that tag_mask hasn't"},
+    {0, 1, 0, 0, ~UINT64_C(3), 0, 0, "tag_value has bits that tag_mask hasn't"},
+    {0, 0, 7, 0, ~UINT64_C(7), 0, 0, "tag_kind_mask and tag_kinds"},
+    {0, 0, 0, 7, ~UINT64_C(7), 0, 0, "tag_kind_mask and tag_kinds"},
+    {0, 0, 5, 7, ~UINT64_C(7), 0, 0, "up to 6 adjacent bits"},
+    {0, 0, UINT64_C(127) << 48, 7, LOW47, 0, 0, "up to 6 adjacent bits"},
+    {0, 0, 7, 0x100, ~UINT64_C(7), 0, 0, "kinds that don't fit"},
+    {1, 0, 7, 2, ~UINT64_C(7), 0, 0, "tag_mask and tag_kind_mask overlap"},
+    {1, 0, 0, 0, EVERYTHING, 0, 0, "tag_address_mask overlaps"},
+    {0, 0, 7, 2, ~UINT64_C(3), 0, 0, "tag_address_mask overlaps"},
+    {0, 0, 0, 0, EVERYTHING, 1, 1, "are both set"},
+    {0, 0, 0, 0, ~UINT64_C(31), 0, 0, "lose bits of addresses"},
+    {0, 0, 0, 0, LOW47 >> 1, 0, 0, "lose bits of addresses"},
+    {0, 0, 0, 0, EVERYTHING, 5, 0, "lose bits of addresses"},
+    {0, 0, 0, 0, UINT64_C(0xffffffff), 3, 0, "lose bits of addresses"},
+    {0, 0, 0, 0, EVERYTHING, 0, 18, "lose bits of addresses"},
+    {0, 0, 0, 0, EVERYTHING, 63, 0, "lose bits of addresses"},
+};
+
+static void set_format(gc_options *options, const struct format *f) {
+    options->tag_mask = f->mask;
+    options->tag_value = f->value;
+    options->tag_kind_mask = f->kind_mask;
+    options->tag_kinds = f->kinds;
+    options->tag_address_mask = f->address_mask;
+    options->tag_address_left = f->left;
+    options->tag_address_right = f->right;
+}
+
+static void the_fields_of_a_format_must_fit_together(void **state) {
+    (void)state;
+    for (size_t i = 0; i < sizeof formats / sizeof *formats; i++) {
+        gc_options options, resolved;
+        const char *messages;
+        gc_options_init(&options);
+        set_format(&options, &formats[i]);
+        int error = resolve(&options, &resolved, &messages);
+        if (formats[i].fault == NULL) {
+            assert_int_equal(error, 0);
+            assert_string_equal(messages, "");
+            assert_memory_equal(&resolved, &options, sizeof options);
+        } else {
+            assert_int_equal(error, EINVAL);
+            assert_int_equal(lines(messages), 1);
+            assert_non_null(strstr(messages, formats[i].fault));
+        }
+    }
+}
+
+static void set_word(const char *name, uint64_t value, bool hexadecimal) {
+    char text[32];
+    snprintf(text, sizeof text, hexadecimal ? "0x%llx" : "%llu", (unsigned long long)value);
+    setenv(name, text, 1);
+}
+
+static void set_variables(const struct format *f) {
+    set_word("CAIRN_TAG_MASK", f->mask, true);
+    set_word("CAIRN_TAG_VALUE", f->value, true);
+    set_word("CAIRN_TAG_KIND_MASK", f->kind_mask, false);
+    set_word("CAIRN_TAG_KINDS", f->kinds, true);
+    set_word("CAIRN_TAG_ADDRESS_MASK", f->address_mask, true);
+    set_word("CAIRN_TAG_ADDRESS_LEFT", f->left, false);
+    set_word("CAIRN_TAG_ADDRESS_RIGHT", f->right, false);
+}
+
+static void a_format_may_come_from_the_environment(void **state) {
+    for (size_t i = 0; i < sizeof formats / sizeof *formats; i++) {
+        gc_options options, expected, resolved;
+        const char *messages;
+        gc_options_init(&options);
+        set_format(&options, &formats[1]);
+        expected = options;
+        if (formats[i].fault == NULL) set_format(&expected, &formats[i]);
+        set_variables(&formats[i]);
+        assert_int_equal(resolve(&options, &resolved, &messages), 0);
+        without_variables(state);
+        assert_memory_equal(&resolved, &expected, sizeof expected);
+        assert_int_equal(lines(messages), formats[i].fault != NULL);
+        if (formats[i].fault == NULL) continue;
+        assert_non_null(strstr(messages, "ignored all CAIRN_TAG_ variables: "));
+        assert_non_null(strstr(messages, formats[i].fault));
+    }
+}
+
 static void automatic_attaching_is_known_from_the_environment_alone(void **state) {
     (void)state;
     assert_false(gci_options_attach_auto());
@@ -430,6 +566,8 @@ int main(void) {
         cmocka_unit_test(a_wrong_variable_is_named_and_ignored),
         cmocka_unit_test(a_wrong_field_is_refused_although_its_variable_is_right),
         cmocka_unit_test(signals_that_the_program_or_the_system_needs_are_refused),
+        cmocka_unit_test(the_fields_of_a_format_must_fit_together),
+        cmocka_unit_test(a_format_may_come_from_the_environment),
         cmocka_unit_test(automatic_attaching_is_known_from_the_environment_alone),
         cmocka_unit_test(an_unknown_variable_is_told_the_nearest),
         cmocka_unit_test(test_and_bench_variables_are_nobody_s_mistake),

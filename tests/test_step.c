@@ -157,12 +157,15 @@ static void trace_nothing(void *object, size_t bytes, void *from, void *to, gc_v
 
 static const gc_type *type_16, *type_48;
 
+static const gc_type *type_by_tag(uintptr_t tag);
+
 static void register_types(void) {
     gc_type_desc desc = {.name = "sixteen", .size = 16, .trace = trace_nothing};
     type_16 = gc_type_register(&desc);
     desc = (gc_type_desc){.name = "forty-eight", .size = 48, .trace = trace_nothing};
     type_48 = gc_type_register(&desc);
     REQUIRE(type_16 != NULL && type_48 != NULL);
+    REQUIRE_EQUAL(gc_set_layout_hook(type_by_tag), 0);
 }
 
 static __attribute__((noinline)) void *allocate_typed_16(void) {
@@ -174,7 +177,26 @@ static __attribute__((noinline)) void *allocate_typed_48(void) {
     return p;
 }
 
-enum kind_of_buffer { AMBIGUOUS, LEAF, TYPED };
+/* Its first word, which is anything later, tells the layout. */
+static const gc_type *type_by_tag(uintptr_t tag) {
+    (void)tag;
+    return type_16;
+}
+
+static __attribute__((noinline)) void *allocate_with_tag_16(void) {
+    uint64_t *p = gc_alloc_with_tag(0x77, 16);
+    REQUIRE(*p == 0x77);
+    *p = 0;
+    return p;
+}
+static __attribute__((noinline)) void *allocate_with_tag_48(void) {
+    uint64_t *p = gc_alloc_with_tag(0x77, 48);
+    REQUIRE(*p == 0x77 && gc_type_of(p) == type_16);
+    *p = 0;
+    return p;
+}
+
+enum kind_of_buffer { AMBIGUOUS, LEAF, TYPED, BY_TAG };
 
 static const struct way {
     allocation *allocate;
@@ -182,7 +204,8 @@ static const struct way {
     enum kind_of_buffer kind;
 } ways[] = {{allocate_16, 16, AMBIGUOUS}, {allocate_48, 48, AMBIGUOUS},
     {allocate_leaf_32, 32, LEAF}, {allocate_1024, 1024, AMBIGUOUS}, {allocate_typed_16, 16, TYPED},
-    {allocate_typed_48, 48, TYPED}};
+    {allocate_typed_48, 48, TYPED}, {allocate_with_tag_16, 16, BY_TAG},
+    {allocate_with_tag_48, 48, BY_TAG}};
 enum { WAYS = sizeof ways / sizeof *ways };
 
 static const struct gc_buffer *buffer_of(const struct way *way) {
@@ -191,6 +214,8 @@ static const struct gc_buffer *buffer_of(const struct way *way) {
         return &gc_buffers.leaf;
     case TYPED:
         return &gc_buffers.typed;
+    case BY_TAG:
+        return &gc_buffers.by_tag;
     default:
         return &gc_buffers.ambiguous;
     }
@@ -202,6 +227,8 @@ static void *allocate_garbage(const struct way *way) {
         return gc_alloc_leaf(16);
     case TYPED:
         return gc_alloc_typed(type_16);
+    case BY_TAG:
+        return gc_alloc_with_tag(0, 16);
     default:
         return gc_alloc(16);
     }

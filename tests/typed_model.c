@@ -17,6 +17,7 @@
 #include "cairn/embed.h"
 #include "child.h"
 #include "support.h"
+#include "tag_formats.h"
 
 #define NONE        UINT32_MAX
 #define MOST_EDGES  24u  /* of one object; a large array's are spread over it */
@@ -39,7 +40,13 @@ enum kind {
     ARRAY_8,
     ARRAY_16,
     ARRAY_24,
-    COUNTED, /* as many pointers as its second word says */
+    NODE_PLAIN, /* its fields are plain in every heap */
+    TAG_16,     /* layouts that the first word tells */
+    TAG_40,     /* that layout may change, though it doesn't */
+    TAG_ARRAY,  /* the first word, and references */
+    TAG_PINNED,
+    TAG_COUNTED, /* as many pointers as its second word says */
+    COUNTED,     /* as many pointers as its second word says */
     LEAF_TYPE,
     PINNED_LEAF,
     LEAF,
@@ -67,6 +74,12 @@ static const struct layout layouts[KINDS] = {
     [ARRAY_8] = {"array-8", 1, 1, {0}, 0, NONE, NONE},
     [ARRAY_16] = {"array-16", 2, 1, {0}, 0, 1, 3},
     [ARRAY_24] = {"array-24", 3, 1, {1}, 0, 0, 2},
+    [NODE_PLAIN] = {"node-plain", 4, 2, {0, 3}, GC_TYPE_PLAIN_FIELDS, 1, 2},
+    [TAG_16] = {"tag-16", 2, 1, {1}, 0, NONE, NONE},
+    [TAG_40] = {"tag-40", 5, 2, {1, 4}, GC_TYPE_LAYOUT_MAY_CHANGE, 2, 3},
+    [TAG_ARRAY] = {"tag-array", 1, 1, {0}, 0, NONE, NONE},
+    [TAG_PINNED] = {"tag-pinned", 4, 1, {1}, GC_TYPE_PINNED, 2, 3},
+    [TAG_COUNTED] = {"tag-counted", 1, 0, {0}, 0, NONE, NONE},
     [COUNTED] = {"counted", 1, 0, {0}, 0, 0, 2},
     [LEAF_TYPE] = {"leaf", 5, 0, {0}, GC_TYPE_LEAF, 0, 1},
     [PINNED_LEAF] = {"pinned-leaf", 7, 0, {0}, GC_TYPE_LEAF | GC_TYPE_PINNED, 0, 1},
@@ -77,8 +90,17 @@ static const struct layout layouts[KINDS] = {
 
 static const gc_type *types[KINDS];
 
+static bool is_by_tag(enum kind kind) {
+    return kind >= TAG_16 && kind <= TAG_COUNTED;
+}
+
 static bool is_array(enum kind kind) {
-    return kind >= ARRAY_8 && kind <= ARRAY_24;
+    return (kind >= ARRAY_8 && kind <= ARRAY_24) || kind == TAG_ARRAY;
+}
+
+/* The layout hook. */
+static const gc_type *type_by_tag(uintptr_t tag) {
+    return types[TAG_16 + (tag & 0xff) - 1];
 }
 
 static bool is_ambiguous(enum kind kind) {
@@ -91,6 +113,8 @@ static bool is_leaf(enum kind kind) {
 
 struct edge {
     uint32_t word, to, offset;
+    uint32_t salt;  /* with a format: 0 if the word is plain, else what the box depends on */
+    uint64_t other; /* what the word holds while it is no reference */
 };
 
 struct node {
@@ -115,6 +139,16 @@ static void trace_counted(void *object, size_t bytes, void *from, void *to, gc_v
     for (; word < end; word++) gc_visit(visitor, word);
 }
 
+/* The same behind a tag; in a heap with a format every other pointer is plain. */
+static void trace_tag_counted(
+    void *object, size_t bytes, void *from, void *to, gc_visitor *visitor) {
+    void **word = object;
+    (void)from, (void)to;
+    REQUIRE((uintptr_t)word[1] <= bytes / sizeof *word - 2);
+    for (uintptr_t i = 2; i < 2 + (uintptr_t)word[1]; i++)
+        i % 2 == 0 ? gc_visit(visitor, word + i) : gc_visit_plain(visitor, word + i);
+}
+
 static void register_types(void) {
     for (unsigned k = 0; k < KINDS; k++) {
         const struct layout *layout = &layouts[k];
@@ -125,7 +159,9 @@ static void register_types(void) {
             .size = (size_t)layout->words * 8,
             .pointers = offsets,
             .pointer_count = layout->pointer_count,
-            .trace = k == COUNTED ? trace_counted : NULL,
+            .trace = k == COUNTED       ? trace_counted
+                     : k == TAG_COUNTED ? trace_tag_counted
+                                        : NULL,
             .flags = layout->flags};
         types[k] = gc_type_register(&desc);
         REQUIRE(types[k] != NULL);
@@ -137,7 +173,7 @@ static void register_types(void) {
 /* A reference that the program holds on its stack: the word may point inside. */
 struct handle {
     char *word;
-    uint32_t to, offset;
+    uint32_t to, offset, salt;
 };
 
 struct roots {
@@ -186,9 +222,15 @@ static uint32_t counted_pointers(const struct node *n) {
     return n->edge_count;
 }
 
+/* Of an object of gc_alloc_with_tag(): the number, so that no two are alike, and the layout. */
+static uintptr_t tag_of(const struct node *n) {
+    return (uintptr_t)n->number << 8 | (n->kind - TAG_16 + 1u);
+}
+
 static bool is_pointer(const struct node *n, uint32_t word) {
     const struct layout *layout = &layouts[n->kind];
-    if (is_leaf(n->kind)) return false;
+    if (is_leaf(n->kind) || (is_by_tag(n->kind) && word == 0)) return false;
+    if (n->kind == TAG_COUNTED) return word >= 2 && word < 2 + counted_pointers(n);
     if (is_ambiguous(n->kind)) return word >= 1 && word <= n->edge_count;
     if (n->kind == COUNTED) return word >= 3 && word < 3 + counted_pointers(n);
     for (uint32_t i = 0; i < layout->pointer_count; i++)
@@ -199,6 +241,8 @@ static bool is_pointer(const struct node *n, uint32_t word) {
 /* Of a word that is no pointer.  Junk apart, it is no address: small, or with bit 63 set. */
 static uint64_t contents(const struct node *n, uint32_t word) {
     const struct layout *layout = &layouts[n->kind];
+    if (is_by_tag(n->kind) && word == 0) return tag_of(n);
+    if (n->kind == TAG_COUNTED && word == 1) return counted_pointers(n);
     if (word == layout->id) return n->number;
     if (word == layout->junk) return n->junk;
     if (n->kind == COUNTED && word == 1) return counted_pointers(n);
@@ -218,12 +262,18 @@ static void check_number(const struct model *m, const struct node *n, const void
     if (there != n->number) wrong(m, n, p, "another object's number", there);
 }
 
+/* Is it a word of the heap's format, where there is one? */
+static bool is_boxed(const struct model *m, const struct node *n, uint32_t word) {
+    return m->plan->format != NULL && !is_ambiguous(n->kind) && n->kind != NODE_PLAIN &&
+           !(n->kind == TAG_COUNTED && word % 2 == 1);
+}
+
 static void check_contents(const struct model *m, const struct node *n, const uint64_t *p) {
     uint32_t references = 0, filled = n->words < FILLED ? n->words : FILLED;
     check_number(m, n, p);
     for (uint32_t w = 0; w < filled; w++) {
         if (is_pointer(n, w))
-            references += p[w] != 0;
+            references += is_boxed(m, n, w) ? m->plan->format->is_reference(p[w]) : p[w] != 0;
         else if (p[w] != contents(n, w))
             wrong(m, n, p, w == layouts[n->kind].junk ? "changed junk" : "a changed word", w);
     }
@@ -246,20 +296,25 @@ static void check_header(const struct model *m, const struct node *n, void *p) {
         if (((uint64_t *)p)[w] != 0) wrong(m, n, p, "the unused end isn't zero", w);
 }
 
-static uint64_t edge_value(const struct edge *e, const void *target) {
-    return e->to == NONE ? 0 : (uint64_t)(uintptr_t)target + e->offset;
+static uint64_t edge_value(const struct model *m, const struct edge *e, const void *target) {
+    if (e->to == NONE) return e->other;
+    if (e->salt != 0) return m->plan->format->box(target, e->salt);
+    return (uint64_t)(uintptr_t)target + e->offset;
 }
 
 /* What the edge refers to, from the word in memory. */
 static void *follow(const struct model *m, const struct node *n, const void *p, uint32_t edge) {
     const struct edge *e = &n->edges[edge];
-    char *word = ((char *const *)p)[e->word];
+    uint64_t word = ((const uint64_t *)p)[e->word];
     if (e->to == NONE) {
-        if (word != NULL) wrong(m, n, p, "a reference where there was none", e->word);
+        if (word != e->other) wrong(m, n, p, "a reference where there was none", e->word);
         return NULL;
     }
-    if (word == NULL) wrong(m, n, p, "a lost reference", e->word);
-    return word - e->offset;
+    if (word == e->other) wrong(m, n, p, "a lost reference", e->word);
+    if (e->salt == 0) return (char *)(uintptr_t)word - e->offset;
+    void *target = m->plan->format->unbox(word);
+    if (m->plan->format->box(target, e->salt) != word) wrong(m, n, p, "another tag", word);
+    return target;
 }
 
 /* ---- Walks ---------------------------------------------------------------------------------- */
@@ -310,7 +365,8 @@ static void arrive(struct model *m, uint32_t node, void *p) {
     m->queue[m->queued++] = (struct found){(uintptr_t)p, node};
 }
 
-static void *held_by(const struct handle *h) {
+static void *held_by(const struct model *m, const struct handle *h) {
+    if (h->salt != 0) return m->plan->format->unbox((uint64_t)(uintptr_t)h->word);
     return h->word - h->offset;
 }
 
@@ -323,8 +379,8 @@ static __attribute__((noinline)) void check_all(struct model *m, bool collected)
         struct handle *h = &m->roots->handles[i];
         if (h->to == NONE) continue;
         struct node *n = &m->nodes[h->to];
-        check_number(m, n, held_by(h));
-        arrive(m, h->to, held_by(h));
+        check_number(m, n, held_by(m, h));
+        arrive(m, h->to, held_by(m, h));
     }
     arrive(m, m->root_node, m->roots->root);
     for (uint32_t i = 0; i < PRECISE; i++)
@@ -366,7 +422,7 @@ static struct place stroll(struct model *m, uint32_t most) {
     struct place at = {m->roots->root, NULL, m->root_node, NONE, 0};
     const struct handle *h = &m->roots->handles[below(m, HANDLES)];
     if (h->to != NONE && below(m, 8) == 0) {
-        at.p = held_by(h);
+        at.p = held_by(m, h);
         at.node = h->to;
     }
     uint32_t precise = below(m, PRECISE);
@@ -386,6 +442,11 @@ static struct place stroll(struct model *m, uint32_t most) {
 
 /* ---- Changes -------------------------------------------------------------------------------- */
 
+/* Where some object is, or was. */
+static uintptr_t address_like(struct model *m) {
+    return (uintptr_t)reveal(m->nodes[below(m, m->plan->most_objects)].hidden);
+}
+
 /* Each in a frame of its own, which a collection finds overwritten. */
 #define CHANGE static __attribute__((noinline)) void
 
@@ -394,11 +455,17 @@ static void set_edge(
     struct edge *e = &n->edges[edge];
     n->edges_used -= e->to != NONE;
     e->to = to;
-    e->offset = 0;
+    e->offset = e->salt = 0;
+    e->other = 0;
     if (to != NONE && is_ambiguous(n->kind) && below(m, 3) == 0)
         e->offset = below(m, m->nodes[to].words * 8);
+    if (is_boxed(m, n, e->word) ||
+        (m->plan->format != NULL && is_ambiguous(n->kind) && e->offset == 0 && below(m, 2) == 0))
+        e->salt = 1 + below(m, 1000);
+    if (to == NONE && e->salt != 0 && !is_ambiguous(n->kind))
+        e->other = m->plan->format->immediate(address_like(m));
     n->edges_used += to != NONE;
-    gc_write(p, (void **)p + e->word, (void *)(uintptr_t)edge_value(e, target));
+    gc_write(p, (void **)p + e->word, (void *)(uintptr_t)edge_value(m, e, target));
 }
 
 /* Stores a reference in an edge of N that is free, or now and then in one that isn't. */
@@ -424,10 +491,11 @@ static struct place somewhere(struct model *m) {
 static void plan_edges(struct model *m, struct node *n) {
     const struct layout *layout = &layouts[n->kind];
     uint32_t count = layout->pointer_count, all = count;
-    if (is_array(n->kind)) all = count = n->words / layout->words;
+    if (is_array(n->kind)) all = count = n->words / layout->words - is_by_tag(n->kind);
     if (n->kind == COUNTED) all = count = below(m, n->words - 3 + 1);
+    if (n->kind == TAG_COUNTED) all = count = below(m, n->words - 2 + 1);
     if (is_ambiguous(n->kind)) all = count = n->words - 1 < 4 ? n->words - 1 : 4;
-    if (count > MOST_EDGES && n->kind != COUNTED) count = MOST_EDGES;
+    if (count > MOST_EDGES && n->kind != COUNTED && n->kind != TAG_COUNTED) count = MOST_EDGES;
     n->edge_count = count;
     n->edges = count == 0 ? NULL : calloc(count, sizeof *n->edges);
     REQUIRE(count == 0 || n->edges != NULL);
@@ -435,24 +503,29 @@ static void plan_edges(struct model *m, struct node *n) {
         uint32_t from = (uint32_t)((uint64_t)all * i / count);
         uint32_t to = (uint32_t)((uint64_t)all * (i + 1) / count);
         uint32_t slot = from + below(m, to - from), word = 1 + i;
-        if (is_array(n->kind))
+        if (n->kind == TAG_ARRAY)
+            word = 1 + slot;
+        else if (is_array(n->kind))
             word = slot * layout->words + layout->pointers[0];
         else if (n->kind == COUNTED)
             word = 3 + i;
+        else if (n->kind == TAG_COUNTED)
+            word = 2 + i;
         else if (!is_ambiguous(n->kind))
             word = layout->pointers[i];
-        n->edges[i] = (struct edge){word, NONE, 0};
+        n->edges[i] = (struct edge){.word = word, .to = NONE};
     }
 }
 
 static uint32_t random_words(struct model *m, enum kind kind) {
     uint32_t words = layouts[kind].words, r = below(m, 2000);
-    if (kind == UNTYPED || kind == LEAF || kind == COUNTED) {
+    if (kind == UNTYPED || kind == LEAF || kind == COUNTED || kind == TAG_COUNTED) {
         if (m->plan->large && r == 0) return 12500;
         return 3 + (r < 20 ? below(m, 2000) : r < 100 ? below(m, 400) : below(m, 24));
     }
     if (kind == HOLDER) return words * (1 + below(m, 3));
     if (!is_array(kind)) return words;
+    if (kind == TAG_ARRAY) words++; /* the tag, and at least one */
     if (m->plan->large && r < 2) return (r == 0 ? 131072 : 12800) / words * words;
     return words * (1 + (r < 20 ? below(m, 2000) : r < 100 ? below(m, 150) : below(m, 12)));
 }
@@ -463,22 +536,35 @@ static enum kind random_kind(struct model *m) {
         ARRAY_8, ARRAY_16, ARRAY_16, ARRAY_24, ARRAY_24, COUNTED, COUNTED, COUNTED, LEAF_TYPE,
         LEAF_TYPE, PINNED_LEAF, LEAF};
     if (below(m, m->plan->ambiguous_one_in) == 0) return below(m, 2) == 0 ? UNTYPED : HOLDER;
+    if (m->plan->format != NULL && below(m, 8) == 0) return NODE_PLAIN;
+    if (m->plan->by_tag && below(m, 3) == 0) {
+        static const uint8_t more[] = {
+            TAG_16, TAG_16, TAG_40, TAG_40, TAG_40, TAG_ARRAY, TAG_COUNTED, TAG_PINNED};
+        enum kind kind = more[below(m, sizeof more)];
+        return kind == TAG_PINNED && below(m, 4) > 0 ? TAG_40 : kind;
+    }
     enum kind kind = kinds[below(m, sizeof kinds)];
     if (kind == NODE_3000 && below(m, 3) > 0) kind = NODE_32;
     return kind;
 }
 
-static void *allocate(enum kind kind, uint32_t words, bool old) {
-    if (old) return gc_alloc_old_array(types[kind], words / layouts[kind].words);
+/* One by tag gets it at once or, to be as the others, by fill(). */
+static void *allocate(const struct node *n, bool at_once) {
+    enum kind kind = n->kind;
+    uint32_t words = n->words;
+    if (n->old) return gc_alloc_old_array(types[kind], words / layouts[kind].words);
+    if (is_by_tag(kind)) {
+        uint64_t *p = gc_alloc_with_tag(at_once ? tag_of(n) : 0, (size_t)words * 8);
+        if (p != NULL && at_once) {
+            REQUIRE(p[0] == tag_of(n));
+            p[0] = 0;
+        }
+        return p;
+    }
     if (kind == UNTYPED) return gc_alloc((size_t)words * 8);
     if (kind == LEAF) return gc_alloc_leaf((size_t)words * 8);
     if (words == layouts[kind].words) return gc_alloc_typed(types[kind]);
     return gc_alloc_array(types[kind], words / layouts[kind].words);
-}
-
-/* Where some object is, or was. */
-static uintptr_t address_like(struct model *m) {
-    return (uintptr_t)reveal(m->nodes[below(m, m->plan->most_objects)].hidden);
 }
 
 /* Cuts references of the root until a quarter of the nodes is free. */
@@ -487,7 +573,7 @@ static void make_room(struct model *m) {
     while (m->free_count < m->plan->most_objects / 4) {
         struct node *n = &m->nodes[m->root_node];
         struct handle *h = &m->roots->handles[below(m, HANDLES)];
-        *h = (struct handle){NULL, NONE, 0};
+        *h = (struct handle){NULL, NONE, 0, 0};
         set_precise(m, below(m, PRECISE), NONE, NULL);
         for (uint32_t i = 0; i < n->edge_count; i += 2)
             set_edge(m, n, m->roots->root, below(m, n->edge_count), NONE, NULL);
@@ -508,7 +594,7 @@ static uint32_t new_node(struct model *m, enum kind kind, uint32_t words, void *
     plan_edges(m, n);
     n->old = m->plan->old_one_in > 0 && types[kind] != NULL && kind != LEAF_TYPE &&
              below(m, m->plan->old_one_in) == 0;
-    *p = allocate(kind, words, n->old);
+    *p = allocate(n, below(m, 2) == 0);
     if (*p == NULL) child_fail(__FILE__, __LINE__, "no memory for %u words", words);
     n->hidden = hide(*p);
     m->result.allocations++;
@@ -587,6 +673,7 @@ CHANGE shift_edge(struct model *m) {
     uint32_t i = below(m, n->edge_count), to = n->edges[i].to;
     void *target = follow(m, n, at.p, i);
     uint32_t word = below(m, n->words / layout->words) * layout->words + layout->pointers[0];
+    if (is_by_tag(n->kind) && word == 0) return;
     for (uint32_t j = 0; j < n->edge_count; j++)
         if (n->edges[j].word == word) return;
     set_edge(m, n, at.p, i, NONE, NULL);
@@ -606,10 +693,15 @@ CHANGE change_junk(struct model *m) {
 CHANGE change_handle(struct model *m) {
     struct place at = stroll(m, 40);
     struct handle *h = &m->roots->handles[below(m, HANDLES)];
-    *h = (struct handle){NULL, NONE, 0};
+    *h = (struct handle){NULL, NONE, 0, 0};
     if (below(m, 3) == 0) return;
+    if (m->plan->format != NULL && below(m, 2) == 0) {
+        uint32_t salt = 1 + below(m, 1000);
+        *h = (struct handle){(char *)(uintptr_t)m->plan->format->box(at.p, salt), at.node, 0, salt};
+        return;
+    }
     uint32_t offset = below(m, 2) == 0 ? 0 : below(m, m->nodes[at.node].words * 8);
-    *h = (struct handle){(char *)at.p + offset, at.node, offset};
+    *h = (struct handle){(char *)at.p + offset, at.node, offset, 0};
 }
 
 CHANGE change_precise(struct model *m) {
@@ -636,7 +728,9 @@ CHANGE burst(struct model *m) {
     void *last = NULL;
     for (uint32_t i = below(m, 20000); i > 0; i--) {
         void **p = gc_alloc_typed(types[NODE_32]);
-        p[0] = last;
+        p[0] = m->plan->format == NULL ? last
+               : last == NULL          ? NULL
+                                       : (void *)(uintptr_t)m->plan->format->box(last, i);
         if (i % 64 != 0) last = p;
     }
 }
@@ -687,8 +781,8 @@ static struct roots static_roots;
 static __attribute__((noinline)) void run(struct model *m) {
     struct roots stack_roots;
     m->roots = m->plan->static_root ? &static_roots : &stack_roots;
-    *m->roots =
-        (struct roots){NULL, {{NULL, NONE, 0}, {NULL, NONE, 0}, {NULL, NONE, 0}, {NULL, NONE, 0}}};
+    m->roots->root = NULL;
+    for (unsigned i = 0; i < HANDLES; i++) m->roots->handles[i] = (struct handle){NULL, NONE, 0, 0};
     m->root_node = new_node(m, NODE_1024, layouts[NODE_1024].words, &m->roots->root);
     for (m->steps = 0; m->steps < m->plan->steps; m->steps++) {
         step(m);
@@ -719,8 +813,10 @@ void typed_model_run(const struct typed_plan *plan, struct typed_result *result)
         m.nodes[i].hidden = hide(NULL);
         m.free_nodes[m.free_count++] = i;
     }
+    if (plan->format != NULL) tag_format_open(plan->format);
     register_types();
     make_precise(&m);
+    if (plan->by_tag) REQUIRE_EQUAL(gc_set_layout_hook(type_by_tag), 0);
     run(&m);
     if (m.garbage > 0) m.result.retained_percent = 100.0 * (double)m.retained / (double)m.garbage;
     *result = m.result;

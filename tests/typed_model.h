@@ -7,6 +7,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+struct tag_format;
+
 struct typed_plan {
     uint64_t seed;
     uint64_t steps;
@@ -19,6 +21,8 @@ struct typed_plan {
     bool large;           /* arrays of 100 KB and 1 MB, too */
     bool static_root;     /* else the root is a word on the stack */
     bool compacts;        /* half of the full collections it asks for compact */
+    const struct tag_format *format; /* of the heap's words, or NULL */
+    bool by_tag;                     /* objects whose first word tells their layout, too */
 };
 
 struct typed_result {

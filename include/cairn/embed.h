@@ -31,15 +31,24 @@ typedef struct gc_visitor gc_visitor;
 typedef void gc_trace_function(
     void *object, size_t bytes, void *from, void *to, gc_visitor *visitor);
 
-/* SLOT, a field of the object being traced, holds NULL or the start of an object. */
+/* SLOT, a field of the object being traced, holds NULL or the start of an object; in a heap with
+ * tagged words (docs/tags.md), a word of its format. */
 GC_API void gc_visit(gc_visitor *visitor, void **slot);
 
+/* The same for a field that holds an object's plain address, or NULL, in a heap with tagged words;
+ * in others there is no difference. */
+GC_API void gc_visit_plain(gc_visitor *visitor, void **slot);
+
 enum gc_type_flags {
-    GC_TYPE_LEAF = 1,             /* no pointers: neither offsets nor a trace function; its objects
+    GC_TYPE_LEAF = 1,              /* no pointers: neither offsets nor a trace function; its objects
                                      move in compactions only */
-    GC_TYPE_PINNED = 2,           /* its objects never move (leaves: until gc_unpin()) */
-    GC_TYPE_AMBIGUOUS_HOLDER = 4, /* any word may be a reference, or none: searched and kept in
+    GC_TYPE_PINNED = 2,            /* its objects never move (leaves: until gc_unpin()) */
+    GC_TYPE_AMBIGUOUS_HOLDER = 4,  /* any word may be a reference, or none: searched and kept in
                                      place like what gc_alloc() makes */
+    GC_TYPE_LAYOUT_MAY_CHANGE = 8, /* which words of an object are pointers may change while it
+                                      lives (docs/types.md, rule 9) */
+    GC_TYPE_PLAIN_FIELDS = 16,     /* in a heap with tagged words: the pointers at its offsets are
+                                     plain addresses all the same (docs/tags.md) */
 };
 
 /* The layout of one object, or of each element of an array. */
@@ -61,7 +70,7 @@ typedef struct gc_type {
 
 /* Registers a type, for as long as the process runs; opens the heap.  Returns NULL with errno EINVAL
  * if the description contradicts itself, EEXIST if the name is taken, ENOSPC if there are 65,000
- * types already, or 239 of at most 16 bytes, ENOMEM; one line on stderr says which type, what was
+ * types already, or 238 of at most 16 bytes, ENOMEM; one line on stderr says which type, what was
  * wrong, and what is accepted. */
 GC_API const gc_type *gc_type_register(const gc_type_desc *desc);
 
@@ -98,7 +107,8 @@ typedef struct gc_type_stats {
  * thread may call it; it takes the world's lock.  Never collects. */
 GC_API int gc_type_get_stats(const gc_type *type, gc_type_stats *stats);
 
-/* The type of the object that P, its start, refers to; NULL if it has none. */
+/* The type of the object that P, its start, refers to; NULL if it has none.  Of an object of
+ * gc_alloc_with_tag(), what the hook answers; NULL while its first word is 0. */
 GC_API const gc_type *gc_type_of(const void *p);
 
 /* ---- Identity ------------------------------------------------------------------------------- */
@@ -110,11 +120,32 @@ GC_API const gc_type *gc_type_of(const void *p);
  * Aborts with a message if P isn't the start of a live object.  Any thread may call it; it takes the
  * world's lock the first time, and may wait for a collection then.  Never collects itself. */
 GC_API uint64_t gc_identity_hash(const void *p);
+/* ---- Layouts that an object's first word tells ---------------------------------------------- */
+
+/* Finds the layout of an object of gc_alloc_with_tag() from TAG, its first word, which isn't 0: a
+ * registered type, but no ambiguous holder; of an object that is larger than the type it is an array.
+ * The same word has the same answer always.  It is called at any time, while threads are stopped, by
+ * several threads at once, and must not allocate, lock, or call the library.  It may look at static
+ * data and memory from malloc; at an object of the heap only if that never moves (of gc_alloc(), of
+ * a pinned type), and lives as long as the object whose tag refers to it (docs/types.md, rules 10 to
+ * 12). */
+typedef const gc_type *gc_layout_hook(uintptr_t tag);
+
+/* Sets the heap's only layout hook, before the first gc_alloc_with_tag(); opens the heap.  Returns 0;
+ * EINVAL if HOOK is NULL; EALREADY if there is one; ENOMEM.  Never collects. */
+GC_API int gc_set_layout_hook(gc_layout_hook *hook);
+
+/* SIZE bytes, at least 8, zeroed but for the first word, which is TAG.  TAG 0: the object has no
+ * fields, and the program must store its tag before any reference.  The heap has no word of its own
+ * in the object.  NULL with errno ENOMEM.  Aborts with a message if there is no hook.  May
+ * collect. */
+GC_API void *gc_alloc_with_tag(uintptr_t tag, size_t size);
 
 /* ---- Precise roots -------------------------------------------------------------------------- */
 
 /* COUNT slots from SLOTS on are roots: each holds NULL, the start of an object, or a word outside the
- * heap, and a collection that moves the object changes it.  They lie in memory from malloc or mmap; in
+ * heap (in a heap with tagged words: a word of its format), and a collection that moves the object
+ * changes it.  They lie in memory from malloc or mmap; in
  * static data, on a stack or in an object of gc_alloc() they would be searched as ambiguous words
  * besides, and in an object that may move they must not lie.
  * The memory must stay readable until they are removed, with the same SLOTS and COUNT.  Return 0;
@@ -124,7 +155,7 @@ GC_API int gc_add_slots(void **slots, size_t count);
 GC_API int gc_remove_slots(void **slots, size_t count);
 
 /* A slot of the library's own, for a reference from where the collector doesn't look: it holds P, an
- * object's start or NULL, until it is freed.  gc_handle_new() returns NULL with errno ENOMEM if there
+ * object's start, a plain address in every heap, or NULL, until it is freed.  gc_handle_new() returns NULL with errno ENOMEM if there
  * is no memory.  Different threads may use different handles at once, and read one; they must be
  * attached, and not between gc_blocking_begin() and _end().  A handle that was freed must not be used.
  * None of these collects. */
@@ -271,6 +302,9 @@ extern inline __attribute__((__gnu_inline__, __always_inline__)) void gc_mark_ca
     }
     __asm__ volatile("" : : : "memory");
 }
+GC_API void *gc_alloc_with_tag_slow(uintptr_t tag, size_t size) __attribute__((__malloc__));
+
+typedef uintptr_t __attribute__((__may_alias__)) gc_tag_word;
 
 #if !defined(GC_NO_INLINE) && defined(__OPTIMIZE__)
 extern inline __attribute__((__gnu_inline__, __always_inline__)) void *gc_new_typed(
@@ -295,6 +329,15 @@ extern inline __attribute__((__gnu_inline__, __always_inline__)) void gc_will_wr
     void *object, void *slots, size_t count) {
     (void)object;
     gc_mark_cards(slots, count);
+}
+
+/* A thread that is stopped before the tag is stored shows an object without fields, of zeroes. */
+extern inline __attribute__((__gnu_inline__, __always_inline__)) void *gc_alloc_with_tag(
+    uintptr_t tag, size_t size) {
+    void *p = gc_bump(&gc_buffers.by_tag, size);
+    if (__builtin_expect(p == NULL, 0)) return gc_alloc_with_tag_slow(tag, size);
+    *(gc_tag_word *)p = tag;
+    return p;
 }
 #endif
 

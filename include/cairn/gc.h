@@ -82,6 +82,13 @@ typedef struct gc_options {
     size_t heap_reserve;          /* bytes of address space to reserve; less is taken if refused */
     size_t nursery;               /* bytes allocated between minor collections; 0: by cost */
     size_t mark_stack_limit;      /* bytes the mark stack may grow to; 0: no limit */
+    uint64_t tag_mask;            /* a word is a reference if, of these bits, exactly those of */
+    uint64_t tag_value;           /* TAG_VALUE are set (docs/tags.md) */
+    uint64_t tag_kind_mask;       /* and these, up to 6 adjacent bits, are the number of a bit */
+    uint64_t tag_kinds;           /* that is set in TAG_KINDS */
+    uint64_t tag_address_mask;    /* which of its bits are the address; 0: references are plain */
+    uint32_t tag_address_left;    /* by how much to shift these to the left, */
+    uint32_t tag_address_right;   /* or to the right, to get the address */
     uint32_t growth_percent;      /* old space may grow by this much between full collections */
     uint32_t barrier;             /* enum gc_barrier */
     uint32_t writes_explicitly;   /* enum gc_writes; choosing GC_BARRIER_EXPLICIT says TYPED */
@@ -340,7 +347,7 @@ typedef struct gc_stats {
     uint64_t compact_released;  /* bytes given back to the operating system */
     uint64_t compact_ns;        /* the pause, of which */
     uint64_t compact_moving_ns; /* for moving */
-    uint64_t tenured_bytes;  /* of allocated_bytes, by gc_alloc_old() (cairn/embed.h) */
+    uint64_t tenured_bytes;     /* of allocated_bytes, by gc_alloc_old() (cairn/embed.h) */
 } gc_stats;
 
 /* Fills *STATS as far as STATS->size says.  Returns 0; EINVAL if that size is smaller than the
@@ -389,6 +396,7 @@ struct gc_thread_buffers {
     struct gc_buffer ambiguous;
     struct gc_buffer leaf;
     struct gc_buffer hot[GC_HOT_TYPES]; /* of one type each: docs/types.md, rule 2 */
+    struct gc_buffer by_tag;            /* of gc_alloc_with_tag() */
     struct gc_buffer typed;             /* of all others, not for inline code */
     struct gc_buffer none;              /* has never room */
     uint32_t stop;                      /* nonzero: a collection waits for this thread */

@@ -326,6 +326,13 @@ static void every_precise_reference_is_changed(void) {
 static void *static_word;
 static void **untyped;
 
+static __attribute__((noinline)) void store_words(void) {
+    static_word = (char *)nth(LIST, 300)->body + 199;
+    untyped[5] = nth(LIST, 400);
+    untyped[6] = (char *)nth(LIST, 500)->body + 64;
+    untyped[7] = (char *)nth(LIST, 600)->body + 208; /* past its end: holds by option only */
+}
+
 /* One of each, among 1000 objects that move: a word on the stack, one in static data and one in an
  * untyped object hold what they mean, to whatever byte of it they point. */
 static void what_an_ambiguous_word_means_stays(void) {
@@ -337,10 +344,7 @@ static void what_an_ambiguous_word_means_stays(void) {
     note_list(LIST, 1000);
     char *volatile on_the_stack = (char *)nth(LIST, 100) + 13;
     char *volatile past_the_end = (char *)nth(LIST, 200)->body + 208;
-    static_word = (char *)nth(LIST, 300)->body + 199;
-    untyped[5] = nth(LIST, 400);
-    untyped[6] = (char *)nth(LIST, 500)->body + 64;
-    untyped[7] = (char *)nth(LIST, 600)->body + 208; /* past its end: holds by option only */
+    store_words();
     collect(GC_COMPACT);
     REQUIRE_EQUAL(check_list(LIST, 200), 1000);
     REQUIRE(on_the_stack == (char *)nth(LIST, 100) + 13);
@@ -360,6 +364,23 @@ static void what_an_ambiguous_word_means_stays(void) {
     REQUIRE(stats.compact_by_kind >= 64 && stats.compact_by_pins == 0);
 }
 
+static __attribute__((noinline)) void make_pinned(
+    const gc_type *pinned, const gc_type *pinned_leaf) {
+    nth(LIST, 0)->body = gc_alloc_typed(pinned);
+    nth(LIST, 1)->body = gc_alloc_typed(pinned_leaf);
+    nth(LIST, 2)->body = gc_alloc_array(pinned_leaf, 20);
+    nth(LIST, 3)->body = gc_alloc_typed(pinned_leaf);
+    gc_alloc_leaf(16); /* so that it can't grow where it is */
+    nth(LIST, 3)->body = gc_realloc(nth(LIST, 3)->body, 900);
+}
+
+static __attribute__((noinline)) void pin_some(void) {
+    REQUIRE_EQUAL(gc_pin((char *)nth(LIST, 700)->body + 5), 0);
+    REQUIRE_EQUAL(gc_pin(nth(LIST, 800)), 0);
+    REQUIRE_EQUAL(gc_pin(nth(LIST, 900)), 0);
+    REQUIRE_EQUAL(gc_unpin(nth(LIST, 900)), 0);
+}
+
 static void what_is_pinned_stays(void) {
     need_optimised_code();
     start();
@@ -368,18 +389,10 @@ static void what_is_pinned_stays(void) {
     desc = (gc_type_desc){.name = "leaf", .size = 200, .flags = GC_TYPE_LEAF | GC_TYPE_PINNED};
     const gc_type *pinned_leaf = gc_type_register(&desc);
     make_list(LIST, 10000, 20, 200);
-    nth(LIST, 0)->body = gc_alloc_typed(pinned);
-    nth(LIST, 1)->body = gc_alloc_typed(pinned_leaf);
-    nth(LIST, 2)->body = gc_alloc_array(pinned_leaf, 20);
-    nth(LIST, 3)->body = gc_alloc_typed(pinned_leaf);
-    gc_alloc_leaf(16); /* so that it can't grow where it is */
-    nth(LIST, 3)->body = gc_realloc(nth(LIST, 3)->body, 900);
+    make_pinned(pinned, pinned_leaf);
     make_list(LIST, 10000, 20, 200);
     collect(GC_FULL);
-    REQUIRE_EQUAL(gc_pin((char *)nth(LIST, 700)->body + 5), 0);
-    REQUIRE_EQUAL(gc_pin(nth(LIST, 800)), 0);
-    REQUIRE_EQUAL(gc_pin(nth(LIST, 900)), 0);
-    REQUIRE_EQUAL(gc_unpin(nth(LIST, 900)), 0);
+    pin_some();
     note_list(LIST, 1000);
     collect(GC_COMPACT);
     for (uint32_t i = 500; i < 504; i++)

@@ -114,6 +114,8 @@ struct gci_thread *gci_api_enter(const struct gci_frame *frame) {
     gci_fork_notice(thread->heap);
     if (__builtin_expect(thread->mutator.blocking > 0, 0))
         gci_fatal("a call that may touch the heap between gc_blocking_begin() and _end()");
+    if (__builtin_expect(thread->heap->in_hook, 0))
+        gci_fatal("a root hook calls a function that may touch the heap: it may only report roots");
     return thread;
 }
 

@@ -150,6 +150,12 @@ static void print_root(const struct step *step, pid_t thread) {
     case GCI_ROOT_HANDLE:
         strcpy(place, "handle of gc_handle_new");
         break;
+    case GCI_ROOT_FRAME:
+        strcpy(place, "variable in a GC_FRAME");
+        break;
+    case GCI_ROOT_HOOK:
+        strcpy(place, "root hook");
+        break;
     case GCI_ROOT_RANGE:
         strcpy(place, "range given to gc_add_root");
         break;

@@ -1,8 +1,10 @@
-/* Precise roots: ranges of slots, and handles, which are slots of the library's own.  Owns the
- * handles: they lie in chunks from mmap that are never given back, so that no ambiguous root leads to
+/* Precise roots: ranges of slots, and handles, which are slots of the library's own; and the others
+ * in turn, frames (gc/frames.c) and what hooks report (gc/hooks.c).  Owns the handles: they lie in chunks from mmap that are never given back, so that no ambiguous root leads to
  * what they hold.  Invariant: a handle that isn't in use holds NULL.  The ranges are gc/heap.c's. */
 #include "gc/slots.h"
 
+#include "gc/frames.h"
+#include "gc/hooks.h"
 #include "gc/mark.h"
 #include "runtime/vm.h"
 
@@ -52,7 +54,7 @@ void gc_handle_set(gc_handle *handle, void *p) {
     __atomic_store_n(&handle->object, p, __ATOMIC_RELAXED);
 }
 
-void gci_slots_visit(const struct gc_heap *heap, gci_root_visitor *visit, void *context) {
+void gci_slots_visit(struct gc_heap *heap, gci_root_visitor *visit, void *context) {
     for (size_t i = 0; i < heap->range_count; i++) {
         const struct gci_root_range *range = &heap->ranges[i];
         const uintptr_t *start = range->start;
@@ -65,6 +67,8 @@ void gci_slots_visit(const struct gc_heap *heap, gci_root_visitor *visit, void *
             if (*slot != 0) visit(context, GCI_ROOT_HANDLE, slot, slot + 1);
         }
     }
+    gci_frames_visit(heap, visit, context);
+    gci_hooks_visit(heap, GC_ROOTS_PRECISE, visit, context);
 }
 
 static void mark(

@@ -7,7 +7,7 @@
 #include "gc/types.h"
 
 /* All of them, with the world stopped: runs of slots. */
-void gci_slots_visit(const struct gc_heap *heap, gci_root_visitor *visit, void *context);
+void gci_slots_visit(struct gc_heap *heap, gci_root_visitor *visit, void *context);
 
 /* Marks what they refer to, after all ambiguous roots. */
 void gci_slots_mark(struct gc_heap *heap);

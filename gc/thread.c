@@ -10,6 +10,7 @@
 
 #include "gc/allocate.h"
 #include "gc/block.h"
+#include "gc/hooks.h"
 #include "runtime/log.h"
 #include "runtime/vm.h"
 
@@ -89,8 +90,10 @@ static struct gci_thread *take_record(struct gc_heap *heap, const struct gci_mut
     thread->held = thread->subject = 0;
     thread->endings = 0;
     struct gc_thread_buffers *mine = &gc_buffers;
-    __asm__("" : "+r"(mine)); /* gcc's UndefinedBehaviorSanitizer takes it for NULL */
+    __asm__("" : "+r"(mine));               /* gcc's UndefinedBehaviorSanitizer takes it for NULL */
+    struct gc_frame *frames = mine->frames; /* of functions that go on */
     *mine = thread->idle;
+    mine->frames = frames;
     mine->side = heap->arena.side - heap->arena.base / GC_GRANULE;
     set_buffers(thread, mine);
     return thread;
@@ -101,7 +104,9 @@ static void give_record(struct gci_thread *thread, bool current) {
     gci_thread_count(thread);
     thread->idle = current ? gc_buffers : (struct gc_thread_buffers){.side = NULL};
     thread->idle.stop = 0;
+    thread->idle.frames = NULL;
     thread->held = 0;
+    gci_hooks_forget(thread);
     set_buffers(thread, &thread->idle);
     add_idle(thread->heap, thread);
 }
@@ -124,6 +129,7 @@ static void on_ending(void *value) {
     struct gci_thread *thread = value;
     if (thread != gci_thread_self()) return;
     end_blocking(&thread->mutator);
+    gc_buffers.frames = NULL; /* their stack has been unwound */
     if (++thread->endings < LAST_ENDING && pthread_setspecific(thread->heap->ending, thread) == 0)
         return;
     gci_thread_detach();
@@ -182,7 +188,7 @@ int gci_thread_detach(void) {
     gci_world_remove(&heap->world, mutator);
     gci_self = NULL;
     give_record(thread, true);
-    memset(&gc_buffers, 0, sizeof gc_buffers);
+    gc_buffers = (struct gc_thread_buffers){.frames = gc_buffers.frames};
     gci_world_unlock(&heap->world);
     return 0;
 }

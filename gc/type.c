@@ -204,6 +204,10 @@ const gc_type *gci_type_find(const struct gc_heap *heap, const gc_type_desc *des
 
 void gc_visit(gc_visitor *visitor, void **field) {
     uintptr_t slot = (uintptr_t)field;
+    if (visitor->type == NULL) { /* a root hook's */
+        visitor->visit(visitor, (uintptr_t *)slot);
+        return;
+    }
     if (slot < visitor->object || slot >= visitor->object_end || slot % WORD != 0)
         gci_fatal("the trace function of type %s visits %p, which is no field of the object of %zu "
                   "bytes at %p",

@@ -348,6 +348,9 @@ struct gc_heap {
     size_t range_count, range_capacity;
     struct gci_handle_chunk *handle_chunks; /* gc/slots.c */
     struct gc_handle *free_handles;
+    struct gci_hook *hooks; /* gc/hooks.c */
+    size_t hook_count, hook_capacity;
+    bool in_hook; /* a root hook is running: written by the collecting thread */
     struct gci_marker marker;
     struct gci_types *types;      /* gc/type.c */
     struct gci_to_space to_space; /* gc/evacuate.c */

@@ -29,6 +29,7 @@ struct gc_stack {
     uintptr_t low, high;
     uintptr_t resume_from; /* while no thread runs on it: references are above; LOW if unknown */
     uintptr_t registers[GCI_FRAME_WORDS]; /* of who left it */
+    struct gc_frame *frames;              /* the same: its innermost GC_FRAME() */
 };
 
 /* What the signal handler found. */
@@ -151,6 +152,11 @@ void gci_world_start(struct gci_world *world, struct gci_mutator *self);
 void gci_mutator_visit(struct gci_world *world, const struct gci_mutator *mutator,
     gci_root_visitor *visit, void *context);
 void gci_stacks_visit(struct gci_world *world, gci_root_visitor *visit, void *context);
+
+/* The innermost GC_FRAME() of a mutator lies below all that is live on the stack it runs on: left by
+ * longjmp(), say. */
+bool gci_frame_is_stale(
+    const struct gci_world *world, const struct gci_mutator *mutator, const void *frame);
 
 /* The mutator on whose own or present stack ADDRESS is; NULL if none. */
 const struct gci_mutator *gci_mutator_at(const struct gci_world *world, uintptr_t address);

@@ -4,6 +4,7 @@
 #include "gc/collect.h"
 
 #include "gc/block.h"
+#include "gc/code.h"
 #include "gc/crew.h"
 #include "gc/evacuate.h"
 #include "gc/explain.h"
@@ -40,7 +41,7 @@ static void visit_thread(
     const struct gci_mutator *m = &thread->mutator;
     if (m->vanished) return;
     bool precise = gci_stacks_are_precise(heap);
-    if (!precise) gci_mutator_visit(&heap->world, m, visit, context);
+    if (!precise) gci_code_visit_thread(heap, thread, visit, context);
     gci_tls_visit(m->thread_pointer, precise ? 0 : m->stack.low, precise ? 0 : m->stack.high,
         &heap->static_roots, visit, context);
     visit(context, GCI_ROOT_RANGE, &thread->held, &thread->held + 1);
@@ -48,6 +49,7 @@ static void visit_thread(
 }
 
 void gci_visit_roots(struct gc_heap *heap, gci_root_visitor *visit, void *context) {
+    gci_code_find_frames(heap);
     for (const struct gci_mutator *m = heap->world.first; m != NULL; m = m->next)
         visit_thread(heap, (const struct gci_thread *)(const void *)m, visit, context);
     if (!gci_stacks_are_precise(heap)) gci_stacks_visit(&heap->world, visit, context);

@@ -153,6 +153,9 @@ static void print_root(const struct step *step, pid_t thread) {
     case GCI_ROOT_FRAME:
         strcpy(place, "variable in a GC_FRAME");
         break;
+    case GCI_ROOT_CODE:
+        strcpy(place, "frame of code given to gc_code_register");
+        break;
     case GCI_ROOT_HOOK:
         strcpy(place, "root hook");
         break;

@@ -1,8 +1,9 @@
 /* Precise roots: ranges of slots, and handles, which are slots of the library's own; and the others
- * in turn, frames (gc/frames.c) and what hooks report (gc/hooks.c).  Owns the handles: they lie in chunks from mmap that are never given back, so that no ambiguous root leads to
+ * in turn, frames (gc/frames.c, gc/code.c) and what hooks report (gc/hooks.c).  Owns the handles: they lie in chunks from mmap that are never given back, so that no ambiguous root leads to
  * what they hold.  Invariant: a handle that isn't in use holds NULL.  The ranges are gc/heap.c's. */
 #include "gc/slots.h"
 
+#include "gc/code.h"
 #include "gc/frames.h"
 #include "gc/hooks.h"
 #include "gc/mark.h"
@@ -67,6 +68,7 @@ void gci_slots_visit(struct gc_heap *heap, gci_root_visitor *visit, void *contex
             if (*slot != 0) visit(context, GCI_ROOT_HANDLE, slot, slot + 1);
         }
     }
+    gci_code_visit_slots(heap, visit, context);
     gci_frames_visit(heap, visit, context);
     gci_hooks_visit(heap, GC_ROOTS_PRECISE, visit, context);
 }

@@ -10,6 +10,7 @@
 
 #include "gc/allocate.h"
 #include "gc/block.h"
+#include "gc/code.h"
 #include "gc/hooks.h"
 #include "runtime/log.h"
 #include "runtime/vm.h"
@@ -89,6 +90,8 @@ static struct gci_thread *take_record(struct gc_heap *heap, const struct gci_mut
     thread->mutator = *mutator;
     thread->held = thread->subject = 0;
     thread->endings = 0;
+    thread->known_count = 0;
+    thread->keeps_frames = false;
     struct gc_thread_buffers *mine = &gc_buffers;
     __asm__("" : "+r"(mine));               /* gcc's UndefinedBehaviorSanitizer takes it for NULL */
     struct gc_frame *frames = mine->frames; /* of functions that go on */
@@ -120,6 +123,7 @@ static __thread bool ended __attribute__((tls_model("initial-exec")));
 static void end_blocking(struct gci_mutator *mutator) {
     if (mutator->blocking == 0) return;
     gci_unblock(mutator);
+    gci_code_drop_frames((struct gci_thread *)(void *)mutator);
     __atomic_store_n(&mutator->blocking, 0, __ATOMIC_RELAXED);
 }
 
@@ -182,6 +186,7 @@ int gci_thread_detach(void) {
     struct gc_heap *heap = thread->heap;
     struct gci_mutator *mutator = &thread->mutator;
     gci_enter(mutator, __builtin_frame_address(0));
+    mutator->leaves = true;
     end_blocking(mutator);
     pthread_setspecific(heap->ending, NULL);
     gci_world_lock(&heap->world, mutator);

@@ -540,6 +540,13 @@ static bool has_grown_to(const struct gci_mutator *mutator, uintptr_t address) {
            gci_stack_extent(address, own->high) <= address;
 }
 
+uintptr_t gci_stack_end(
+    const struct gci_world *world, const struct gci_mutator *mutator, uintptr_t address) {
+    const struct gc_stack *stack = stack_at(world, mutator, address);
+    if (stack == NULL && has_grown_to(mutator, address)) stack = &mutator->stack;
+    return stack != NULL ? stack->high : 0;
+}
+
 void gci_mutator_visit(struct gci_world *world, const struct gci_mutator *mutator,
     gci_root_visitor *visit, void *context) {
     const struct gci_interruption *at = &mutator->interruption;

@@ -48,6 +48,7 @@ struct gci_mutator {
     bool inside;      /* in the library: written by its own thread, read by that's signal handler */
     bool forks;       /* is between the handlers of pthread_atfork() */
     bool fork_nested; /* forks in a signal handler that interrupted the library */
+    bool leaves;      /* detaches: SCAN_FROM is no entry function's frame */
     bool vanished;    /* its thread ended without a word; written by the stopper */
     uint32_t blocking; /* gc_blocking_begin() less gc_blocking_end() */
     pid_t tid;
@@ -152,6 +153,10 @@ void gci_world_start(struct gci_world *world, struct gci_mutator *self);
 void gci_mutator_visit(struct gci_world *world, const struct gci_mutator *mutator,
     gci_root_visitor *visit, void *context);
 void gci_stacks_visit(struct gci_world *world, gci_root_visitor *visit, void *context);
+
+/* The end of the stack that holds ADDRESS, where the mutator is; 0 if it isn't known. */
+uintptr_t gci_stack_end(
+    const struct gci_world *world, const struct gci_mutator *mutator, uintptr_t address);
 
 /* The innermost GC_FRAME() of a mutator lies below all that is live on the stack it runs on: left by
  * longjmp(), say. */

@@ -167,6 +167,57 @@ GC_API int gc_remove_root_hook(gc_root_hook *hook, void *data);
 GC_API int gc_add_global_root_hook(gc_root_hook *hook, void *data);
 GC_API int gc_remove_global_root_hook(gc_root_hook *hook, void *data);
 
+/* ---- Stack maps ----------------------------------------------------------------------------- */
+
+/* Code that the program generates may say which words of its frames are references: then these are
+ * precise roots, and the rest of the frame isn't looked at.  A map describes a frame at one call: what
+ * it says must hold from the call to the return.
+ *
+ *     the caller's frame
+ *     the return address of the code's function     <- stack pointer at the call + FRAME_BYTES
+ *     ...
+ *     the word of a slot                             <- stack pointer at the call + its offset
+ *     ...                                            <- stack pointer at the call
+ *     the return address of the call: the code's start + RETURN_OFFSET
+ *
+ * The registers that a called function must preserve belong to the code's caller until the code has
+ * saved them: SAVED says where, and they are then handed on to whoever looks for them further up.
+ * Registers hold nothing across a call that a map should know: what the code keeps in one counts as
+ * ambiguous, and with GC_STACK_SCAN_PRECISE not at all. */
+enum gc_saved_register { GC_RBX, GC_RBP, GC_R12, GC_R13, GC_R14, GC_R15, GC_SAVED_REGISTERS };
+
+#define GC_FRAME_BYTES_MAX ((uint32_t)1 << 20)
+
+typedef struct gc_stack_map {
+    uint32_t return_offset; /* ascending from map to map; up to the code's length */
+    uint32_t frame_bytes;   /* a multiple of 8, up to GC_FRAME_BYTES_MAX */
+    const uint32_t *slots;  /* offsets, multiples of 8 below FRAME_BYTES, ascending */
+    size_t slot_count;
+    uint32_t saved[GC_SAVED_REGISTERS]; /* bytes below the return address; 0: not saved */
+} gc_stack_map;
+
+enum gc_code_flags {
+    GC_CODE_FRAME_POINTER =
+        1 /* all functions begin with push %rbp; mov %rsp, %rbp, and keep it so */
+};
+
+/* Registers the BYTES bytes of code at START with COUNT maps, which are copied.  It calls C functions
+ * and is called by them as they call each other.  A frame that returns to where no map is counts as
+ * ambiguous, and so does all above it, unless GC_CODE_FRAME_POINTER says where its caller's is; also
+ * all frames above a C function without unwind tables (-fno-asynchronous-unwind-tables), and those of
+ * a thread that is stopped by a signal.  With GC_STACK_SCAN_PRECISE the first two end the program with
+ * a message.  Returns NULL with errno EINVAL and a line on stderr if something is wrong with the
+ * range, which may not overlap another, or with a map; ENOMEM; ENOTSUP with GC_STACK_SCAN_PRECISE
+ * where frames can't be followed, that is on other processors than x86-64 and with a C library other
+ * than glibc 2.35 or later.  Never collects. */
+typedef struct gc_code gc_code;
+GC_API gc_code *gc_code_register(
+    const void *start, size_t bytes, const gc_stack_map *maps, size_t count, uint32_t flags);
+
+/* Ends it; no frame of it may be on a stack.  Returns 0; EINVAL if CODE isn't registered; EBUSY if a
+ * thread that is blocking has such a frame.  Never collects. */
+GC_API int gc_code_unregister(gc_code *code);
+
 /* ---- Types of C structures ------------------------------------------------------------------ */
 
 /* At file scope: says that the members named, at most 16, are the pointers of T that the heap knows.

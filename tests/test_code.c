@@ -408,6 +408,7 @@ static void frames_of_a_thread_stopped_by_the_signal_are_ambiguous(void) {
 
 static void fork_here(void *unused) {
     (void)unused;
+    sleep_ms(2); /* until a collection waits for this thread */
     pid_t child = fork();
     collect_minor(NULL);
     if (child == 0) {
@@ -498,7 +499,8 @@ static void act(void *argument) {
 }
 
 static void *run_program(void *seed) {
-    struct program p = {.random.state = (uintptr_t)seed, .calls = 2000};
+    struct program p = {
+        .random.state = (uintptr_t)seed, .calls = getenv("CAIRN_STRESS") != NULL ? 1000 : 2000};
     act(&p);
     return NULL;
 }

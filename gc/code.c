@@ -189,7 +189,11 @@ __asm__(".hidden gci_code_keep_frames_here");
 
 void gci_entry_keep_frames(struct gci_thread *thread, size_t b, size_t c, struct gci_frame *frame) {
     (void)b, (void)c;
-    if (thread != NULL) gci_code_keep_frames(thread, frame);
+    if (thread == NULL) return;
+    uintptr_t before = thread->mutator.scan_from; /* it may park while it waits for the lock */
+    thread->mutator.scan_from = (uintptr_t)frame;
+    gci_code_keep_frames(thread, frame);
+    thread->mutator.scan_from = before;
 }
 
 /* ---- Visiting ------------------------------------------------------------------------------- */

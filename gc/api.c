@@ -13,9 +13,11 @@
 #include "gc/allocate.h"
 #include "gc/api.h"
 #include "gc/block.h"
+#include "gc/code.h"
 #include "gc/collect.h"
 #include "gc/explain.h"
 #include "gc/fork.h"
+#include "gc/frames.h"
 #include "gc/heap.h"
 #include "gc/identity.h"
 #include "gc/large.h"
@@ -115,6 +117,8 @@ struct gci_thread *gci_api_enter(const struct gci_frame *frame) {
     gci_fork_notice(thread->heap);
     if (__builtin_expect(thread->mutator.blocking > 0, 0))
         gci_fatal("a call that may touch the heap between gc_blocking_begin() and _end()");
+    if (__builtin_expect(thread->heap->in_hook, 0))
+        gci_fatal("a root hook calls a function that may touch the heap: it may only report roots");
     return thread;
 }
 
@@ -471,6 +475,7 @@ void gci_entry_blocking(size_t a, size_t b, size_t c, const struct gci_frame *fr
     gci_enter(m, frame);
     gci_copy_registers(m, m->registers, frame);
     uintptr_t above = (uintptr_t)frame + sizeof m->registers;
+    gci_code_keep_frames(thread, frame);
     m->scan_from = above < m->stack.high || m->stack.low > above ? above : (uintptr_t)frame;
     m->blocking = 1;
     gci_block(m);
@@ -490,6 +495,7 @@ void gc_blocking_end(void) {
     }
     gci_fork_notice(thread->heap);
     gci_unblock(m);
+    gci_code_drop_frames(thread);
     __atomic_store_n(&m->blocking, 0, __ATOMIC_RELAXED);
     __atomic_signal_fence(__ATOMIC_SEQ_CST);
 }
@@ -520,6 +526,10 @@ void gci_entry_stack_switch(gc_stack *stack, size_t b, size_t c, const struct gc
     (void)b, (void)c;
     if (gci_self == NULL) return;
     struct gci_thread *thread = gci_api_enter(frame);
+    if (gci_stacks_are_precise(thread->heap) && thread->heap->code_count > 0)
+        gci_fatal(
+            "gc_stack_switch(): code with stack maps can't be left on a stack of its own with "
+            "precise stack_scan");
     gci_stack_leave(&thread->mutator, stack, frame);
     gci_leave(&thread->mutator);
 }

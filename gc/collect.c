@@ -5,10 +5,13 @@
 
 #include "gc/block.h"
 #include "gc/census.h"
+#include "gc/code.h"
 #include "gc/compact.h"
 #include "gc/crew.h"
 #include "gc/evacuate.h"
 #include "gc/explain.h"
+#include "gc/frames.h"
+#include "gc/hooks.h"
 #include "gc/identity.h"
 #include "gc/large.h"
 #include "gc/mark.h"
@@ -42,17 +45,19 @@ static void visit_thread(
     struct gc_heap *heap, const struct gci_thread *thread, gci_root_visitor *visit, void *context) {
     const struct gci_mutator *m = &thread->mutator;
     if (m->vanished) return;
-    gci_mutator_visit(&heap->world, m, visit, context);
-    gci_tls_visit(
-        m->thread_pointer, m->stack.low, m->stack.high, &heap->static_roots, visit, context);
+    bool precise = gci_stacks_are_precise(heap);
+    if (!precise) gci_code_visit_thread(heap, thread, visit, context);
+    gci_tls_visit(m->thread_pointer, precise ? 0 : m->stack.low, precise ? 0 : m->stack.high,
+        &heap->static_roots, visit, context);
     visit(context, GCI_ROOT_RANGE, &thread->held, &thread->held + 1);
     visit(context, GCI_ROOT_RANGE, &thread->subject, &thread->subject + 1);
 }
 
 void gci_visit_roots(struct gc_heap *heap, gci_root_visitor *visit, void *context) {
+    gci_code_find_frames(heap);
     for (const struct gci_mutator *m = heap->world.first; m != NULL; m = m->next)
         visit_thread(heap, (const struct gci_thread *)(const void *)m, visit, context);
-    gci_stacks_visit(&heap->world, visit, context);
+    if (!gci_stacks_are_precise(heap)) gci_stacks_visit(&heap->world, visit, context);
     gci_pthreads_visit(visit, context);
     gci_static_roots_visit(&heap->static_roots, visit, context);
     for (size_t i = 0; i < heap->range_count; i++) {
@@ -63,6 +68,7 @@ void gci_visit_roots(struct gc_heap *heap, gci_root_visitor *visit, void *contex
         if (start < end)
             visit(context, GCI_ROOT_RANGE, (const uintptr_t *)start, (const uintptr_t *)end);
     }
+    gci_hooks_visit(heap, GC_ROOTS_AMBIGUOUS, visit, context);
 }
 
 /* ---- Before marking ------------------------------------------------------------------------- */

@@ -453,7 +453,7 @@ static void fix_large(struct gc_heap *heap) {
 static void fix_slots(
     void *context, enum gci_root_kind kind, const uintptr_t *start, const uintptr_t *end) {
     const struct gc_heap *heap = context;
-    bool tagged = kind == GCI_ROOT_SLOT && heap->words.on;
+    bool tagged = gci_root_is_worded(kind) && heap->words.on;
     for (const uintptr_t *slot = start; slot < end; slot++)
         if (tagged)
             fix_tagged(heap, (uintptr_t *)(uintptr_t)slot);

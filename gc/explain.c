@@ -141,7 +141,7 @@ static void meet_object(struct search *s, const struct step *step, uint32_t from
 static void visit_root(
     void *context, enum gci_root_kind kind, const uintptr_t *start, const uintptr_t *end) {
     struct search *s = context;
-    if (kind == GCI_ROOT_SLOT && s->heap->words.on)
+    if (gci_root_is_worded(kind) && s->heap->words.on)
         for (const uintptr_t *w = start; w < end; w++) meet_tagged(s, w, GCI_NONE, kind);
     else
         meet_words(s, start, end, GCI_NONE, kind);
@@ -169,6 +169,16 @@ static void print_root(const struct step *step, pid_t thread) {
         break;
     case GCI_ROOT_HANDLE:
         strcpy(place, "handle of gc_handle_new");
+        break;
+    case GCI_ROOT_FRAME:
+        strcpy(place, "variable in a GC_FRAME");
+        break;
+    case GCI_ROOT_CODE:
+        strcpy(place, "frame of code given to gc_code_register");
+        break;
+    case GCI_ROOT_HOOK:
+    case GCI_ROOT_HOOK_PLAIN:
+        strcpy(place, "root hook");
         break;
     case GCI_ROOT_RANGE:
         strcpy(place, "range given to gc_add_root");

@@ -8,6 +8,7 @@
 #include <sched.h>
 
 #include "gc/block.h"
+#include "gc/code.h"
 #include "gc/crew.h"
 #include "gc/pthreads.h"
 #include "gc/thread.h"
@@ -50,6 +51,7 @@ static void before_fork(void) {
     }
     if (self != NULL && self->blocking == 0) {
         gci_enter(self, (const void *)&lowest);
+        gci_code_keep_frames_here(gci_thread_self());
         gci_block(self); /* through all the waits: a collection may have to end first */
     }
     gci_lock_take(&world->fork_lock);
@@ -78,7 +80,10 @@ static void end_fork(struct gci_world *world) {
     __atomic_store_n(&world->forking, 0, __ATOMIC_SEQ_CST);
     gci_futex_wake(&world->forking, UINT32_MAX);
     gci_unlock(&world->fork_lock);
-    if (gci_self != NULL && gci_self->blocking == 0) gci_leave(gci_self);
+    if (gci_self != NULL && gci_self->blocking == 0) {
+        gci_leave(gci_self);
+        gci_code_drop_frames(gci_thread_self());
+    }
 }
 
 static void after_fork_in_parent(void) {

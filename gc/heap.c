@@ -11,6 +11,7 @@
 #include "gc/collect.h"
 #include "gc/crew.h"
 #include "gc/fork.h"
+#include "gc/frames.h"
 #include "gc/large.h"
 #include "gc/mark.h"
 #include "gc/quarantine.h"
@@ -79,6 +80,8 @@ struct gc_heap *gci_heap_open(const gc_options *options, const void *frame, int 
     if (options->log)
         gci_log("heap of at most %zu MB in %zu GB of address space, barrier %s", heap->limit >> 20,
             heap->arena.reserved >> 30, gci_barrier_name(gci_barrier_kind(heap->barrier)));
+    if (options->log && gci_stacks_are_precise(heap))
+        gci_log("stacks are precise: threads are stopped at safepoints only");
     *error = 0;
     return heap;
 

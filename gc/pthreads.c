@@ -250,6 +250,7 @@ static void end(void *p) {
     struct record *record = p;
     sigset_t before;
     own = NULL;
+    gc_buffers.frames = NULL;
     record->argument = NULL;
     lock_records(&before);
     record->running = false;

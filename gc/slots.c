@@ -1,8 +1,11 @@
-/* Precise roots: ranges of slots, and handles, which are slots of the library's own.  Owns the
- * handles: they lie in chunks from mmap that are never given back, so that no ambiguous root leads to
+/* Precise roots: ranges of slots, and handles, which are slots of the library's own; and the others
+ * in turn, frames (gc/frames.c, gc/code.c) and what hooks report (gc/hooks.c).  Owns the handles: they lie in chunks from mmap that are never given back, so that no ambiguous root leads to
  * what they hold.  Invariant: a handle that isn't in use holds NULL.  The ranges are gc/heap.c's. */
 #include "gc/slots.h"
 
+#include "gc/code.h"
+#include "gc/frames.h"
+#include "gc/hooks.h"
 #include "gc/mark.h"
 #include "runtime/vm.h"
 
@@ -52,7 +55,7 @@ void gc_handle_set(gc_handle *handle, void *p) {
     __atomic_store_n(&handle->object, p, __ATOMIC_RELAXED);
 }
 
-void gci_slots_visit(const struct gc_heap *heap, gci_root_visitor *visit, void *context) {
+void gci_slots_visit(struct gc_heap *heap, gci_root_visitor *visit, void *context) {
     for (size_t i = 0; i < heap->range_count; i++) {
         const struct gci_root_range *range = &heap->ranges[i];
         const uintptr_t *start = range->start;
@@ -65,12 +68,15 @@ void gci_slots_visit(const struct gc_heap *heap, gci_root_visitor *visit, void *
             if (*slot != 0) visit(context, GCI_ROOT_HANDLE, slot, slot + 1);
         }
     }
+    gci_code_visit_slots(heap, visit, context);
+    gci_frames_visit(heap, visit, context);
+    gci_hooks_visit(heap, GC_ROOTS_PRECISE, visit, context);
 }
 
 static void mark(
     void *context, enum gci_root_kind kind, const uintptr_t *start, const uintptr_t *end) {
     struct gci_marker *marker = context;
-    bool tagged = kind == GCI_ROOT_SLOT && marker->heap->words.on;
+    bool tagged = gci_root_is_worded(kind) && marker->heap->words.on;
     for (const uintptr_t *slot = start; slot < end; slot++)
         if (tagged)
             gci_mark_tagged_slot(marker, (uintptr_t *)(uintptr_t)slot);

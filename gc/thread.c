@@ -10,6 +10,8 @@
 
 #include "gc/allocate.h"
 #include "gc/block.h"
+#include "gc/code.h"
+#include "gc/hooks.h"
 #include "runtime/log.h"
 #include "runtime/vm.h"
 
@@ -92,9 +94,13 @@ static struct gci_thread *take_record(struct gc_heap *heap, const struct gci_mut
     thread->mutator = *mutator;
     thread->held = thread->subject = 0;
     thread->endings = 0;
+    thread->known_count = 0;
+    thread->keeps_frames = false;
     struct gc_thread_buffers *mine = &gc_buffers;
-    __asm__("" : "+r"(mine)); /* gcc's UndefinedBehaviorSanitizer takes it for NULL */
+    __asm__("" : "+r"(mine));               /* gcc's UndefinedBehaviorSanitizer takes it for NULL */
+    struct gc_frame *frames = mine->frames; /* of functions that go on */
     *mine = thread->idle;
+    mine->frames = frames;
     mine->side = heap->arena.side - heap->arena.base / GC_GRANULE;
     mine->cards = gci_barrier_cards(heap->barrier);
     set_buffers(thread, mine);
@@ -106,7 +112,9 @@ static void give_record(struct gci_thread *thread, bool current) {
     gci_thread_count(thread);
     thread->idle = current ? gc_buffers : (struct gc_thread_buffers){.side = NULL};
     thread->idle.stop = 0;
+    thread->idle.frames = NULL;
     thread->held = 0;
+    gci_hooks_forget(thread);
     set_buffers(thread, &thread->idle);
     add_idle(thread->heap, thread);
 }
@@ -120,6 +128,7 @@ static __thread bool ended __attribute__((tls_model("initial-exec")));
 static void end_blocking(struct gci_mutator *mutator) {
     if (mutator->blocking == 0) return;
     gci_unblock(mutator);
+    gci_code_drop_frames((struct gci_thread *)(void *)mutator);
     __atomic_store_n(&mutator->blocking, 0, __ATOMIC_RELAXED);
 }
 
@@ -129,6 +138,7 @@ static void on_ending(void *value) {
     struct gci_thread *thread = value;
     if (thread != gci_thread_self()) return;
     end_blocking(&thread->mutator);
+    gc_buffers.frames = NULL; /* their stack has been unwound */
     if (++thread->endings < LAST_ENDING && pthread_setspecific(thread->heap->ending, thread) == 0)
         return;
     gci_thread_detach();
@@ -181,13 +191,14 @@ int gci_thread_detach(void) {
     struct gc_heap *heap = thread->heap;
     struct gci_mutator *mutator = &thread->mutator;
     gci_enter(mutator, __builtin_frame_address(0));
+    mutator->leaves = true;
     end_blocking(mutator);
     pthread_setspecific(heap->ending, NULL);
     gci_world_lock(&heap->world, mutator);
     gci_world_remove(&heap->world, mutator);
     gci_self = NULL;
     give_record(thread, true);
-    memset(&gc_buffers, 0, sizeof gc_buffers);
+    gc_buffers = (struct gc_thread_buffers){.frames = gc_buffers.frames};
     gci_world_unlock(&heap->world);
     return 0;
 }

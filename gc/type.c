@@ -315,6 +315,10 @@ const struct gci_type *gci_type_ask(const struct gc_heap *heap, size_t granule) 
 static void visit(
     gc_visitor *visitor, void **field, void (*how)(gc_visitor *visitor, uintptr_t *slot)) {
     uintptr_t slot = (uintptr_t)field;
+    if (visitor->type == NULL) { /* a root hook's */
+        how(visitor, (uintptr_t *)slot);
+        return;
+    }
     if (slot < visitor->object || slot >= visitor->object_end || slot % WORD != 0)
         gci_fatal("the trace function of type %s visits %p, which is no field of the object of %zu "
                   "bytes at %p",

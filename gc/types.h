@@ -260,11 +260,14 @@ struct gci_thread {
     struct gci_thread *next_idle;      /* among the records without a thread */
     struct gc_thread_buffers *buffers; /* in the thread's TLS, or IDLE */
     struct gc_thread_buffers idle;     /* a record's without a thread */
-    uintptr_t held;             /* a root: what the library itself must keep across a collection */
-    uintptr_t subject;          /* the same: what gc_free() or gc_realloc() is about */
-    uint64_t allocated;         /* bytes, not yet in heap->allocated_since; read by others */
-    uint64_t tenured;           /* bytes allocated old, not yet in heap->tenured_since */
-    uint32_t endings;           /* how often the destructor of the thread's key was called */
+    uintptr_t held;                    /* a root: what the library must keep across a collection */
+    uintptr_t subject;                 /* the same: what gc_free() or gc_realloc() is about */
+    uint64_t allocated;                /* bytes, not yet in heap->allocated_since; read by others */
+    uint64_t tenured;                  /* bytes allocated old, not yet in heap->tenured_since */
+    uint32_t endings;                  /* how often the destructor of the thread's key was called */
+    bool keeps_frames;                 /* KNOWN are of its own finding: it is blocking, or forks */
+    struct gci_known_frame *known;     /* gc/code.c: frames with stack maps, while stopped */
+    size_t known_count, known_capacity;
     uint8_t *torn[GCI_BUFFERS]; /* while stopped: where an END without START was hidden */
     struct gci_bump bump[GCI_BUFFERS];
     struct gci_bump old[GCI_KINDS]; /* for what is allocated old: gc/pretenure.c */
@@ -405,6 +408,11 @@ struct gc_heap {
     size_t range_count, range_capacity;
     struct gci_handle_chunk *handle_chunks; /* gc/slots.c */
     struct gc_handle *free_handles;
+    struct gci_hook *hooks; /* gc/hooks.c */
+    size_t hook_count, hook_capacity;
+    struct gc_code **code; /* with stack maps, sorted: gc/code.c */
+    size_t code_count, code_capacity;
+    bool in_hook; /* a root hook is running: written by the collecting thread */
     struct gci_marker marker;
     struct gci_types *types;           /* gc/type.c */
     struct gci_word_format words;      /* written at opening */

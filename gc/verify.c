@@ -212,7 +212,7 @@ static void check_object(const struct gc_heap *heap, size_t granule, size_t *bro
 static void check_slots(
     void *context, enum gci_root_kind kind, const uintptr_t *start, const uintptr_t *end) {
     const struct field_check *check = context;
-    bool tagged = kind == GCI_ROOT_SLOT && check->heap->words.on;
+    bool tagged = gci_root_is_worded(kind) && check->heap->words.on;
     for (const uintptr_t *slot = start; slot < end; slot++)
         if (tagged)
             check_tagged_word(check->heap, slot, check->broken);

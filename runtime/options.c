@@ -50,6 +50,7 @@ static const char *const writes_names[] = {"no", "typed", "all", NULL};
 static const char *const fit_names[] = {"first", "best", "worst", NULL};
 static const char *const stop_names[] = {"signal", "safepoint", NULL};
 static const char *const attach_names[] = {"explicit", "auto", NULL};
+static const char *const scan_names[] = {"ambiguous", "precise", NULL};
 
 _Static_assert(
     sizeof barrier_names / sizeof *barrier_names == GC_BARRIER_EXPLICIT_CROSS + 2, "a name each");
@@ -57,6 +58,7 @@ _Static_assert(sizeof writes_names / sizeof *writes_names == GC_WRITES_ALL + 2, 
 _Static_assert(sizeof fit_names / sizeof *fit_names == GC_FIT_WORST + 2, "a name each");
 _Static_assert(sizeof stop_names / sizeof *stop_names == GC_STOP_SAFEPOINT + 2, "a name each");
 _Static_assert(sizeof attach_names / sizeof *attach_names == GC_ATTACH_AUTO + 2, "a name each");
+_Static_assert(sizeof scan_names / sizeof *scan_names == GC_STACK_SCAN_PRECISE + 2, "a name each");
 
 /* What can't be handled, what a fault in the program raises, and what the C library keeps for
  * itself. */
@@ -105,6 +107,8 @@ static const struct option options_table[] = {
         "SIGTRAP, 32 or 33", NULL},
     {"attach", "CAIRN_ATTACH", ENUM, false, AT(attach), GC_ATTACH_EXPLICIT, 0, GC_ATTACH_AUTO,
         "explicit or auto", attach_names},
+    {"stack_scan", "CAIRN_STACK_SCAN", ENUM, false, AT(stack_scan), GC_STACK_SCAN_AMBIGUOUS, 0,
+        GC_STACK_SCAN_PRECISE, "ambiguous or precise", scan_names},
     {"workers", "CAIRN_WORKERS", COUNT, true, AT(workers), 0, 1, 64,
         "0 (one for each CPU) or 1 to 64", NULL},
     {"stress", "CAIRN_STRESS", COUNT, false, AT(stress), 0, 0, UINT32_MAX,
@@ -373,6 +377,16 @@ static void hold_to_promises(gc_options *options, uint32_t chosen) {
     }
 }
 
+/* A thread that is stopped at an arbitrary instruction has references where no frame or map says. */
+static void settle_stop(gc_options *options) {
+    if (options->stack_scan != GC_STACK_SCAN_PRECISE) return;
+    const char *text = environment_counts() ? getenv("CAIRN_STOP") : NULL;
+    if (text && strcmp(text, stop_names[GC_STOP_SIGNAL]) == 0)
+        gci_log("ignored CAIRN_STOP=signal: with precise stack_scan threads are stopped at "
+                "safepoints only");
+    options->stop = GC_STOP_SAFEPOINT;
+}
+
 /* ---- Misspelt variables --------------------------------------------------------------------- */
 
 #define NAME_MAX_BYTES 48 /* longer names are compared by their first bytes */
@@ -446,6 +460,7 @@ int gci_options_resolve(const gc_options *user, gc_options *out) {
         warn_of_unknown_variables();
     }
     hold_to_promises(out, before.barrier);
+    settle_stop(out);
     return 0;
 }
 

@@ -13,6 +13,7 @@
 #include <ucontext.h>
 #include <unistd.h>
 
+#include "cairn/gc.h"
 #include "runtime/globals.h"
 #include "runtime/log.h"
 #include "runtime/tls.h"
@@ -537,6 +538,14 @@ const struct gci_mutator *gci_mutator_at(const struct gci_world *world, uintptr_
     return NULL;
 }
 
+bool gci_frame_is_stale(
+    const struct gci_world *world, const struct gci_mutator *mutator, const void *frame) {
+    uintptr_t top = top_of(mutator), address = (uintptr_t)frame;
+    if (mutator->interruption.valid) top -= RED_ZONE;
+    const struct gc_stack *running = runs_on_other(mutator) ? NULL : stack_at(world, mutator, top);
+    return running != NULL && holds(running, address) && address < top;
+}
+
 static void visit_range(uintptr_t start, uintptr_t end, gci_root_visitor *visit, void *context) {
     start &= ~(uintptr_t)(sizeof(uintptr_t) - 1);
     if (start < end)
@@ -564,6 +573,13 @@ static bool has_grown_to(const struct gci_mutator *mutator, uintptr_t address) {
     const struct gc_stack *own = &mutator->stack;
     return mutator->tid == getpid() && address < own->low && own->low - address < GROWTH &&
            gci_stack_extent(address, own->high) <= address;
+}
+
+uintptr_t gci_stack_end(
+    const struct gci_world *world, const struct gci_mutator *mutator, uintptr_t address) {
+    const struct gc_stack *stack = stack_at(world, mutator, address);
+    if (stack == NULL && has_grown_to(mutator, address)) stack = &mutator->stack;
+    return stack != NULL ? stack->high : 0;
 }
 
 void gci_mutator_visit(struct gci_world *world, const struct gci_mutator *mutator,
@@ -685,6 +701,9 @@ void gci_stack_leave(struct gci_mutator *self, struct gc_stack *to, const void *
     if (to == NULL) to = &self->stack;
     self->switched_to = to;
     if (to == from) return;
+    from->frames = gc_buffers.frames;
+    gc_buffers.frames = to->frames;
+    to->frames = NULL;
     /* While it runs, and if it is left without a word, all of it counts. */
     to->resume_from = to == &self->stack ? 0 : to->low;
 }

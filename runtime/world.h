@@ -29,6 +29,7 @@ struct gc_stack {
     uintptr_t low, high;
     uintptr_t resume_from; /* while no thread runs on it: references are above; LOW if unknown */
     uintptr_t registers[GCI_FRAME_WORDS]; /* of who left it */
+    struct gc_frame *frames;              /* the same: its innermost GC_FRAME() */
 };
 
 /* What the signal handler found. */
@@ -47,6 +48,7 @@ struct gci_mutator {
     bool inside;      /* in the library: written by its own thread, read by that's signal handler */
     bool forks;       /* is between the handlers of pthread_atfork() */
     bool fork_nested; /* forks in a signal handler that interrupted the library */
+    bool leaves;      /* detaches: SCAN_FROM is no entry function's frame */
     bool vanished;    /* its thread ended without a word; written by the stopper */
     uint32_t blocking; /* gc_blocking_begin() less gc_blocking_end() */
     pid_t tid;
@@ -66,8 +68,9 @@ struct gci_world {
     uint32_t forking;   /* futex: nobody may enter now */
     gci_lock fork_lock; /* one thread forks at a time */
     struct gci_mutator *first;
-    struct gci_mutator *unsent; /* while stopping: from it on, nobody is being sent the signal yet */
-    uint32_t failed;            /* a signal that a mutator passed on; atomic, as UNSENT is */
+    struct gci_mutator
+        *unsent;     /* while stopping: from it on, nobody is being sent the signal yet */
+    uint32_t failed; /* a signal that a mutator passed on; atomic, as UNSENT is */
     struct gc_stack *stacks, *free_stacks;
     uint32_t count;
     unsigned cpus; /* that this process may use */
@@ -153,6 +156,15 @@ void gci_world_start(struct gci_world *world, struct gci_mutator *self);
 void gci_mutator_visit(struct gci_world *world, const struct gci_mutator *mutator,
     gci_root_visitor *visit, void *context);
 void gci_stacks_visit(struct gci_world *world, gci_root_visitor *visit, void *context);
+
+/* The end of the stack that holds ADDRESS, where the mutator is; 0 if it isn't known. */
+uintptr_t gci_stack_end(
+    const struct gci_world *world, const struct gci_mutator *mutator, uintptr_t address);
+
+/* The innermost GC_FRAME() of a mutator lies below all that is live on the stack it runs on: left by
+ * longjmp(), say. */
+bool gci_frame_is_stale(
+    const struct gci_world *world, const struct gci_mutator *mutator, const void *frame);
 
 /* The mutator on whose own or present stack ADDRESS is; NULL if none. */
 const struct gci_mutator *gci_mutator_at(const struct gci_world *world, uintptr_t address);

@@ -64,6 +64,7 @@ static void the_defaults_are_those_of_the_manual(void **state) {
     assert_int_equal(options.stop, GC_STOP_SIGNAL);
     assert_int_equal(options.stop_signal, 0);
     assert_int_equal(options.attach, GC_ATTACH_EXPLICIT);
+    assert_int_equal(options.stack_scan, GC_STACK_SCAN_AMBIGUOUS);
     assert_int_equal(options.workers, 0);
     assert_int_equal(options.stress, 0);
     assert_int_equal(options.release_after, 8);
@@ -184,6 +185,9 @@ static const struct {
         {"", "65", "32", "-1", "SIGUSR1", "9"}},
     {FIELD(attach), {0, GC_ATTACH_AUTO, 1, 1}, {GC_ATTACH_AUTO + 1, UINT32_MAX}, false,
         "CAIRN_ATTACH", {"explicit", "auto"}, {0, 1}, {"", "1", "AUTO", "automatic"}},
+    {FIELD(stack_scan), {0, GC_STACK_SCAN_PRECISE, 1, 1}, {GC_STACK_SCAN_PRECISE + 1, UINT32_MAX},
+        false, "CAIRN_STACK_SCAN", {"ambiguous", "precise"}, {0, 1},
+        {"", "0", "Precise", "conservative"}},
     {FIELD(workers), {0, 1, 2, 64}, {65, UINT32_MAX}, false, "CAIRN_WORKERS", {"0", "1", "64"},
         {0, 1, 64}, {"", "65", "-1", "1K", "all"}},
     {FIELD(stress), {0, 1, 1000, UINT32_MAX}, {0}, false, "CAIRN_STRESS", {"0", "1", "4294967295"},
@@ -279,6 +283,7 @@ static void a_variable_wins_over_its_field(void **state) {
             assert_string_equal(messages, "");
             assert_int_equal(get_field(&resolved, i), fields[i].good_values[j]);
             set_field(&resolved, i, get_field(&options, i));
+            if (strcmp(fields[i].name, "stack_scan") == 0) resolved.stop = options.stop;
             assert_memory_equal(&resolved, &options, sizeof options);
         }
     }
@@ -444,6 +449,36 @@ static void a_format_may_come_from_the_environment(void **state) {
     }
 }
 
+/* Threads that are stopped by a signal have references where nothing says so. */
+static void precise_stacks_imply_safepoints(void **state) {
+    (void)state;
+    gc_options options, resolved;
+    const char *messages;
+    gc_options_init(&options);
+    options.stack_scan = GC_STACK_SCAN_PRECISE;
+    assert_int_equal(resolve(&options, &resolved, &messages), 0);
+    assert_int_equal(resolved.stop, GC_STOP_SAFEPOINT);
+    assert_string_equal(messages, "");
+    setenv("CAIRN_STOP", "safepoint", 1);
+    assert_int_equal(resolve(&options, &resolved, &messages), 0);
+    assert_string_equal(messages, "");
+    setenv("CAIRN_STOP", "signal", 1);
+    assert_int_equal(resolve(&options, &resolved, &messages), 0);
+    assert_int_equal(resolved.stop, GC_STOP_SAFEPOINT);
+    assert_non_null(strstr(messages, "ignored CAIRN_STOP=signal: with precise stack_scan"));
+    assert_int_equal(lines(messages), 1);
+    setenv("CAIRN_STACK_SCAN", "ambiguous", 1);
+    assert_int_equal(resolve(&options, &resolved, &messages), 0);
+    assert_int_equal(resolved.stop, GC_STOP_SIGNAL);
+    assert_string_equal(messages, "");
+    unsetenv("CAIRN_STOP");
+    setenv("CAIRN_STACK_SCAN", "precise", 1);
+    assert_int_equal(resolve(NULL, &resolved, &messages), 0);
+    assert_int_equal(resolved.stop, GC_STOP_SAFEPOINT);
+    assert_int_equal(resolved.stack_scan, GC_STACK_SCAN_PRECISE);
+    unsetenv("CAIRN_STACK_SCAN");
+}
+
 static void automatic_attaching_is_known_from_the_environment_alone(void **state) {
     (void)state;
     assert_false(gci_options_attach_auto());
@@ -568,6 +603,7 @@ int main(void) {
         cmocka_unit_test(signals_that_the_program_or_the_system_needs_are_refused),
         cmocka_unit_test(the_fields_of_a_format_must_fit_together),
         cmocka_unit_test(a_format_may_come_from_the_environment),
+        cmocka_unit_test(precise_stacks_imply_safepoints),
         cmocka_unit_test(automatic_attaching_is_known_from_the_environment_alone),
         cmocka_unit_test(an_unknown_variable_is_told_the_nearest),
         cmocka_unit_test(test_and_bench_variables_are_nobody_s_mistake),

@@ -177,6 +177,15 @@ static __attribute__((noinline)) void *allocate_typed_48(void) {
     return p;
 }
 
+/* A frame that is half entered, or half left. */
+static __attribute__((noinline)) void *allocate_in_a_frame(void) {
+    void *p = NULL, *other = &p;
+    GC_FRAME(p, other);
+    p = gc_new_typed(type_16, 16);
+    REQUIRE(other == &p);
+    return p;
+}
+
 /* Its first word, which is anything later, tells the layout. */
 static const gc_type *type_by_tag(uintptr_t tag) {
     (void)tag;
@@ -205,7 +214,7 @@ static const struct way {
 } ways[] = {{allocate_16, 16, AMBIGUOUS}, {allocate_48, 48, AMBIGUOUS},
     {allocate_leaf_32, 32, LEAF}, {allocate_1024, 1024, AMBIGUOUS}, {allocate_typed_16, 16, TYPED},
     {allocate_typed_48, 48, TYPED}, {allocate_with_tag_16, 16, BY_TAG},
-    {allocate_with_tag_48, 48, BY_TAG}};
+    {allocate_with_tag_48, 48, BY_TAG}, {allocate_in_a_frame, 16, TYPED}};
 enum { WAYS = sizeof ways / sizeof *ways };
 
 static const struct gc_buffer *buffer_of(const struct way *way) {

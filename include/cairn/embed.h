@@ -31,8 +31,8 @@ typedef struct gc_visitor gc_visitor;
 typedef void gc_trace_function(
     void *object, size_t bytes, void *from, void *to, gc_visitor *visitor);
 
-/* SLOT, a field of the object being traced, holds NULL or the start of an object; in a heap with
- * tagged words (docs/tags.md), a word of its format. */
+/* SLOT, a field of the object being traced or, in a root hook, a word outside the heap, holds NULL or
+ * the start of an object; in a heap with tagged words (docs/tags.md), a word of its format. */
 GC_API void gc_visit(gc_visitor *visitor, void **slot);
 
 /* The same for a field that holds an object's plain address, or NULL, in a heap with tagged words;
@@ -46,7 +46,7 @@ enum gc_type_flags {
     GC_TYPE_AMBIGUOUS_HOLDER = 4,  /* any word may be a reference, or none: searched and kept in
                                      place like what gc_alloc() makes */
     GC_TYPE_LAYOUT_MAY_CHANGE = 8, /* which words of an object are pointers may change while it
-                                      lives (docs/types.md, rule 9) */
+                                      lives (docs/types.md, rule 17) */
     GC_TYPE_PLAIN_FIELDS = 16,     /* in a heap with tagged words: the pointers at its offsets are
                                      plain addresses all the same (docs/tags.md) */
 };
@@ -127,8 +127,8 @@ GC_API uint64_t gc_identity_hash(const void *p);
  * The same word has the same answer always.  It is called at any time, while threads are stopped, by
  * several threads at once, and must not allocate, lock, or call the library.  It may look at static
  * data and memory from malloc; at an object of the heap only if that never moves (of gc_alloc(), of
- * a pinned type), and lives as long as the object whose tag refers to it (docs/types.md, rules 10 to
- * 12). */
+ * a pinned type), and lives as long as the object whose tag refers to it (docs/types.md, rules 18 to
+ * 20). */
 typedef const gc_type *gc_layout_hook(uintptr_t tag);
 
 /* Sets the heap's only layout hook, before the first gc_alloc_with_tag(); opens the heap.  Returns 0;
@@ -194,6 +194,122 @@ GC_API void gc_will_write(void *object, void *slots, size_t count);
  * and may be changed by other threads meanwhile.  Word by word, where memcpy(3) may be stopped
  * within one. */
 GC_API void gc_copy_slots(void *object, void *to, const void *from, size_t count);
+/* ---- Frames --------------------------------------------------------------------------------- */
+
+/* GC_FRAME(a, b, ...), a statement, says that the variables a, b, ..., up to 16 and all pointers, are
+ * precise roots from here to the end of the block:
+ *
+ *     struct node *list = NULL, *node = NULL;
+ *     GC_FRAME(list, node);
+ *     node = gc_new(struct node);        may change LIST, if what it refers to moves
+ *
+ * They hold NULL, an object's start, or a word outside the heap, at the latest here.  With
+ * GC_STACK_SCAN_PRECISE they are the only variables that hold anything; otherwise the search of the
+ * stack holds what they refer to, in place, and frames are needed only where variables lie elsewhere.
+ * Costs four stores and a load for the frame, one store for each variable, and that the variables are
+ * kept in memory.
+ *
+ * A block is left by its end, return, break, goto or, if its file is compiled with -fexceptions, a C++
+ * exception or a cancellation.  After longjmp() frames that it has jumped over are still there: a
+ * program takes gc_frame_top() before setjmp() and gives it to gc_frame_restore() when that returns
+ * for the second time, before anything that may collect.  Coroutines that use frames are switched
+ * with gc_stack_switch(), which changes the frames with the stack. */
+#define GC_FRAME(...) GC_FRAME_NUMBERED(__COUNTER__, __VA_ARGS__)
+
+typedef struct gc_frame {
+    struct gc_frame *previous;
+    void *const *const *variables; /* where they are */
+    size_t count;
+} gc_frame;
+
+/* The calling thread's innermost frame, NULL if there is none; and back to it. */
+static inline gc_frame *gc_frame_top(void) {
+    return gc_buffers.frames;
+}
+static inline void gc_frame_restore(gc_frame *frame) {
+    gc_buffers.frames = frame;
+    __asm__ volatile("" ::: "memory");
+}
+
+/* ---- Root hooks ----------------------------------------------------------------------------- */
+
+/* A root hook tells a collection of references that the program keeps in a way of its own: of the part
+ * of a value stack that is in use, say.  Each collection calls it twice or more, with all threads
+ * stopped, first to hear of ambiguous words and then, when these have been looked at, of slots.
+ * gc_visit() counts in the second pass and gc_visit_ambiguous() in the first, and nothing happens in
+ * the other one, so that a hook needn't look at PASS.
+ *
+ * It may read memory outside the heap, wherever its thread was stopped; with GC_STOP_SIGNAL that may
+ * be between any two instructions.  It must not allocate, call any other function of the library,
+ * lock, nor look into objects, which may have moved.  It may run in any thread. */
+enum gc_root_pass { GC_ROOTS_AMBIGUOUS, GC_ROOTS_PRECISE };
+typedef void gc_root_hook(gc_visitor *visitor, enum gc_root_pass pass, void *data);
+
+/* For a hook: the words in [FROM, TO), as far as they are aligned, may be references, also into the
+ * middle of objects, and what they may mean stays in place.  The range may be in the heap, in a leaf
+ * object for instance, and is empty if FROM is TO; else it aborts with a message, as gc_visit() does
+ * when its slot is NULL, unaligned, or in the heap. */
+GC_API void gc_visit_ambiguous(gc_visitor *visitor, const void *from, const void *to);
+
+/* HOOK is called with DATA until it is removed by the same thread, or the thread detaches.  Return 0;
+ * EINVAL if HOOK is NULL; ENOMEM; ENOENT if it wasn't added.  Never collect. */
+GC_API int gc_add_root_hook(gc_root_hook *hook, void *data);
+GC_API int gc_remove_root_hook(gc_root_hook *hook, void *data);
+
+/* The same for hooks that belong to no thread; any may add and remove them. */
+GC_API int gc_add_global_root_hook(gc_root_hook *hook, void *data);
+GC_API int gc_remove_global_root_hook(gc_root_hook *hook, void *data);
+
+/* ---- Stack maps ----------------------------------------------------------------------------- */
+
+/* Code that the program generates may say which words of its frames are references: then these are
+ * precise roots, and the rest of the frame isn't looked at.  A map describes a frame at one call: what
+ * it says must hold from the call to the return.
+ *
+ *     the caller's frame
+ *     the return address of the code's function     <- stack pointer at the call + FRAME_BYTES
+ *     ...
+ *     the word of a slot                             <- stack pointer at the call + its offset
+ *     ...                                            <- stack pointer at the call
+ *     the return address of the call: the code's start + RETURN_OFFSET
+ *
+ * The registers that a called function must preserve belong to the code's caller until the code has
+ * saved them: SAVED says where, and they are then handed on to whoever looks for them further up.
+ * Registers hold nothing across a call that a map should know: what the code keeps in one counts as
+ * ambiguous, and with GC_STACK_SCAN_PRECISE not at all. */
+enum gc_saved_register { GC_RBX, GC_RBP, GC_R12, GC_R13, GC_R14, GC_R15, GC_SAVED_REGISTERS };
+
+#define GC_FRAME_BYTES_MAX ((uint32_t)1 << 20)
+
+typedef struct gc_stack_map {
+    uint32_t return_offset; /* ascending from map to map; up to the code's length */
+    uint32_t frame_bytes;   /* a multiple of 8, up to GC_FRAME_BYTES_MAX */
+    const uint32_t *slots;  /* offsets, multiples of 8 below FRAME_BYTES, ascending */
+    size_t slot_count;
+    uint32_t saved[GC_SAVED_REGISTERS]; /* bytes below the return address; 0: not saved */
+} gc_stack_map;
+
+enum gc_code_flags {
+    GC_CODE_FRAME_POINTER =
+        1 /* all functions begin with push %rbp; mov %rsp, %rbp, and keep it so */
+};
+
+/* Registers the BYTES bytes of code at START with COUNT maps, which are copied.  It calls C functions
+ * and is called by them as they call each other.  A frame that returns to where no map is counts as
+ * ambiguous, and so does all above it, unless GC_CODE_FRAME_POINTER says where its caller's is; also
+ * all frames above a C function without unwind tables (-fno-asynchronous-unwind-tables), and those of
+ * a thread that is stopped by a signal.  With GC_STACK_SCAN_PRECISE the first two end the program with
+ * a message.  Returns NULL with errno EINVAL and a line on stderr if something is wrong with the
+ * range, which may not overlap another, or with a map; ENOMEM; ENOTSUP with GC_STACK_SCAN_PRECISE
+ * where frames can't be followed, that is on other processors than x86-64 and with a C library other
+ * than glibc 2.35 or later.  Never collects. */
+typedef struct gc_code gc_code;
+GC_API gc_code *gc_code_register(
+    const void *start, size_t bytes, const gc_stack_map *maps, size_t count, uint32_t flags);
+
+/* Ends it; no frame of it may be on a stack.  Returns 0; EINVAL if CODE isn't registered; EBUSY if a
+ * thread that is blocking has such a frame.  Never collects. */
+GC_API int gc_code_unregister(gc_code *code);
 
 /* ---- Types of C structures ------------------------------------------------------------------ */
 
@@ -269,6 +385,42 @@ static struct gc_type_entry *gc_types_here __attribute__((__unused__));
 #define GC_EACH_14(T, m, ...)                                                  GC_EACH_1(T, m), GC_EACH_13(T, __VA_ARGS__)
 #define GC_EACH_15(T, m, ...)                                                  GC_EACH_1(T, m), GC_EACH_14(T, __VA_ARGS__)
 #define GC_EACH_16(T, m, ...)                                                  GC_EACH_1(T, m), GC_EACH_15(T, __VA_ARGS__)
+
+/* The frame is whole before it is linked, and the memory stays its own until it is not linked any
+ * more: the empty assembly keeps the compiler to that order (docs/types.md, rule 9). */
+static inline void gc_frame_enter(gc_frame *frame) {
+    frame->previous = gc_buffers.frames;
+    __asm__ volatile("" ::: "memory");
+    gc_buffers.frames = frame;
+}
+static inline void gc_frame_leave(gc_frame *frame) {
+    gc_frame_restore(frame->previous);
+}
+
+#define GC_FRAME_NUMBERED(n, ...)                                                                  \
+    void *const *const GC_JOIN(gc_variables_, n)[] = {                                             \
+        GC_JOIN(GC_AT_, GC_COUNT(__VA_ARGS__))(__VA_ARGS__)};                                      \
+    gc_frame GC_JOIN(gc_frame_, n) __attribute__((__cleanup__(gc_frame_leave))) = {                \
+        NULL, GC_JOIN(gc_variables_, n), GC_COUNT(__VA_ARGS__)};                                   \
+    gc_frame_enter(&GC_JOIN(gc_frame_, n))
+
+/* Where a variable is; one that is no pointer can't be compared with NULL. */
+#define GC_AT_1(v)       ((void *const *)&(v) + 0 * sizeof((v) == (void *)0))
+#define GC_AT_2(v, ...)  GC_AT_1(v), GC_AT_1(__VA_ARGS__)
+#define GC_AT_3(v, ...)  GC_AT_1(v), GC_AT_2(__VA_ARGS__)
+#define GC_AT_4(v, ...)  GC_AT_1(v), GC_AT_3(__VA_ARGS__)
+#define GC_AT_5(v, ...)  GC_AT_1(v), GC_AT_4(__VA_ARGS__)
+#define GC_AT_6(v, ...)  GC_AT_1(v), GC_AT_5(__VA_ARGS__)
+#define GC_AT_7(v, ...)  GC_AT_1(v), GC_AT_6(__VA_ARGS__)
+#define GC_AT_8(v, ...)  GC_AT_1(v), GC_AT_7(__VA_ARGS__)
+#define GC_AT_9(v, ...)  GC_AT_1(v), GC_AT_8(__VA_ARGS__)
+#define GC_AT_10(v, ...) GC_AT_1(v), GC_AT_9(__VA_ARGS__)
+#define GC_AT_11(v, ...) GC_AT_1(v), GC_AT_10(__VA_ARGS__)
+#define GC_AT_12(v, ...) GC_AT_1(v), GC_AT_11(__VA_ARGS__)
+#define GC_AT_13(v, ...) GC_AT_1(v), GC_AT_12(__VA_ARGS__)
+#define GC_AT_14(v, ...) GC_AT_1(v), GC_AT_13(__VA_ARGS__)
+#define GC_AT_15(v, ...) GC_AT_1(v), GC_AT_14(__VA_ARGS__)
+#define GC_AT_16(v, ...) GC_AT_1(v), GC_AT_15(__VA_ARGS__)
 
 GC_API const gc_type *gc_type_entered(const struct gc_type_entry *entries, const char *name);
 GC_API void *gc_alloc_typed_slow(const gc_type *type) __attribute__((__malloc__));

@@ -63,6 +63,13 @@ enum gc_stop {
     GC_STOP_SAFEPOINT /* when they allocate, call gc_safepoint() or block: all must do so often */
 };
 
+/* How references are found on the stacks and in the registers of threads (docs/types.md, rule 12). */
+enum gc_stack_scan {
+    GC_STACK_SCAN_AMBIGUOUS, /* all of it is searched, and what a word may mean doesn't move */
+    GC_STACK_SCAN_PRECISE    /* only variables in a GC_FRAME() and frames with stack maps count
+                                (cairn/embed.h); implies GC_STOP_SAFEPOINT */
+};
+
 /* Which threads may use the heap. */
 enum gc_attach {
     GC_ATTACH_EXPLICIT, /* those that called gc_thread_attach() or were made by gc_pthread_create() */
@@ -96,6 +103,7 @@ typedef struct gc_options {
     uint32_t stop;                /* enum gc_stop */
     uint32_t stop_signal;         /* its number; 0: a real-time signal, SIGRTMAX - 5 */
     uint32_t attach;              /* enum gc_attach */
+    uint32_t stack_scan;          /* enum gc_stack_scan */
     uint32_t workers;             /* threads that mark at once; 0: as many as there are CPUs */
     uint32_t stress;              /* n > 0: collect at every nth allocation */
     uint32_t release_after;       /* collections a free page waits before the OS gets it back */
@@ -399,7 +407,8 @@ struct gc_thread_buffers {
     struct gc_buffer by_tag;            /* of gc_alloc_with_tag() */
     struct gc_buffer typed;             /* of all others, not for inline code */
     struct gc_buffer none;              /* has never room */
-    uint32_t stop;                      /* nonzero: a collection waits for this thread */
+    struct gc_frame *frames; /* innermost GC_FRAME() of cairn/embed.h; also of an unknown thread */
+    uint32_t stop;           /* nonzero: a collection waits for this thread */
 };
 
 extern GC_API __thread struct gc_thread_buffers gc_buffers

@@ -12,6 +12,9 @@
  *
  *   GCI_FRAME_WORDS  how many words from the frame's address hold all of the caller's registers.
  *
+ *   GCI_SAVED_REGISTERS  how many of the registers that a callee must preserve are followed from
+ *       frame to frame (runtime/unwind.h).
+ *
  *   gci_thread_pointer()  an address from which the calling thread's static thread-local storage
  *       lies at the same distance in every thread (runtime/tls.c).
  *

@@ -42,7 +42,8 @@ static GCI_OPAQUE __attribute__((unused)) uintptr_t gci_call_below(
     _Static_assert(1, "")
 
 /* The frames of gci_call_below() and of the function that saved the registers; generous. */
-#define GCI_FRAME_WORDS 48
+#define GCI_FRAME_WORDS     48
+#define GCI_SAVED_REGISTERS 6 /* as on x86-64, where alone frames are followed */
 
 static inline void gci_relax(void) {
     __asm__ volatile("" ::: "memory");

@@ -1,7 +1,8 @@
 /* x86-64, System V ABI. */
 #include <emmintrin.h>
 
-#define GCI_FRAME_WORDS 6 /* rbx, rbp, r12 to r15 */
+#define GCI_FRAME_WORDS     6 /* rbx, rbp, r12 to r15 */
+#define GCI_SAVED_REGISTERS 6
 
 static inline void gci_relax(void) {
     _mm_pause();

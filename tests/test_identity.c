@@ -41,9 +41,10 @@ static __attribute__((noinline)) uintptr_t add(uint64_t number) {
     return hide(p);
 }
 
+/* And with it the next one made, which ends where it starts. */
 static void start(void) {
     root = gc_new(struct node);
-    REQUIRE(root != NULL);
+    REQUIRE(root != NULL && gc_new(struct node) != NULL);
 }
 
 static __attribute__((noinline)) uint64_t hash_of_first(void) {

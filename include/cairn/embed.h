@@ -44,7 +44,7 @@ enum gc_type_flags {
                                      move in compactions only */
     GC_TYPE_PINNED = 2,            /* its objects never move (leaves: until gc_unpin()) */
     GC_TYPE_AMBIGUOUS_HOLDER = 4,  /* any word may be a reference, or none: searched and kept in
-                                     place like what gc_alloc() makes */
+                                      place like what gc_alloc() makes */
     GC_TYPE_LAYOUT_MAY_CHANGE = 8, /* which words of an object are pointers may change while it
                                       lives (docs/types.md, rule 17) */
     GC_TYPE_PLAIN_FIELDS = 16,     /* in a heap with tagged words: the pointers at its offsets are
@@ -145,9 +145,9 @@ GC_API void *gc_alloc_with_tag(uintptr_t tag, size_t size);
 
 /* COUNT slots from SLOTS on are roots: each holds NULL, the start of an object, or a word outside the
  * heap (in a heap with tagged words: a word of its format), and a collection that moves the object
- * changes it.  They lie in memory from malloc or mmap; in
- * static data, on a stack or in an object of gc_alloc() they would be searched as ambiguous words
- * besides, and in an object that may move they must not lie.
+ * changes it.  They lie in memory from malloc or mmap; in static data, on a stack or in an object of
+ * gc_alloc() they would be searched as ambiguous words besides, and in an object that may move they
+ * must not lie.
  * The memory must stay readable until they are removed, with the same SLOTS and COUNT.  Return 0;
  * EINVAL (adding) if SLOTS is NULL or not aligned, or COUNT is 0 or too large; ENOMEM; ENOENT if they
  * weren't added.  Never collect. */
@@ -155,10 +155,10 @@ GC_API int gc_add_slots(void **slots, size_t count);
 GC_API int gc_remove_slots(void **slots, size_t count);
 
 /* A slot of the library's own, for a reference from where the collector doesn't look: it holds P, an
- * object's start, a plain address in every heap, or NULL, until it is freed.  gc_handle_new() returns NULL with errno ENOMEM if there
- * is no memory.  Different threads may use different handles at once, and read one; they must be
- * attached, and not between gc_blocking_begin() and _end().  A handle that was freed must not be used.
- * None of these collects. */
+ * object's start, a plain address in every heap, or NULL, until it is freed.  gc_handle_new() returns
+ * NULL with errno ENOMEM if there is no memory.  Different threads may use different handles at once,
+ * and read one; they must be attached, and not between gc_blocking_begin() and _end().  A handle that
+ * was freed must not be used.  None of these collects. */
 typedef struct gc_handle gc_handle;
 GC_API gc_handle *gc_handle_new(void *p);
 GC_API void *gc_handle_get(const gc_handle *handle);
@@ -454,7 +454,8 @@ extern inline __attribute__((__gnu_inline__, __always_inline__)) void gc_mark_ca
     }
     __asm__ volatile("" : : : "memory");
 }
-GC_API void *gc_alloc_with_tag_slow(uintptr_t tag, size_t size) __attribute__((__malloc__));
+/* Not __malloc__: the tag may be a pointer. */
+GC_API void *gc_alloc_with_tag_slow(uintptr_t tag, size_t size);
 
 typedef uintptr_t __attribute__((__may_alias__)) gc_tag_word;
 

@@ -81,13 +81,6 @@ const gc_type *gci_entry_type_entered(const struct gc_type_entry *entries, const
     return type;
 }
 
-/* What the heap knows of leaves is not their type: it stands beside each. */
-static void pin(const struct gc_heap *heap, const void *p) {
-    const struct gci_arena *arena = &heap->arena;
-    __atomic_fetch_or(
-        &arena->side[gci_address_granule(arena, (uintptr_t)p)], GCI_SIDE_PINNED, __ATOMIC_RELAXED);
-}
-
 /* Not stopped between the allocation and the type's number: inside the library.  SINGLE: no array. */
 static void *allocate_typed(
     const struct gci_frame *frame, struct gci_type *type, size_t size, bool single) {
@@ -103,8 +96,7 @@ static void *allocate_typed(
         gci_heap_unlock(thread->heap);
     }
     void *p = gci_allocate(thread, buffer, size, GC_GRANULE);
-    if (p != NULL && buffer == GCI_TYPED) gci_type_set(thread->heap, p, size, type);
-    if (p != NULL && buffer == GCI_LEAF && type->flags & GC_TYPE_PINNED) pin(thread->heap, p);
+    if (p != NULL && buffer < GCI_KINDS) gci_type_tell(thread->heap, p, size, type);
     return gci_api_leave_with(thread, p);
 }
 

@@ -44,7 +44,7 @@ static void *allocate_old(const struct gci_frame *frame, const struct gci_type *
     enum gci_kind kind = gci_type_kind(type);
     void *p = gci_allocate_apart(thread, kind, size);
     if (p != NULL) {
-        if (kind == GCI_TYPED) gci_type_set(thread->heap, p, size, type);
+        gci_type_tell(thread->heap, p, size, type);
         make_old(thread, p, size);
     }
     return gci_api_leave_with(thread, p);

@@ -138,4 +138,15 @@ static inline void gci_type_set(
     if (bytes > GC_GRANULE) types[1] = (uint8_t)(number >> 8);
 }
 
+/* Of a new object of TYPE that doesn't come from a hot type's buffer: its type's number, or, since that
+ * of leaves isn't kept, that it is pinned. */
+static inline void gci_type_tell(
+    struct gc_heap *heap, const void *p, size_t bytes, const struct gci_type *type) {
+    uint8_t *side = &heap->arena.side[gci_address_granule(&heap->arena, (uintptr_t)p)];
+    if (gci_type_kind(type) == GCI_TYPED)
+        gci_type_set(heap, p, bytes, type);
+    else if (gci_type_kind(type) == GCI_LEAF && type->flags & GC_TYPE_PINNED)
+        __atomic_fetch_or(side, GCI_SIDE_PINNED, __ATOMIC_RELAXED);
+}
+
 #endif

@@ -328,13 +328,17 @@ static bool may_move(struct model *m, const struct node *n) {
 }
 
 static void *get_precise(const struct model *m, uint32_t i) {
-    return i < PRECISE / 2 ? m->slots[i] : gc_handle_get(m->precise[i - PRECISE / 2]);
+    if (i >= PRECISE / 2) return gc_handle_get(m->precise[i - PRECISE / 2]);
+    uint64_t word = (uint64_t)(uintptr_t)m->slots[i];
+    return word != 0 && m->plan->format != NULL ? m->plan->format->unbox(word) : m->slots[i];
 }
 
 static void set_precise(struct model *m, uint32_t i, uint32_t to, void *p) {
     m->precise_to[i] = to;
     if (i < PRECISE / 2)
-        m->slots[i] = p;
+        m->slots[i] = p == NULL || m->plan->format == NULL
+                          ? p
+                          : (void *)(uintptr_t)m->plan->format->box(p, i + 1);
     else
         gc_handle_set(m->precise[i - PRECISE / 2], p);
 }

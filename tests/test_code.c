@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "bench/random.h"
@@ -425,6 +426,7 @@ static void *collect_for_ever(void *unused) {
     while (look_at(&collecting)) {
         gc_collect(GC_MINOR);
         gc_safepoint();
+        nanosleep(&(struct timespec){0, 100000}, NULL); /* or the other would never sleep its time */
     }
     return unused;
 }

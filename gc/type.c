@@ -153,7 +153,7 @@ static struct gci_type *make(struct gci_types *types, const gc_type_desc *desc, 
 
 /* The numbers that its objects have: one for those of a granule, one for longer ones. */
 static void take_numbers(struct gci_types *types, struct gci_type *type, bool tiny) {
-    while (types->wide % 0x101 == 0) types->wide++; /* kept for hot types */
+    while ((types->wide & 0xff) <= GC_HOT_TYPES) types->wide++; /* kept for hot types */
     type->wide = (uint16_t)types->wide++;
     types->table[type->wide] = type;
     if (!tiny) return;

@@ -8,7 +8,7 @@
 
 #define GCI_TYPE_NUMBERS 65536u
 #define GCI_TINY_TYPES   256u /* numbers below are for objects of one granule */
-#define GCI_TYPES_MAX    65000u
+#define GCI_TYPES_MAX    60000u
 #define GCI_HOT_BYTES    240u /* larger types aren't hot: they may go to overflow blocks */
 
 _Static_assert(GCI_TYPE_BY_TAG == GCI_TYPE_NUMBERS - 1, "the last number, and the last tiny one");
@@ -85,7 +85,8 @@ const struct gci_type *gci_type_ask(const struct gc_heap *heap, size_t granule);
 static inline const struct gci_type *gci_type_recorded(const struct gc_heap *heap, size_t granule) {
     const struct gci_arena *arena = &heap->arena;
     unsigned number = arena->types[granule];
-    if (!(arena->side[granule] & GCI_SIDE_END)) number |= (unsigned)arena->types[granule + 1] << 8;
+    if (number - 1u >= GC_HOT_TYPES && !(arena->side[granule] & GCI_SIDE_END))
+        number |= (unsigned)arena->types[granule + 1] << 8;
     const struct gci_type *type = heap->types->table[number];
     return __builtin_expect(type != NULL, 1) ? type : &gci_no_type;
 }

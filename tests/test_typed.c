@@ -1017,7 +1017,7 @@ int main(void) {
         SAYS(an_unknown_flag_is_refused, "a flag that this library doesn't know"),
         CHILD_SAYS(a_name_that_is_taken_is_refused, "type node: a type of that name", NULL),
         CHILD_SAYS(the_239th_type_of_16_bytes_is_refused,
-            "type one too many: there are too many types: at most 65000, and 238 of up to 16 bytes",
+            "type one too many: there are too many types: at most 60000, and 238 of up to 16 bytes",
             NULL),
         CHILD_TEST(a_thousand_types_are_told_apart),
         CHILD_TEST(types_stay_apart_when_they_become_hot),

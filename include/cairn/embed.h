@@ -69,7 +69,7 @@ typedef struct gc_type {
 } gc_type;
 
 /* Registers a type, for as long as the process runs; opens the heap.  Returns NULL with errno EINVAL
- * if the description contradicts itself, EEXIST if the name is taken, ENOSPC if there are 65,000
+ * if the description contradicts itself, EEXIST if the name is taken, ENOSPC if there are 60,000
  * types already, or 238 of at most 16 bytes, ENOMEM; one line on stderr says which type, what was
  * wrong, and what is accepted. */
 GC_API const gc_type *gc_type_register(const gc_type_desc *desc);

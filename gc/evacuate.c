@@ -195,11 +195,12 @@ bool gci_evacuate_fields(struct gci_marker *marker, gci_words *run) {
             if (edges & GCI_SIDE_MARK) continue;
             /* A hot type's objects are known by one byte, and all of one size. */
             const uint8_t plain = GCI_SIDE_START | GCI_SIDE_MOVED | GCI_SIDE_HELD | GCI_SIDE_PINNED;
-            const struct gci_type *its = table[hot];
-            size_t bytes = hot - 1u < GC_HOT_TYPES ? its->plain * GC_GRANULE : 0;
-            if ((edges & plain) != GCI_SIDE_START ||
-                (tag & (GCI_TAG_TYPED | GCI_TAG_USE)) != (GCI_TAG_TYPED | GCI_USE_BUMP) ||
-                bytes - 1 >= m.room_end - m.cursor || m.top == m.limit) {
+            bool plain_hot =
+                (edges & plain) == GCI_SIDE_START && hot - 1u < GC_HOT_TYPES &&
+                (tag & (GCI_TAG_TYPED | GCI_TAG_USE)) == (GCI_TAG_TYPED | GCI_USE_BUMP);
+            const struct gci_type *its = plain_hot ? table[hot] : &gci_no_type;
+            size_t bytes = its->plain * GC_GRANULE; /* 0: not this way */
+            if (bytes - 1 >= m.room_end - m.cursor || m.top == m.limit) {
                 hand_back(&m);
                 gci_mark_slot(marker, slot);
                 m = take_over(marker);

@@ -1,11 +1,10 @@
 /* The allocator.  Small objects are bump-allocated into holes: a block is claimed, its holes are
- * the runs of granules that no live object covers, filled from their upper end down, and the hole in
- * use is zeroed a little ahead of the cursor so that the lines are in the first-level cache when the
- * program writes them.
- * Objects of 1 to 8 KiB take cells of a size class, larger ones page runs.  Invariants: the
- * block of an open buffer is claimed; [limit, cursor) is zero and so are its side bytes.  Called
- * by each thread for its own struct gci_thread, inside the library; what threads share is changed
- * under the world's lock, and zeroing and sweeping are done without it. */
+ * the runs of granules that no live object covers, filled from their upper end down, and the hole
+ * in use is zeroed a little ahead of the cursor so that the lines are in the first-level cache when
+ * the program writes them.  Objects of 1 to 8 KiB take cells of a size class, larger ones page
+ * runs.  Invariants: the block of an open buffer is claimed; [limit, cursor) is zero and so are its
+ * side bytes.  Called by each thread for its own struct gci_thread, inside the library; what
+ * threads share is changed under the world's lock, and zeroing and sweeping are done without it. */
 #include "gc/allocate.h"
 
 #include <errno.h>

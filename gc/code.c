@@ -1,8 +1,8 @@
 /* Code with stack maps.  Owns the registered ranges, sorted by address, which change with the lock
- * held, and each thread's list of known frames, from the top of its stack on: written with the world
- * stopped by the thread that collects, or by its own thread where that stands between two functions of
- * the program's (KEEPS_FRAMES).  Invariant: a frame is on the list only if each step down to it was
- * certain; what is beyond the first uncertain one counts as ambiguous. */
+ * held, and each thread's list of known frames, from the top of its stack on: written with the
+ * world stopped by the thread that collects, or by its own thread where that stands between two
+ * functions of the program's (KEEPS_FRAMES).  Invariant: a frame is on the list only if each step
+ * down to it was certain; what is beyond the first uncertain one counts as ambiguous. */
 #define GC_NO_INLINE
 #include "gc/code.h"
 

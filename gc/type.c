@@ -234,9 +234,9 @@ int gci_layout_hook_set(struct gc_heap *heap, gc_layout_hook *hook) {
     return 0;
 }
 
-/* Is TYPE one of the registered ones, and not just any pointer?  Those asked for before are known by
- * their address: records lie at multiples of 16 in pieces of ROOM bytes, so that two that share an
- * entry are in different pieces. */
+/* Is TYPE one of the registered ones, and not just any pointer?  Those asked for before are known
+ * by their address: records lie at multiples of 16 in pieces of ROOM bytes, so that two that share
+ * an entry are in different pieces. */
 static bool is_registered(struct gci_types *types, const struct gci_type *type) {
     const struct gci_type **answer = &types->answers[(uintptr_t)type / 16 % GCI_ANSWERS];
     if (type == NULL) return false;

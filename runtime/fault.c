@@ -1,7 +1,7 @@
-/* The process's SIGSEGV handler.  Owns it, the list of those who are asked, and what the program had
- * installed before.  Called by the barrier and by gc/quarantine.c with the world stopped, or at
- * opening; and by the kernel.  Invariant: while the list is not empty the handler is installed, unless
- * the program has replaced it since. */
+/* The process's SIGSEGV handler.  Owns it, the list of those who are asked, and what the program
+ * had installed before.  Called by the barrier and by gc/quarantine.c with the world stopped, or at
+ * opening; and by the kernel.  Invariant: while the list is not empty the handler is installed,
+ * unless the program has replaced it since. */
 #define _GNU_SOURCE
 #include "runtime/fault.h"
 

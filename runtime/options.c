@@ -377,7 +377,8 @@ static void hold_to_promises(gc_options *options, uint32_t chosen) {
     }
 }
 
-/* A thread that is stopped at an arbitrary instruction has references where no frame or map says. */
+/* A thread that is stopped at an arbitrary instruction has references where no frame or map
+ * says. */
 static void settle_stop(gc_options *options) {
     if (options->stack_scan != GC_STACK_SCAN_PRECISE) return;
     const char *text = environment_counts() ? getenv("CAIRN_STOP") : NULL;

@@ -1,6 +1,6 @@
-/* Code with stack maps: frames of generated code are roots where the maps say and nowhere else, what
- * they refer to moves, and what is not known stays where it is.  The code is written here, in the
- * machine's language; C functions of all kinds lie between its frames. */
+/* Code with stack maps: frames of generated code are roots where the maps say and nowhere else,
+ * what they refer to moves, and what is not known stays where it is.  The code is written here, in
+ * the machine's language; C functions of all kinds lie between its frames. */
 #define _GNU_SOURCE
 #define UNW_LOCAL_ONLY
 #include <alloca.h>

@@ -1,5 +1,6 @@
-/* Root hooks: what they report holds, ambiguous words keep it in place and slots follow it; they are
- * called for each thread while it is attached; and what a hook may not do ends with a message. */
+/* Root hooks: what they report holds, ambiguous words keep it in place and slots follow it; they
+ * are called for each thread while it is attached; and what a hook may not do ends with a
+ * message. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -165,8 +166,8 @@ static void many_hooks_are_called_in_order_and_removed(void) {
 /* ---- A random interpreter ------------------------------------------------------------------- */
 
 /* A value stack of random depth, whose cells refer to one another, beside the numbers that must be
- * found there.  It pushes as an interpreter must that a signal may stop anywhere: first the word, then
- * the top. */
+ * found there.  It pushes as an interpreter must that a signal may stop anywhere: first the word,
+ * then the top. */
 enum { DEPTH = 600 };
 
 struct machine {

@@ -1,5 +1,5 @@
-/* Stale pointers: with protect_moved, the use of what an object was moved out of faults at once, and
- * the message says what it was. */
+/* Stale pointers: with protect_moved, the use of what an object was moved out of faults at once,
+ * and the message says what it was. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <signal.h>
@@ -35,8 +35,8 @@ static void start(void) {
     REQUIRE_EQUAL(gc_add_slots(slots, SLOTS_COUNT), 0);
 }
 
-/* Blocks full of nodes, each of them with garbage beside it; some in the middle is where no stale word
- * leads to. */
+/* Blocks full of nodes, each of them with garbage beside it; some in the middle is where no stale
+ * word leads to. */
 static __attribute__((noinline)) void fill(void) {
     for (unsigned i = 0; i < SLOTS_COUNT; i++) {
         struct node *p = gc_new(struct node);

@@ -1,5 +1,6 @@
-/* Words with tags, in each of the formats of tag_formats.c, and objects whose first word tells their
- * layout: the random program of typed_model.c with both; what moves, what holds, what is refused. */
+/* Words with tags, in each of the formats of tag_formats.c, and objects whose first word tells
+ * their layout: the random program of typed_model.c with both; what moves, what holds, what is
+ * refused. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -16,7 +16,6 @@
 #include "gc/identity.h"
 #include "gc/large.h"
 #include "gc/thread.h"
-#include "runtime/log.h"
 
 #define ZERO_AHEAD                                                                                 \
     4096u /* bytes of a hole zeroed at a time: 1.5 % of a first-level cache's lines */
@@ -420,7 +419,7 @@ static void deallocate_small(struct gci_thread *thread, gci_object object) {
     size_t granules = gci_small_granules(arena->side, object.granule);
     uintptr_t start = gci_granule_address(arena, object.granule);
     uintptr_t end = start + granules * GC_GRANULE;
-    if (arena->side[object.granule] & GCI_SIDE_MARK) /* at once: gci_allocate_old() adds to it */
+    if (arena->side[object.granule] & GCI_SIDE_MARK) /* at once: gc_alloc_old() adds to it */
         __atomic_fetch_sub(&arena->live[block], (uint16_t)granules, __ATOMIC_RELAXED);
     if (heap->options.poison) memset((void *)start, GCI_POISON, end - start);
     __atomic_store_n(&arena->blocks[block].zeroed, false, __ATOMIC_RELAXED);

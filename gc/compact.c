@@ -24,7 +24,7 @@
 #define CELLS_MOST 64u  /* more than a block has of any class */
 #define STRETCH    32u  /* blocks that a member of the crew takes at a time */
 #define MANY       256u /* blocks, for which it pays to wake the crew */
-#define SPARSE     (GCI_BLOCK_GRANULES / 8 * 7) /* live in a cell block that may be emptied, or less */
+#define SPARSE     (GCI_BLOCK_GRANULES / 8 * 7) /* a cell block may be emptied if less is live */
 
 /* What is found before anything moves. */
 struct plan {

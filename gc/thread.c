@@ -12,7 +12,6 @@
 #include "gc/block.h"
 #include "gc/code.h"
 #include "gc/hooks.h"
-#include "runtime/log.h"
 #include "runtime/vm.h"
 
 #define SLOTS       16u /* records made at a time */

@@ -197,10 +197,9 @@ struct gci_arena {
     uint32_t *pool;         /* free blocks, warmest last */
     uint32_t pool_count;
     uint32_t used_blocks, free_blocks;
-    struct gci_quarantine
-        quarantine;           /* of the free ones, those that are neither pooled nor in runs */
-    uint32_t resident_blocks; /* used, or free and not returned to the system */
-    uint32_t block_limit;     /* resident_blocks stays at or below */
+    struct gci_quarantine quarantine; /* those of the free ones that nobody may take */
+    uint32_t resident_blocks;         /* used, or free and not returned to the system */
+    uint32_t block_limit;             /* resident_blocks stays at or below */
     bool huge_pages;
     struct gci_barrier *barrier; /* told of what is committed, once there is one */
     struct gci_table tables[GCI_TABLES];
@@ -311,11 +310,9 @@ struct gci_marker {
     uint64_t marked_granules; /* by this collection */
     uint64_t marked_objects;
     bool past_end_in_heap;
-    bool moving; /* this collection evacuates typed objects */
-    /* Ambiguous words set HELD, as this one may compact (in the heap's marker); on how much they
-     * did. */
-    bool holding;
-    uint64_t held_granules;
+    bool moving;            /* this collection evacuates typed objects */
+    bool holding;           /* the heap's: ambiguous words set HELD, as this one may compact */
+    uint64_t held_granules; /* on so much */
     uint16_t
         *live; /* where it counts what it marks in a block: the arena's, or a table of its own */
     struct gci_crew *crew;

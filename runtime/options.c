@@ -23,15 +23,8 @@
 
 _Static_assert(sizeof(size_t) == 8, "the limits below need 64-bit sizes");
 
-enum type {
-    SIZE,
-    WORD,
-    COUNT,
-    ENUM,
-    SIGNAL,
-    SWITCH
-}; /* size_t; uint64_t; uint32_t three times;
-                                                          uint8_t */
+/* The field is a size_t; a uint64_t; a uint32_t, for the next three; a uint8_t. */
+enum type { SIZE, WORD, COUNT, ENUM, SIGNAL, SWITCH };
 
 struct option {
     const char *field;

@@ -68,9 +68,8 @@ struct gci_world {
     uint32_t forking;   /* futex: nobody may enter now */
     gci_lock fork_lock; /* one thread forks at a time */
     struct gci_mutator *first;
-    struct gci_mutator
-        *unsent;     /* while stopping: from it on, nobody is being sent the signal yet */
-    uint32_t failed; /* a signal that a mutator passed on; atomic, as UNSENT is */
+    struct gci_mutator *unsent; /* while stopping: the first to whom nobody sends the signal yet */
+    uint32_t failed;            /* a signal that a mutator passed on; atomic, as UNSENT is */
     struct gc_stack *stacks, *free_stacks;
     uint32_t count;
     unsigned cpus; /* that this process may use */

@@ -17,11 +17,6 @@ struct node {
 };
 GC_TYPE(struct node, left, right);
 
-static bool precise(void) {
-    const char *text = getenv("CAIRN_STACK_SCAN");
-    return text != NULL && strcmp(text, "precise") == 0;
-}
-
 static __attribute__((noinline)) void make_at(void **slot, uint64_t number) {
     struct node *node = gc_new(struct node);
     REQUIRE(node != NULL);
@@ -262,11 +257,7 @@ static void machines_of_threads_keep_their_values(void) {
     pthread_t threads[3];
     for (uintptr_t i = 0; i < 3; i++) threads[i] = start_thread(run_machine, (void *)(i + 2));
     run_machine((void *)9);
-    for (unsigned i = 0; i < 3; i++) {
-        gc_blocking_begin();
-        pthread_join(threads[i], NULL);
-        gc_blocking_end();
-    }
+    for (unsigned i = 0; i < 3; i++) end_thread(threads[i]);
     REQUIRE_EQUAL(gc_verify(), 0);
 }
 

@@ -20,12 +20,7 @@ static void run(struct typed_plan plan) {
     struct typed_result result;
     plan.seed = model_seed();
     typed_model_run(&plan, &result);
-    gc_stats stats = statistics();
-    printf("%llu allocations; %llu minor and %llu full collections; %llu walks over at most %u "
-           "objects; %llu moves seen; %.2f %% of the garbage outlived a full collection\n",
-        (unsigned long long)result.allocations, (unsigned long long)stats.minor.count,
-        (unsigned long long)stats.full.count, (unsigned long long)result.checks, result.most_live,
-        (unsigned long long)result.moved, result.retained_percent);
+    typed_model_print(&result);
     REQUIRE(result.moved > 0);
     REQUIRE(result.retained_percent < 80);
 }

@@ -18,12 +18,7 @@ static void run(struct typed_plan plan, bool must_move) {
     struct typed_result result;
     plan.seed = model_seed();
     typed_model_run(&plan, &result);
-    gc_stats stats = statistics();
-    printf("%llu allocations; %llu minor and %llu full collections; %llu walks over at most %u "
-           "objects; %llu moves seen; %.2f %% of the garbage outlived a full collection\n",
-        (unsigned long long)result.allocations, (unsigned long long)stats.minor.count,
-        (unsigned long long)stats.full.count, (unsigned long long)result.checks, result.most_live,
-        (unsigned long long)result.moved, result.retained_percent);
+    typed_model_print(&result);
     REQUIRE(!must_move || result.moved > 0);
     /* Much less, mostly, but a stale word on the stack may keep a large subgraph. */
     REQUIRE(result.retained_percent < 80);

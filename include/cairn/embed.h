@@ -122,6 +122,7 @@ GC_API const gc_type *gc_type_of(const void *p);
  * takes the world's lock the first time, and may wait for a collection then.  Never collects
  * itself. */
 GC_API uint64_t gc_identity_hash(const void *p);
+
 /* ---- Layouts that an object's first word tells ---------------------------------------------- */
 
 /* Finds the layout of an object of gc_alloc_with_tag() from TAG, its first word, which isn't 0: a
@@ -195,6 +196,7 @@ GC_API void gc_will_write(void *object, void *slots, size_t count);
  * and may be changed by other threads meanwhile.  Word by word, where memcpy(3) may be stopped
  * within one. */
 GC_API void gc_copy_slots(void *object, void *to, const void *from, size_t count);
+
 /* ---- Frames --------------------------------------------------------------------------------- */
 
 /* GC_FRAME(a, b, ...), a statement, says that the variables a, b, ..., up to 16 and all pointers,
@@ -373,22 +375,23 @@ static struct gc_type_entry *gc_types_here __attribute__((__unused__));
 #define GC_COUNT(...)                                                                              \
     GC_SEVENTEENTH(__VA_ARGS__, 16, 15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0)
 #define GC_SEVENTEENTH(a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, q, ...) q
-#define GC_EACH_1(T, m)                                                        (uint32_t) offsetof(T, m)
-#define GC_EACH_2(T, m, ...)                                                   GC_EACH_1(T, m), GC_EACH_1(T, __VA_ARGS__)
-#define GC_EACH_3(T, m, ...)                                                   GC_EACH_1(T, m), GC_EACH_2(T, __VA_ARGS__)
-#define GC_EACH_4(T, m, ...)                                                   GC_EACH_1(T, m), GC_EACH_3(T, __VA_ARGS__)
-#define GC_EACH_5(T, m, ...)                                                   GC_EACH_1(T, m), GC_EACH_4(T, __VA_ARGS__)
-#define GC_EACH_6(T, m, ...)                                                   GC_EACH_1(T, m), GC_EACH_5(T, __VA_ARGS__)
-#define GC_EACH_7(T, m, ...)                                                   GC_EACH_1(T, m), GC_EACH_6(T, __VA_ARGS__)
-#define GC_EACH_8(T, m, ...)                                                   GC_EACH_1(T, m), GC_EACH_7(T, __VA_ARGS__)
-#define GC_EACH_9(T, m, ...)                                                   GC_EACH_1(T, m), GC_EACH_8(T, __VA_ARGS__)
-#define GC_EACH_10(T, m, ...)                                                  GC_EACH_1(T, m), GC_EACH_9(T, __VA_ARGS__)
-#define GC_EACH_11(T, m, ...)                                                  GC_EACH_1(T, m), GC_EACH_10(T, __VA_ARGS__)
-#define GC_EACH_12(T, m, ...)                                                  GC_EACH_1(T, m), GC_EACH_11(T, __VA_ARGS__)
-#define GC_EACH_13(T, m, ...)                                                  GC_EACH_1(T, m), GC_EACH_12(T, __VA_ARGS__)
-#define GC_EACH_14(T, m, ...)                                                  GC_EACH_1(T, m), GC_EACH_13(T, __VA_ARGS__)
-#define GC_EACH_15(T, m, ...)                                                  GC_EACH_1(T, m), GC_EACH_14(T, __VA_ARGS__)
-#define GC_EACH_16(T, m, ...)                                                  GC_EACH_1(T, m), GC_EACH_15(T, __VA_ARGS__)
+
+#define GC_EACH_1(T, m)       (uint32_t) offsetof(T, m)
+#define GC_EACH_2(T, m, ...)  GC_EACH_1(T, m), GC_EACH_1(T, __VA_ARGS__)
+#define GC_EACH_3(T, m, ...)  GC_EACH_1(T, m), GC_EACH_2(T, __VA_ARGS__)
+#define GC_EACH_4(T, m, ...)  GC_EACH_1(T, m), GC_EACH_3(T, __VA_ARGS__)
+#define GC_EACH_5(T, m, ...)  GC_EACH_1(T, m), GC_EACH_4(T, __VA_ARGS__)
+#define GC_EACH_6(T, m, ...)  GC_EACH_1(T, m), GC_EACH_5(T, __VA_ARGS__)
+#define GC_EACH_7(T, m, ...)  GC_EACH_1(T, m), GC_EACH_6(T, __VA_ARGS__)
+#define GC_EACH_8(T, m, ...)  GC_EACH_1(T, m), GC_EACH_7(T, __VA_ARGS__)
+#define GC_EACH_9(T, m, ...)  GC_EACH_1(T, m), GC_EACH_8(T, __VA_ARGS__)
+#define GC_EACH_10(T, m, ...) GC_EACH_1(T, m), GC_EACH_9(T, __VA_ARGS__)
+#define GC_EACH_11(T, m, ...) GC_EACH_1(T, m), GC_EACH_10(T, __VA_ARGS__)
+#define GC_EACH_12(T, m, ...) GC_EACH_1(T, m), GC_EACH_11(T, __VA_ARGS__)
+#define GC_EACH_13(T, m, ...) GC_EACH_1(T, m), GC_EACH_12(T, __VA_ARGS__)
+#define GC_EACH_14(T, m, ...) GC_EACH_1(T, m), GC_EACH_13(T, __VA_ARGS__)
+#define GC_EACH_15(T, m, ...) GC_EACH_1(T, m), GC_EACH_14(T, __VA_ARGS__)
+#define GC_EACH_16(T, m, ...) GC_EACH_1(T, m), GC_EACH_15(T, __VA_ARGS__)
 
 /* The frame is whole before it is linked, and the memory stays its own until it is not linked any
  * more: the empty assembly keeps the compiler to that order (docs/types.md, rule 9). */
@@ -428,9 +431,12 @@ static inline void gc_frame_leave(gc_frame *frame) {
 
 GC_API const gc_type *gc_type_entered(const struct gc_type_entry *entries, const char *name);
 GC_API void *gc_alloc_typed_slow(const gc_type *type) __attribute__((__malloc__));
+GC_API void *gc_alloc_with_tag_slow(
+    uintptr_t tag, size_t size); /* not __malloc__: the tag may be a pointer */
 GC_API uint64_t gc_identity_hash_slow(const void *p);
 
 typedef void *gc_any_pointer __attribute__((__may_alias__));
+typedef uintptr_t gc_tag_word __attribute__((__may_alias__));
 
 /* The value is in a register or on the stack, the card is set, the slot is written: a thread may be
  * stopped for a collection between any two of these (docs/barrier.md, rule 12).  The empty assembly
@@ -458,10 +464,6 @@ extern inline __attribute__((__gnu_inline__, __always_inline__)) void gc_mark_ca
     }
     __asm__ volatile("" : : : "memory");
 }
-/* Not __malloc__: the tag may be a pointer. */
-GC_API void *gc_alloc_with_tag_slow(uintptr_t tag, size_t size);
-
-typedef uintptr_t __attribute__((__may_alias__)) gc_tag_word;
 
 #if !defined(GC_NO_INLINE) && defined(__OPTIMIZE__)
 extern inline __attribute__((__gnu_inline__, __always_inline__)) void *gc_new_typed(

@@ -73,7 +73,7 @@ enum gc_stack_scan {
 
 /* Which threads may use the heap. */
 enum gc_attach {
-    GC_ATTACH_EXPLICIT, /* those that called gc_thread_attach() or were made by gc_pthread_create() */
+    GC_ATTACH_EXPLICIT, /* those that called gc_thread_attach(), or that gc_pthread_create() made */
     GC_ATTACH_AUTO      /* any: its first allocation attaches it */
 };
 

@@ -18,7 +18,6 @@ static const uint32_t node_pointers[] = {offsetof(struct node, next), offsetof(s
 static const gc_type_desc node_desc = {
     .name = "node", .size = sizeof(struct node), .pointers = node_pointers, .pointer_count = 2};
 
-static const gc_type *node_type;
 static struct node *root;
 
 /* A root that static data refers to, so that it stays where it is, and with it the object that ends

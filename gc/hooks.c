@@ -66,7 +66,7 @@ void gc_visit_ambiguous(gc_visitor *visitor, const void *from, const void *to) {
     end = end / word * word;
     if (report->pass == GC_ROOTS_AMBIGUOUS && start < end)
         report->visit(
-            report->context, GCI_ROOT_HOOK, (const uintptr_t *)start, (const uintptr_t *)end);
+            report->context, GCI_ROOT_HOOK_WORDS, (const uintptr_t *)start, (const uintptr_t *)end);
 }
 
 void gci_hooks_visit(

@@ -346,6 +346,27 @@ static void a_slot_that_is_boxed_is_explained(void) {
     call_below(explain_it, NULL);
 }
 
+static void report_word(gc_visitor *visitor, enum gc_root_pass pass, void *data) {
+    (void)pass;
+    gc_visit_ambiguous(visitor, data, (char *)data + sizeof(void *));
+}
+
+static __attribute__((noinline)) void store_plain(void **word) {
+    *word = reveal(explained);
+}
+
+static void a_plain_word_that_a_root_hook_reports_is_explained(void) {
+    start();
+    static void **word;
+    word = calloc(1, sizeof *word);
+    REQUIRE(word != NULL && gc_add_root_hook(report_word, word) == 0);
+    explained = add(2);
+    store_plain(word);
+    root->next = 0;
+    clear_stack();
+    call_below(explain_it, NULL);
+}
+
 static void a_boxed_field_that_refers_into_the_middle_aborts(void) {
     start();
     add(2);
@@ -402,6 +423,8 @@ int main(void) {
             a_path_over_boxed_words_is_explained, "by its word at +0", "CAIRN_TEST_FORMAT=lua"),
         CHILD_SAYS(
             a_slot_that_is_boxed_is_explained, "given to gc_add_slots", "CAIRN_TEST_FORMAT=lua"),
+        CHILD_SAYS(a_plain_word_that_a_root_hook_reports_is_explained, "root hook",
+            "CAIRN_TEST_FORMAT=lua"),
         CHILD_ABORT(a_boxed_field_that_refers_into_the_middle_aborts,
             "refers into the middle of an object of type node", "CAIRN_TEST_FORMAT=lua"),
     };

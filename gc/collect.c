@@ -1,6 +1,7 @@
 /* A collection, from top to bottom.  A minor one marks what is young and reached; a full one
  * first makes everything young, and then is the same (docs/collection.md).  A minor one may copy
- * typed objects (gc/evacuate.c).  Runs with all other threads stopped, and never calls malloc. */
+ * typed objects (gc/evacuate.c), a full one move them and leaves afterwards (gc/compact.c).  Runs
+ * with all other threads stopped, and never calls malloc. */
 #include "gc/collect.h"
 
 #include "gc/block.h"

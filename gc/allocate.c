@@ -1,11 +1,10 @@
 /* The allocator.  Small objects are bump-allocated into holes: a block is claimed, its holes are
- * the runs of granules that no live object covers, filled from their upper end down, and the hole in
- * use is zeroed a little ahead of the cursor so that the lines are in the first-level cache when the
- * program writes them.
- * Objects of 1 to 8 KiB take cells of a size class, larger ones page runs.  Invariants: the
- * block of an open buffer is claimed; [limit, cursor) is zero and so are its side bytes.  Called
- * by each thread for its own struct gci_thread, inside the library; what threads share is changed
- * under the world's lock, and zeroing and sweeping are done without it. */
+ * the runs of granules that no live object covers, filled from their upper end down, and the hole
+ * in use is zeroed a little ahead of the cursor so that the lines are in the first-level cache when
+ * the program writes them.  Objects of 1 to 8 KiB take cells of a size class, larger ones page
+ * runs.  Invariants: the block of an open buffer is claimed; [limit, cursor) is zero and so are its
+ * side bytes.  Called by each thread for its own struct gci_thread, inside the library; what
+ * threads share is changed under the world's lock, and zeroing and sweeping are done without it. */
 #include "gc/allocate.h"
 
 #include <errno.h>
@@ -17,7 +16,6 @@
 #include "gc/identity.h"
 #include "gc/large.h"
 #include "gc/thread.h"
-#include "runtime/log.h"
 
 #define ZERO_AHEAD                                                                                 \
     4096u /* bytes of a hole zeroed at a time: 1.5 % of a first-level cache's lines */
@@ -421,7 +419,7 @@ static void deallocate_small(struct gci_thread *thread, gci_object object) {
     size_t granules = gci_small_granules(arena->side, object.granule);
     uintptr_t start = gci_granule_address(arena, object.granule);
     uintptr_t end = start + granules * GC_GRANULE;
-    if (arena->side[object.granule] & GCI_SIDE_MARK) /* at once: gci_allocate_old() adds to it */
+    if (arena->side[object.granule] & GCI_SIDE_MARK) /* at once: gc_alloc_old() adds to it */
         __atomic_fetch_sub(&arena->live[block], (uint16_t)granules, __ATOMIC_RELAXED);
     if (heap->options.poison) memset((void *)start, GCI_POISON, end - start);
     __atomic_store_n(&arena->blocks[block].zeroed, false, __ATOMIC_RELAXED);

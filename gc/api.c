@@ -1,8 +1,8 @@
 /* The public functions: they check their arguments, find the calling thread's state, and call
  * the parts.  Owns the default heap and each thread's buffers.  Functions that may collect or wait
  * for a collection are entered through GCI_ENTRY, which saves the caller's registers and says where
- * its stack begins; between gci_api_enter() and gci_api_leave() a thread is inside the library (docs/threads.md,
- * rule 5). */
+ * its stack begins; between gci_api_enter() and gci_api_leave() a thread is inside the library
+ * (docs/threads.md, rule 5). */
 #define GC_NO_INLINE
 #include "cairn/gc.h"
 

@@ -1,4 +1,4 @@
-/* How a public function enters the library and leaves it: what gc/api.c and gc/embed.c share. */
+/* How a public function enters the library and leaves it, in whatever file it is. */
 #ifndef CAIRN_GC_API_H
 #define CAIRN_GC_API_H
 

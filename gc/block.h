@@ -32,26 +32,24 @@ void gci_block_sweep(
 void gci_block_unmark(struct gci_arena *arena, uint32_t block);
 
 /* Claiming a block that is in use, to allocate into it, in two steps.  The first, with the lock
- * held, takes it off its list and tags it YOUNG; the second, which needs no lock, sweeps it, COVER as
- * for gci_block_sweep().  In between it is YOUNG and UNSWEPT, and its side bytes are the claimer's
- * alone. */
+ * held, takes it off its list and tags it YOUNG; the second, which needs no lock, sweeps it, COVER
+ * as for gci_block_sweep().  In between it is YOUNG and UNSWEPT, and its side bytes are the
+ * claimer's alone. */
 void gci_block_take(struct gc_heap *heap, uint32_t block);
 void gci_block_claim(struct gc_heap *heap, uint32_t block, uint64_t cover[GCI_MASK_WORDS]);
-
-/* Gives a block of small objects back in which nothing is marked, in a collection. */
-void gci_block_give_empty(struct gc_heap *heap, uint32_t block);
 
 /* Clears each END without a START, left by an allocation that was never finished, and counts again
  * what is marked. */
 void gci_block_repair(struct gci_arena *arena, uint32_t block);
 
 /* Taking a free block for USE and KIND, if need be a fresh one when GROW, in two steps as for
- * claiming: with the lock held, and, for its side bytes, without it.  It is claimed then, and has no
- * object in it. */
+ * claiming: with the lock held, and, for its side bytes, without it.  It is claimed then, and has
+ * no object in it. */
 uint32_t gci_block_new(struct gc_heap *heap, enum gci_use use, enum gci_kind kind, bool grow);
 void gci_block_clear_new(struct gc_heap *heap, uint32_t block);
 
-/* Gives a block without live objects back to the arena, during a collection. */
+/* In a collection: gives a block of small objects in which nothing is marked back to the arena, or
+ * into quarantine. */
 void gci_block_give_empty(struct gc_heap *heap, uint32_t block);
 
 /* Zeroes the side bytes that earlier use of a free block left. */

@@ -1,7 +1,7 @@
-/* The census.  Allocation counts nothing; instead, in one of type_stats minor collections, all typed
- * objects of young blocks are counted before marking and again after it.  Owns the counts of each type
- * and heap->censuses.  Called by the collecting thread with the world stopped (docs/tenure.md,
- * rule 4). */
+/* The census.  Allocation counts nothing; instead, in one of type_stats minor collections, all
+ * typed objects of young blocks are counted before marking and again after it.  Owns the counts of
+ * each type and heap->censuses.  Called by the collecting thread with the world stopped
+ * (docs/tenure.md, rule 4). */
 #include "gc/census.h"
 
 #include <errno.h>

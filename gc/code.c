@@ -1,8 +1,8 @@
 /* Code with stack maps.  Owns the registered ranges, sorted by address, which change with the lock
- * held, and each thread's list of known frames, from the top of its stack on: written with the world
- * stopped by the thread that collects, or by its own thread where that stands between two functions of
- * the program's (KEEPS_FRAMES).  Invariant: a frame is on the list only if each step down to it was
- * certain; what is beyond the first uncertain one counts as ambiguous. */
+ * held, and each thread's list of known frames, from the top of its stack on: written with the
+ * world stopped by the thread that collects, or by its own thread where that stands between two
+ * functions of the program's (KEEPS_FRAMES).  Invariant: a frame is on the list only if each step
+ * down to it was certain; what is beyond the first uncertain one counts as ambiguous. */
 #define GC_NO_INLINE
 #include "gc/code.h"
 
@@ -73,19 +73,11 @@ static const gc_stack_map *find_map(const struct gc_code *code, uintptr_t pc) {
 /* ---- Finding frames ------------------------------------------------------------------------- */
 
 static bool add_frame(struct gci_thread *thread, struct gci_known_frame frame) {
-    if (thread->known_count == thread->known_capacity) {
-        size_t page = gci_page_size(), old = thread->known_capacity * sizeof frame;
-        size_t old_bytes = (old + page - 1) / page * page, bytes = old == 0 ? page : 2 * old_bytes;
-        struct gci_known_frame *known = gci_vm_map(bytes);
-        if (known == NULL) return false;
-        if (old > 0) {
-            memcpy(known, thread->known, old);
-            gci_vm_unmap(thread->known, old_bytes);
-        }
-        thread->known = known;
-        thread->known_capacity = bytes / sizeof frame;
-    }
-    thread->known[thread->known_count++] = frame;
+    struct gci_known_frame *known =
+        gci_vm_with_room(thread->known, thread->known_count, &thread->known_capacity, sizeof frame);
+    if (known == NULL) return false;
+    thread->known = known;
+    known[thread->known_count++] = frame;
     return true;
 }
 
@@ -317,21 +309,6 @@ static struct gc_code *copy(
     return code;
 }
 
-static bool make_room(struct gc_heap *heap) {
-    if (heap->code_count < heap->code_capacity) return true;
-    size_t page = gci_page_size(), old = heap->code_capacity * sizeof *heap->code;
-    size_t bytes = old == 0 ? page : 2 * old;
-    struct gc_code **ranges = gci_vm_map(bytes);
-    if (ranges == NULL) return false;
-    if (old > 0) {
-        memcpy(ranges, heap->code, old);
-        gci_vm_unmap(heap->code, old);
-    }
-    heap->code = ranges;
-    heap->code_capacity = bytes / sizeof *ranges;
-    return true;
-}
-
 static int enter_code(struct gc_heap *heap, struct gc_code *code) {
     size_t at = count_below(heap, code->start);
     if ((at > 0 && heap->code[at - 1]->end > code->start) ||
@@ -339,9 +316,12 @@ static int enter_code(struct gc_heap *heap, struct gc_code *code) {
         gci_log("gc_code_register(%p): overlaps other registered code", (void *)code->start);
         return EINVAL;
     }
-    if (!make_room(heap)) return ENOMEM;
-    memmove(heap->code + at + 1, heap->code + at, (heap->code_count - at) * sizeof *heap->code);
-    heap->code[at] = code;
+    struct gc_code **ranges =
+        gci_vm_with_room(heap->code, heap->code_count, &heap->code_capacity, sizeof *ranges);
+    if (ranges == NULL) return ENOMEM;
+    heap->code = ranges;
+    memmove(ranges + at + 1, ranges + at, (heap->code_count - at) * sizeof *ranges);
+    ranges[at] = code;
     __atomic_store_n(&heap->code_count, heap->code_count + 1, __ATOMIC_RELAXED);
     return 0;
 }

@@ -15,8 +15,8 @@ void gci_code_visit_thread(
 /* The slots in known frames. */
 void gci_code_visit_slots(const struct gc_heap *heap, gci_root_visitor *visit, void *context);
 
-/* By a thread inside the library: finds its known frames, for as long as it is blocking, or forks, and
- * isn't where a collection could find them. */
+/* By a thread inside the library: finds its known frames, for as long as it is blocking, or forks,
+ * and isn't where a collection could find them. */
 void gci_code_keep_frames(struct gci_thread *thread, const struct gci_frame *frame);
 void gci_code_drop_frames(struct gci_thread *thread);
 

@@ -1,6 +1,7 @@
 /* A collection, from top to bottom.  A minor one marks what is young and reached; a full one
  * first makes everything young, and then is the same (docs/collection.md).  A minor one may copy
- * typed objects (gc/evacuate.c).  Runs with all other threads stopped, and never calls malloc. */
+ * typed objects (gc/evacuate.c), a full one move them and leaves afterwards (gc/compact.c).  Runs
+ * with all other threads stopped, and never calls malloc. */
 #include "gc/collect.h"
 
 #include "gc/block.h"
@@ -211,20 +212,39 @@ static void log_collection(
         (cycle->end_ns - cycle->marked_ns) / 1000, before / 1024, heap->live_bytes / 1024,
         heap->dirty_now, heap->open_blocks, heap->closed_blocks, heap->marker.marked_objects,
         heap->marker.marked_granules * GC_GRANULE / 1024, heap->moved_now / 1024,
-        heap->policy.nursery / 1024, heap->policy.generational ? "generational" : "full only");
+        gci_policy_nursery(heap) / 1024, heap->policy.generational ? "generational" : "full only");
+}
+
+static void begin_counts(struct gc_heap *heap, struct gci_cycle *cycle) {
+    gci_threads_count(heap);
+    cycle->allocated = heap->allocated_since;
+    cycle->tenured = heap->tenured_since;
+    heap->marker.marked_granules = heap->marker.marked_objects = 0;
+    heap->marker.held_granules = 0;
+    heap->dirty_now = heap->moved_now = heap->recycled_now = 0;
+}
+
+static void add_counts(struct gc_heap *heap, const struct gci_cycle *cycle) {
+    if (cycle->kind == GC_MINOR) {
+        heap->survived_last = heap->marker.marked_granules * GC_GRANULE;
+        heap->survived_of = cycle->allocated - cycle->tenured;
+        heap->promoted_bytes += heap->survived_last;
+        heap->moved_bytes += heap->moved_now;
+    }
+    heap->mark_ns += cycle->marked_ns - cycle->stopped_ns;
+    if (cycle->compacted) heap->compaction.used_after = heap->small_bytes;
+    heap->allocated_total += heap->allocated_since;
+    heap->allocated_since = 0;
+    heap->tenured_total += heap->tenured_since;
+    heap->tenured_since = 0;
+    heap->collections++;
 }
 
 /* The phases, with the world stopped. */
 static void collect(struct gc_heap *heap, struct gci_cycle *cycle) {
     enum gc_collection kind = cycle->kind;
-    gci_threads_count(heap);
-    cycle->allocated = heap->allocated_since;
-    cycle->tenured = heap->tenured_since;
-    uint64_t before = heap->live_bytes + heap->allocated_since;
-    heap->marker.marked_granules = heap->marker.marked_objects = 0;
-    heap->marker.held_granules = 0;
-    heap->dirty_now = heap->moved_now = 0;
-    heap->recycled_now = 0;
+    begin_counts(heap, cycle);
+    uint64_t before = heap->live_bytes + cycle->allocated;
     gci_threads_release_buffers(heap);
 
     gci_missed_stores_find(heap);
@@ -255,19 +275,7 @@ static void collect(struct gc_heap *heap, struct gci_cycle *cycle) {
     gci_remember_close(heap);
     cycle->end_ns = gci_clock_ns();
 
-    if (kind == GC_MINOR) {
-        heap->survived_last = heap->marker.marked_granules * GC_GRANULE;
-        heap->survived_of = cycle->allocated - cycle->tenured;
-        heap->promoted_bytes += heap->survived_last;
-        heap->moved_bytes += heap->moved_now;
-    }
-    heap->mark_ns += cycle->marked_ns - cycle->stopped_ns;
-    if (cycle->compacted) heap->compaction.used_after = heap->small_bytes;
-    heap->allocated_total += heap->allocated_since;
-    heap->allocated_since = 0;
-    heap->tenured_total += heap->tenured_since;
-    heap->tenured_since = 0;
-    heap->collections++;
+    add_counts(heap, cycle);
     gci_policy_update(heap, cycle);
     uint64_t pause_ns = gci_clock_ns() - cycle->start_ns;
     gci_histogram_add(kind == GC_FULL ? &heap->full_pauses : &heap->minor_pauses, pause_ns);

@@ -7,8 +7,8 @@
 #define GCI_ALWAYS UINT64_MAX
 
 /* Collects now, for the REASON that the log gives.  The calling thread is inside the library and
- * doesn't hold the lock.  SEEN: the heap's count of collections when this one was found to be due: if
- * another thread has collected since, nothing is done; or GCI_ALWAYS.  False if collection is
+ * doesn't hold the lock.  SEEN: the heap's count of collections when this one was found to be due:
+ * if another thread has collected since, nothing is done; or GCI_ALWAYS.  False if collection is
  * disabled, or the list of loaded objects can't be read. */
 bool gci_collect(
     struct gci_thread *thread, enum gc_collection kind, const char *reason, uint64_t seen);
@@ -34,6 +34,10 @@ struct gci_cycle {
     uint64_t census_ns; /* spent on counting objects by type, which is no cost of collecting */
 };
 
+/* Bytes to be allocated between two minor collections, as things are: many threads need more from the
+ * start than the costs of earlier collections have told. */
+size_t gci_policy_nursery(const struct gc_heap *heap);
+
 /* Policy (gc/policy.c, docs/policy.md). */
 void gci_policy_init(struct gc_heap *heap);
 /* Which kind of collection is due, and why; false if none. */
@@ -42,8 +46,8 @@ bool gci_policy_due(const struct gc_heap *heap, enum gc_collection *kind, const 
 bool gci_policy_protects(const struct gc_heap *heap, enum gc_collection kind);
 /* Before a full collection marks: may it compact, though nobody asked, so that it must hold what
  * ambiguous words mean?  After marking: does it, USED bytes of blocks that may be emptied with LIVE
- * bytes in them, where GAIN bytes would be had?  How many bytes emptying a block must bring, over what
- * the room for its objects costs. */
+ * bytes in them, where GAIN bytes would be had?  How many bytes emptying a block must bring, over
+ * what the room for its objects costs. */
 bool gci_policy_holds(struct gc_heap *heap);
 bool gci_policy_compacts(struct gc_heap *heap, uint64_t used, uint64_t live, uint64_t gain);
 uint64_t gci_policy_least_gain(bool asked);

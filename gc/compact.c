@@ -1,9 +1,9 @@
 /* Compaction.  Between marking and settling it moves objects from sparse blocks to dense ones, and
  * then changes every precise reference to them; the settle phase finds the blocks they came from
- * empty.  Owns heap->compaction.  Invariants: what is marked is live, before and after, and a block's
- * live count is the sum of its marked granules; nothing that is HELD or PINNED moves, and no block is
- * a source in which a stopped thread has its open buffer.  Rules: docs/compaction.md.  Called by
- * gc/collect.c with the world stopped. */
+ * empty.  Owns heap->compaction.  Invariants: what is marked is live, before and after, and a
+ * block's live count is the sum of its marked granules; nothing that is HELD or PINNED moves, and
+ * no block is a source in which a stopped thread has its open buffer.  Rules: docs/compaction.md.
+ * Called by gc/collect.c with the world stopped. */
 #include "gc/compact.h"
 
 #include <string.h>
@@ -24,7 +24,7 @@
 #define CELLS_MOST 64u  /* more than a block has of any class */
 #define STRETCH    32u  /* blocks that a member of the crew takes at a time */
 #define MANY       256u /* blocks, for which it pays to wake the crew */
-#define SPARSE     (GCI_BLOCK_GRANULES / 8 * 7) /* live in a cell block that may be emptied, or less */
+#define SPARSE     (GCI_BLOCK_GRANULES / 8 * 7) /* a cell block may be emptied if less is live */
 
 /* What is found before anything moves. */
 struct plan {
@@ -181,8 +181,8 @@ static void survey(struct plan *plan) {
 
 /* ---- Moving --------------------------------------------------------------------------------- */
 
-/* Moves the object at granule FROM, of a block tagged TAG, to granule TO.  What is marked from now on
- * is the copy; that is counted by who has made room for it. */
+/* Moves the object at granule FROM, of a block tagged TAG, to granule TO.  What is marked from now
+ * on is the copy; that is counted by who has made room for it. */
 static inline __attribute__((always_inline)) void move_object(
     struct gc_heap *heap, size_t from, size_t to, size_t granules, uint8_t tag) {
     struct gci_arena *arena = &heap->arena;

@@ -264,8 +264,8 @@ static void take_chunk(struct gci_crew *crew, struct gci_mark_stack *stack) {
     crew->free_chunks = chunk;
 }
 
-/* WAIT, and DONE.  An empty stack always has room for a chunk: its first segment is at least a page,
- * and stays. */
+/* WAIT, and DONE.  An empty stack always has room for a chunk: its first segment is at least a
+ * page, and stays. */
 bool gci_crew_wait(struct gci_marker *marker) {
     struct gci_crew *crew = marker->crew;
     bool found = false;

@@ -81,7 +81,8 @@ const gc_type *gci_entry_type_entered(const struct gc_type_entry *entries, const
     return type;
 }
 
-/* Not stopped between the allocation and the type's number: inside the library.  SINGLE: no array. */
+/* Not stopped between the allocation and the type's number: inside the library.  SINGLE: no
+ * array. */
 static void *allocate_typed(
     const struct gci_frame *frame, struct gci_type *type, size_t size, bool single) {
     struct gci_thread *thread = gci_api_enter(frame);

@@ -178,6 +178,7 @@ static void print_root(const struct step *step, pid_t thread) {
         break;
     case GCI_ROOT_HOOK:
     case GCI_ROOT_HOOK_PLAIN:
+    case GCI_ROOT_HOOK_WORDS:
         strcpy(place, "root hook");
         break;
     case GCI_ROOT_RANGE:

@@ -1,6 +1,6 @@
 /* Shadow stacks.  A frame lies on the stack of the function that declares it and is linked into the
- * thread's gc_buffers by inline code; here they are only read, with the world stopped.  Invariant: a
- * frame that is linked is whole, since its link is written last and taken out first
+ * thread's gc_buffers by inline code; here they are only read, with the world stopped.  Invariant:
+ * a frame that is linked is whole, since its link is written last and taken out first
  * (docs/types.md, rule 9). */
 #include "gc/frames.h"
 

@@ -4,7 +4,6 @@
 
 #include <errno.h>
 #include <signal.h>
-#include <string.h>
 
 #include "gc/allocate.h"
 #include "gc/arena.h"
@@ -99,28 +98,17 @@ no_arena:
     return NULL;
 }
 
-/* The ranges fill whole pages: their size divides a page. */
-static bool grow_ranges(struct gc_heap *heap) {
-    size_t page = gci_page_size(), old = heap->range_capacity * sizeof *heap->ranges;
-    size_t bytes = old == 0 ? page : old * 2;
-    struct gci_root_range *ranges = gci_vm_map(bytes);
-    if (ranges == NULL) return false;
-    if (old > 0) {
-        memcpy(ranges, heap->ranges, old);
-        gci_vm_unmap(heap->ranges, old);
-    }
-    heap->ranges = ranges;
-    heap->range_capacity = bytes / sizeof *ranges;
-    return true;
-}
-
 int gci_heap_add_root(struct gc_heap *heap, const void *start, size_t bytes, bool precise) {
     if (start == NULL || bytes == 0 || (uintptr_t)start + bytes < (uintptr_t)start) return EINVAL;
     gci_heap_lock(heap);
-    bool room = heap->range_count < heap->range_capacity || grow_ranges(heap);
-    if (room) heap->ranges[heap->range_count++] = (struct gci_root_range){start, bytes, precise};
+    struct gci_root_range *ranges =
+        gci_vm_with_room(heap->ranges, heap->range_count, &heap->range_capacity, sizeof *ranges);
+    if (ranges != NULL) {
+        heap->ranges = ranges;
+        ranges[heap->range_count++] = (struct gci_root_range){start, bytes, precise};
+    }
     gci_heap_unlock(heap);
-    return room ? 0 : ENOMEM;
+    return ranges != NULL ? 0 : ENOMEM;
 }
 
 int gci_heap_remove_root(struct gc_heap *heap, const void *start, size_t bytes, bool precise) {

@@ -11,7 +11,8 @@ struct gc_heap *gci_heap_open(const gc_options *options, const void *frame, int 
 /* The heap that gc_alloc() and its like use; NULL before it is opened (gc/api.c). */
 struct gc_heap *gci_default_heap(void);
 
-/* Root ranges, PRECISE if each word is a slot.  Both take the lock, and return 0 or an errno value. */
+/* Root ranges, PRECISE if each word is a slot.  Both take the lock, and return 0 or an errno
+ * value. */
 int gci_heap_add_root(struct gc_heap *heap, const void *start, size_t bytes, bool precise);
 int gci_heap_remove_root(struct gc_heap *heap, const void *start, size_t bytes, bool precise);
 

@@ -66,7 +66,7 @@ void gc_visit_ambiguous(gc_visitor *visitor, const void *from, const void *to) {
     end = end / word * word;
     if (report->pass == GC_ROOTS_AMBIGUOUS && start < end)
         report->visit(
-            report->context, GCI_ROOT_HOOK, (const uintptr_t *)start, (const uintptr_t *)end);
+            report->context, GCI_ROOT_HOOK_WORDS, (const uintptr_t *)start, (const uintptr_t *)end);
 }
 
 void gci_hooks_visit(
@@ -84,29 +84,17 @@ void gci_hooks_visit(
 
 /* ---- The list ------------------------------------------------------------------------------- */
 
-static bool make_room(struct gc_heap *heap) {
-    if (heap->hook_count < heap->hook_capacity) return true;
-    size_t page = gci_page_size(), old = heap->hook_capacity * sizeof *heap->hooks;
-    size_t old_bytes = (old + page - 1) / page * page;
-    size_t bytes = old_bytes == 0 ? page : old_bytes * 2;
-    struct gci_hook *hooks = gci_vm_map(bytes);
-    if (hooks == NULL) return false;
-    if (old > 0) {
-        memcpy(hooks, heap->hooks, old);
-        gci_vm_unmap(heap->hooks, old_bytes);
-    }
-    heap->hooks = hooks;
-    heap->hook_capacity = bytes / sizeof *hooks;
-    return true;
-}
-
 static int add(struct gc_heap *heap, struct gci_hook hook) {
     if (hook.function == NULL) return EINVAL;
     gci_heap_lock(heap);
-    bool room = make_room(heap);
-    if (room) heap->hooks[heap->hook_count++] = hook;
+    struct gci_hook *hooks =
+        gci_vm_with_room(heap->hooks, heap->hook_count, &heap->hook_capacity, sizeof *hooks);
+    if (hooks != NULL) {
+        heap->hooks = hooks;
+        hooks[heap->hook_count++] = hook;
+    }
     gci_heap_unlock(heap);
-    return room ? 0 : ENOMEM;
+    return hooks != NULL ? 0 : ENOMEM;
 }
 
 static void take_out(struct gc_heap *heap, size_t i) {

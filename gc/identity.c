@@ -1,8 +1,8 @@
-/* Identity hashes.  An object's hash is a number that was drawn when it was first asked for; it stands
- * in a table outside the heap, under the object's address, and a bit of the side byte says that it
- * does.  Owns heap->identities.  Invariants: the entries are those of the objects with HASHED; the old
- * objects' come first, so that a minor collection looks at the others only; a table once published
- * stays readable.  Written with the lock held or the world stopped, read at any time
+/* Identity hashes.  An object's hash is a number that was drawn when it was first asked for; it
+ * stands in a table outside the heap, under the object's address, and a bit of the side byte says
+ * that it does.  Owns heap->identities.  Invariants: the entries are those of the objects with
+ * HASHED; the old objects' come first, so that a minor collection looks at the others only; a table
+ * once published stays readable.  Written with the lock held or the world stopped, read at any time
  * (docs/identity.md). */
 #include "gc/identity.h"
 

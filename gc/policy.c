@@ -43,8 +43,7 @@ static size_t nursery_max(const struct gc_heap *heap) {
     return most < GCI_BLOCK_BYTES ? GCI_BLOCK_BYTES : most;
 }
 
-/* Many threads need more from the start than the costs of earlier collections have told. */
-static size_t nursery_now(const struct gc_heap *heap) {
+size_t gci_policy_nursery(const struct gc_heap *heap) {
     size_t least = for_threads(heap) / 2, most = nursery_max(heap);
     if (heap->options.nursery > 0 || heap->policy.nursery >= least) return heap->policy.nursery;
     return least < most ? least : most;
@@ -93,7 +92,8 @@ bool gci_policy_due(const struct gc_heap *heap, enum gc_collection *kind, const 
         *reason = external > 0 ? "memory outside the heap grew" : "the heap grew";
         return true;
     }
-    if (!policy->generational || heap->allocated_since - heap->tenured_since < nursery_now(heap))
+    if (!policy->generational ||
+        heap->allocated_since - heap->tenured_since < gci_policy_nursery(heap))
         return false;
     double full_ns = policy->mark_ns_per_byte * (double)heap->live_bytes;
     bool cheap = full_ns < (double)policy->mutator_ns / CHEAP_SHARE;
@@ -242,7 +242,7 @@ static void release_surplus(struct gc_heap *heap, const struct gci_cycle *cycle)
     const struct gci_arena *arena = &heap->arena;
     uint64_t due =
         policy->full_threshold > heap->live_bytes ? policy->full_threshold - heap->live_bytes : 0;
-    if (policy->generational && due > policy->nursery) due = policy->nursery;
+    if (policy->generational && due > gci_policy_nursery(heap)) due = gci_policy_nursery(heap);
     uint32_t resident_free = arena->resident_blocks - arena->used_blocks - arena->quarantine.count;
     uint32_t keep = (uint32_t)(due >> GCI_BLOCK_SHIFT) + arena->used_blocks / 8 + 16;
     if (cycle->compacted) {

@@ -1,7 +1,8 @@
-/* Allocating old: objects of which the program knows that they will live long are marked before it has
- * them.  Owns nothing: they come from the bump allocator, in blocks of their own that are claimed, and
- * so YOUNG and open, until the next collection, like any block with old objects that is being refilled
- * (docs/tenure.md, rule 2).  Called by each thread for itself, inside the library. */
+/* Allocating old: objects of which the program knows that they will live long are marked before it
+ * has them.  Owns nothing: they come from the bump allocator, in blocks of their own that are
+ * claimed, and so YOUNG and open, until the next collection, like any block with old objects that
+ * is being refilled (docs/tenure.md, rule 2).  Called by each thread for itself, inside the
+ * library. */
 #include "cairn/embed.h"
 
 #include "gc/allocate.h"
@@ -20,8 +21,8 @@ static void make_large_old(struct gci_thread *thread, gci_object object) {
     gci_heap_unlock(heap);
 }
 
-/* Nobody else knows P yet, which SIZE bytes were asked for.  But others may free objects of its block,
- * with the lock. */
+/* Nobody else knows P yet, which SIZE bytes were asked for.  But others may free objects of its
+ * block, with the lock. */
 static void make_old(struct gci_thread *thread, void *p, size_t size) {
     struct gci_arena *arena = &thread->heap->arena;
     gci_object object = {gci_address_granule(arena, (uintptr_t)p)};

@@ -1,9 +1,9 @@
-/* Quarantine.  A block that objects were moved out of, and in which nothing lives, isn't reused at once
- * when the option protect_moved is set: it is inaccessible, with its side and type bytes as they were,
- * so that a fault can be explained.  Owns arena->quarantine.  Invariants: such a block is free, counts
- * as resident, and is neither in the pool nor in a run; outside of collections it is protected.  It
- * gives way when memory is short.  Called with the world stopped, or the lock held
- * (docs/stale.md, rules 1 to 4). */
+/* Quarantine.  A block that objects were moved out of, and in which nothing lives, isn't reused at
+ * once when the option protect_moved is set: it is inaccessible, with its side and type bytes as
+ * they were, so that a fault can be explained.  Owns arena->quarantine.  Invariants: such a block
+ * is free, counts as resident, and is neither in the pool nor in a run; outside of collections it
+ * is protected.  It gives way when memory is short.  Called with the world stopped, or the lock
+ * held (docs/stale.md, rules 1 to 4). */
 #include "gc/quarantine.h"
 
 #include <string.h>
@@ -105,8 +105,8 @@ bool gci_quarantine_add(struct gc_heap *heap, uint32_t block) {
     return true;
 }
 
-/* The number of blocks from FIRST on that lie one behind the other in the queue and in the arena, up
- * to MOST. */
+/* The number of blocks from FIRST on that lie one behind the other in the queue and in the arena,
+ * up to MOST. */
 static uint32_t run_length(const struct gci_arena *arena, uint32_t first, uint32_t most) {
     uint32_t length = 1;
     while (length < most && arena->blocks[first + length - 1].next == first + length) length++;

@@ -1,5 +1,6 @@
-/* Quarantine: memory that objects were moved out of can't be accessed for some collections, so that the
- * use of a stale pointer faults at once, with a message (option protect_moved; docs/stale.md). */
+/* Quarantine: memory that objects were moved out of can't be accessed for some collections, so that
+ * the use of a stale pointer faults at once, with a message (option protect_moved;
+ * docs/stale.md). */
 #ifndef CAIRN_GC_QUARANTINE_H
 #define CAIRN_GC_QUARANTINE_H
 
@@ -9,7 +10,8 @@
 void gci_quarantine_open(struct gc_heap *heap);
 
 /* In a collection, of a used block in which nothing live is left: true if it is free now and in
- * quarantine, since objects were moved out of it (MOVED); false, if the caller shall give it back. */
+ * quarantine, since objects were moved out of it (MOVED); false, if the caller shall give it
+ * back. */
 bool gci_quarantine_add(struct gc_heap *heap, uint32_t block);
 
 /* When all blocks are settled: protects those that were added, and ends the time of others. */

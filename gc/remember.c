@@ -6,6 +6,7 @@
 #include "gc/remember.h"
 
 #include "gc/block.h"
+#include "gc/collect.h"
 #include "gc/large.h"
 #include "gc/mark.h"
 
@@ -173,7 +174,7 @@ void gci_remember_all_marked(struct gc_heap *heap) {
  * than for each block when it is taken. */
 static void open_free(struct gc_heap *heap) {
     const uint8_t *tags = heap->arena.tags;
-    uint32_t frontier = heap->arena.frontier, left = heap->policy.nursery >> GCI_BLOCK_SHIFT;
+    uint32_t frontier = heap->arena.frontier, left = gci_policy_nursery(heap) >> GCI_BLOCK_SHIFT;
     for (uint32_t b = 0; b < frontier && left > 0; b++) {
         uint32_t first = b;
         while (b < frontier && b - first < left && tags[b] == (GCI_USE_FREE | GCI_TAG_CLOSED)) b++;

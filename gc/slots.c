@@ -1,6 +1,7 @@
 /* Precise roots: ranges of slots, and handles, which are slots of the library's own; and the others
- * in turn, frames (gc/frames.c, gc/code.c) and what hooks report (gc/hooks.c).  Owns the handles: they lie in chunks from mmap that are never given back, so that no ambiguous root leads to
- * what they hold.  Invariant: a handle that isn't in use holds NULL.  The ranges are gc/heap.c's. */
+ * in turn, frames (gc/frames.c, gc/code.c) and what hooks report (gc/hooks.c).  Owns the handles:
+ * they lie in chunks from mmap that are never given back, so that no ambiguous root leads to what
+ * they hold.  Invariant: a handle that isn't in use holds NULL.  The ranges are gc/heap.c's. */
 #include "gc/slots.h"
 
 #include "gc/code.h"

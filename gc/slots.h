@@ -9,8 +9,8 @@
 /* All of them, with the world stopped: runs of slots. */
 void gci_slots_visit(struct gc_heap *heap, gci_root_visitor *visit, void *context);
 
-/* In a heap with a format for words (docs/tags.md), are those of a root of KIND of that format?  C's own
- * variables and handles hold plain references. */
+/* In a heap with a format for words (docs/tags.md), are those of a root of KIND of that format?
+ * C's own variables and handles hold plain references. */
 static inline bool gci_root_is_worded(enum gci_root_kind kind) {
     return kind == GCI_ROOT_SLOT || kind == GCI_ROOT_CODE || kind == GCI_ROOT_HOOK;
 }

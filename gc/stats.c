@@ -1,5 +1,6 @@
 /* Statistics.  Pauses go into a histogram with 16 buckets an octave, so a percentile is right to
  * within 1/16 and costs no memory that grows.  Written by the collector, read by gc_get_stats(). */
+#include "gc/collect.h"
 #include "gc/stats.h"
 
 #include "gc/crew.h"
@@ -76,7 +77,7 @@ void gci_stats_fill(const struct gc_heap *heap, gc_stats *stats) {
         .committed_bytes = arena->committed,
         .released_bytes = heap->released_bytes,
         .external_bytes = (uint64_t)__atomic_load_n(&heap->policy.external, __ATOMIC_RELAXED),
-        .nursery_bytes = heap->policy.nursery,
+        .nursery_bytes = gci_policy_nursery(heap),
         .dirty_pages = heap->dirty_pages,
         .open_blocks = heap->open_blocks,
         .closed_blocks = heap->closed_blocks,

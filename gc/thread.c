@@ -12,7 +12,6 @@
 #include "gc/block.h"
 #include "gc/code.h"
 #include "gc/hooks.h"
-#include "runtime/log.h"
 #include "runtime/vm.h"
 
 #define SLOTS       16u /* records made at a time */
@@ -107,7 +106,8 @@ static struct gci_thread *take_record(struct gc_heap *heap, const struct gci_mut
     return thread;
 }
 
-/* The lock is held, and the record off the world's list.  CURRENT: its thread is the calling one. */
+/* The lock is held, and the record off the world's list.  CURRENT: its thread is the calling
+ * one. */
 static void give_record(struct gci_thread *thread, bool current) {
     gci_thread_count(thread);
     thread->idle = current ? gc_buffers : (struct gc_thread_buffers){.side = NULL};

@@ -1,5 +1,6 @@
-/* Registering types.  Owns struct gci_types, which lives in memory of its own and only grows.
- * Called by gc/api.c with the lock held. */
+/* Types: registering them, asking for an object's layout by its tag, visiting its fields.  Owns struct
+ * gci_types, which lives in memory of its own, only grows, and changes with the lock held.  Called by
+ * gc/embed.c, and by whatever searches or moves objects (docs/types.md). */
 #include "gc/type.h"
 
 #include <errno.h>
@@ -234,9 +235,9 @@ int gci_layout_hook_set(struct gc_heap *heap, gc_layout_hook *hook) {
     return 0;
 }
 
-/* Is TYPE one of the registered ones, and not just any pointer?  Those asked for before are known by
- * their address: records lie at multiples of 16 in pieces of ROOM bytes, so that two that share an
- * entry are in different pieces. */
+/* Is TYPE one of the registered ones, and not just any pointer?  Those asked for before are known
+ * by their address: records lie at multiples of 16 in pieces of ROOM bytes, so that two that share
+ * an entry are in different pieces. */
 static bool is_registered(struct gci_types *types, const struct gci_type *type) {
     const struct gci_type **answer = &types->answers[(uintptr_t)type / 16 % GCI_ANSWERS];
     if (type == NULL) return false;
@@ -264,8 +265,7 @@ static bool refers_to_movable(const struct gc_heap *heap, uintptr_t address) {
         return false;
     if (side & GCI_SIDE_MOVED) return true;
     const struct gci_type *type = gci_type_recorded(heap, granule);
-    if (type ==
-        &gci_type_by_tag) { /* its own tag's type is asked for, and not checked as this is */
+    if (type == &gci_type_by_tag) { /* its own tag's type isn't checked as this one's is */
         uintptr_t word = *(const uintptr_t *)address;
         type = word == 0 ? &gci_no_type
                          : (const struct gci_type *)(const void *)heap->types->layout_hook(word);

@@ -66,8 +66,8 @@ const gc_type *gci_type_find(const struct gc_heap *heap, const gc_type_desc *des
  * it has no fields. */
 extern const struct gci_type gci_no_type;
 
-/* What stands for the type of an object whose type is found by its first word.  Its flags send those
- * who would move the object to gci_type_ask(). */
+/* What stands for the type of an object whose type is found by its first word.  Its flags send
+ * those who would move the object to gci_type_ask(). */
 extern const struct gci_type gci_type_by_tag;
 
 static inline bool gci_layout_hook_is_set(const struct gc_heap *heap) {
@@ -81,7 +81,8 @@ int gci_layout_hook_set(struct gc_heap *heap, gc_layout_hook *hook);
 /* The type of an object at GRANULE whose type bytes say gci_type_by_tag: by the hook, checked. */
 const struct gci_type *gci_type_ask(const struct gc_heap *heap, size_t granule);
 
-/* What the type bytes of the object at GRANULE of a TYPED block say: its type, or gci_type_by_tag. */
+/* What the type bytes of the object at GRANULE of a TYPED block say: its type, or
+ * gci_type_by_tag. */
 static inline const struct gci_type *gci_type_recorded(const struct gc_heap *heap, size_t granule) {
     const struct gci_arena *arena = &heap->arena;
     unsigned number = arena->types[granule];
@@ -139,8 +140,8 @@ static inline void gci_type_set(
     if (bytes > GC_GRANULE) types[1] = (uint8_t)(number >> 8);
 }
 
-/* Of a new object of TYPE that doesn't come from a hot type's buffer: its type's number, or, since that
- * of leaves isn't kept, that it is pinned. */
+/* Of a new object of TYPE that doesn't come from a hot type's buffer: its type's number, or, since
+ * that of leaves isn't kept, that it is pinned. */
 static inline void gci_type_tell(
     struct gc_heap *heap, const void *p, size_t bytes, const struct gci_type *type) {
     uint8_t *side = &heap->arena.side[gci_address_granule(&heap->arena, (uintptr_t)p)];

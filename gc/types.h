@@ -16,8 +16,8 @@
  *   owned     (of a cell block) some thread allocates its cells
  *   kept      (of a bump block) left to a thread that was stopped with an open buffer in it
  *
- * Conservation: every block below the frontier is either in use (tag not FREE), in the pool, in a free
- * run of blocks, or free and in quarantine; used_blocks + free_blocks == frontier. */
+ * Conservation: every block below the frontier is either in use (tag not FREE), in the pool, in a
+ * free run of blocks, or free and in quarantine; used_blocks + free_blocks == frontier. */
 #ifndef CAIRN_GC_TYPES_H
 #define CAIRN_GC_TYPES_H
 
@@ -88,8 +88,8 @@ enum gci_kind { GCI_AMBIGUOUS, GCI_LEAF, GCI_TYPED, GCI_KINDS };
  * one granule has its lower half. */
 #define GCI_TYPE_BY_TAG 0xffffu
 
-/* A thread bump-allocates each kind from a buffer of that number, each hot type from one more, and from
- * the last what finds its type by its tag. */
+/* A thread bump-allocates each kind from a buffer of that number, each hot type from one more, and
+ * from the last what finds its type by its tag. */
 #define GCI_BUFFERS       (GCI_KINDS + GC_HOT_TYPES + 1)
 #define GCI_BY_TAG_BUFFER (GCI_KINDS + GC_HOT_TYPES)
 
@@ -97,8 +97,8 @@ static inline enum gci_kind gci_buffer_kind(unsigned buffer) {
     return buffer < GCI_KINDS ? (enum gci_kind)buffer : GCI_TYPED;
 }
 
-/* The number of the hot type HOT, or beyond these of what finds its type by its tag, for an object of
- * any length: both halves are the same. */
+/* The number of the hot type HOT, or beyond these of what finds its type by its tag, for an object
+ * of any length: both halves are the same. */
 static inline uint16_t gci_hot_number(unsigned hot) {
     return (uint16_t)(hot < GC_HOT_TYPES ? (hot + 1) * 0x101 : GCI_TYPE_BY_TAG);
 }
@@ -170,9 +170,9 @@ enum gci_table_name {
     GCI_TABLES
 };
 
-/* Free blocks that objects were moved out of, and that nobody may touch for a while: gc/quarantine.c.
- * A queue by their gci_block.next; gci_block.prev is the number of the collection, size_class the
- * kind. */
+/* Free blocks that objects were moved out of, and that nobody may touch for a while:
+ * gc/quarantine.c.  A queue by their gci_block.next; gci_block.prev is the number of the
+ * collection, size_class the kind. */
 struct gci_quarantine {
     uint32_t first, last; /* the oldest, the newest; or GCI_NONE */
     uint32_t fresh;       /* the first that isn't protected yet, during a collection */
@@ -197,10 +197,9 @@ struct gci_arena {
     uint32_t *pool;         /* free blocks, warmest last */
     uint32_t pool_count;
     uint32_t used_blocks, free_blocks;
-    struct gci_quarantine
-        quarantine;           /* of the free ones, those that are neither pooled nor in runs */
-    uint32_t resident_blocks; /* used, or free and not returned to the system */
-    uint32_t block_limit;     /* resident_blocks stays at or below */
+    struct gci_quarantine quarantine; /* those of the free ones that nobody may take */
+    uint32_t resident_blocks;         /* used, or free and not returned to the system */
+    uint32_t block_limit;             /* resident_blocks stays at or below */
     bool huge_pages;
     struct gci_barrier *barrier; /* told of what is committed, once there is one */
     struct gci_table tables[GCI_TABLES];
@@ -229,8 +228,8 @@ _Static_assert(GCI_LISTS < GCI_QUARANTINE, "list numbers fit a byte");
 
 #define GCI_FREED_RUNS 64u
 
-/* Bump allocation of one kind, or one hot type, by one thread.  The buffer that inline code uses is a zeroed part
- * of HOLE. */
+/* Bump allocation of one kind, or one hot type, by one thread.  The buffer that inline code uses is
+ * a zeroed part of HOLE. */
 struct gci_bump {
     struct gc_buffer *buffer; /* in the thread's gc_buffers, or its record's */
     uintptr_t hole_start;  /* [hole_start, buffer->limit) is the hole's too, and not zeroed yet */
@@ -311,10 +310,9 @@ struct gci_marker {
     uint64_t marked_granules; /* by this collection */
     uint64_t marked_objects;
     bool past_end_in_heap;
-    bool moving; /* this collection evacuates typed objects */
-    /* Ambiguous words set HELD, as this one may compact (in the heap's marker); on how much they did. */
-    bool holding;
-    uint64_t held_granules;
+    bool moving;            /* this collection evacuates typed objects */
+    bool holding;           /* the heap's: ambiguous words set HELD, as this one may compact */
+    uint64_t held_granules; /* on so much */
     uint16_t
         *live; /* where it counts what it marks in a block: the arena's, or a table of its own */
     struct gci_crew *crew;

@@ -5,8 +5,8 @@
 
 #include "gc/types.h"
 
-/* Between marking and sweeping: no marked object and no slot refers to an unmarked young one.  This is what
- * a missed write or a missed word looks like.  Aborts if it is broken, unless something was
+/* Between marking and sweeping: no marked object and no slot refers to an unmarked young one.  This
+ * is what a missed write or a missed word looks like.  Aborts if it is broken, unless something was
  * freed by hand: a dangling pointer that nobody uses looks the same once its place is used
  * again. */
 void gci_verify_marks(struct gc_heap *heap);

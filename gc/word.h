@@ -1,6 +1,6 @@
-/* Words that hold a reference in another form than its address: with a tag, boxed in a NaN, shifted.
- * One format for the whole heap, from its options (docs/tags.md).  Owns nothing; called by whatever
- * reads or changes such words.
+/* Words that hold a reference in another form than its address: with a tag, boxed in a NaN,
+ * shifted.  One format for the whole heap, from its options (docs/tags.md).  Owns nothing; called
+ * by whatever reads or changes such words.
  *
  * What the caller gets: a word that is no reference is told apart, and one that is gives a plain
  * address.  What it must do: ask heap->words.on first, as the functions here are for heaps with a

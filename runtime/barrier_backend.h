@@ -3,8 +3,8 @@
  * barrier, by nobody else.
  *
  * A backend gets ranges that runtime/barrier.h promises: page aligned, inside the arena,
- * committed, the world stopped (prepare and unprotect excepted).  It supplies the guarantees stated there and
- * owns the part of the structure that bears its name.  Rules: docs/barrier.md. */
+ * committed, the world stopped (prepare and unprotect excepted).  It supplies the guarantees stated
+ * there and owns the part of the structure that bears its name.  Rules: docs/barrier.md. */
 #ifndef CAIRN_RUNTIME_BARRIER_BACKEND_H
 #define CAIRN_RUNTIME_BARRIER_BACKEND_H
 

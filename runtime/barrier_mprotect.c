@@ -1,7 +1,7 @@
 /* The barrier on mprotect and SIGSEGV: armed pages are read-only, and the signal handler opens
- * what is written to. Owns barrier->mprotect (a byte for each page) and the list of the barriers that
- * faults are served for.  Called through gci_backend_mprotect by barrier.c and barrier_cross.c, and by
- * runtime/fault.c.
+ * what is written to. Owns barrier->mprotect (a byte for each page) and the list of the barriers
+ * that faults are served for.  Called through gci_backend_mprotect by barrier.c and
+ * barrier_cross.c, and by runtime/fault.c.
  *
  * Invariants: a page that is read-only has its PROTECTED bit set (the reverse may fail to hold
  * after a refused mprotect: then it has its WRITTEN bit, too); `runs` is the number of maximal

@@ -1,7 +1,7 @@
-/* The process's SIGSEGV handler.  Owns it, the list of those who are asked, and what the program had
- * installed before.  Called by the barrier and by gc/quarantine.c with the world stopped, or at
- * opening; and by the kernel.  Invariant: while the list is not empty the handler is installed, unless
- * the program has replaced it since. */
+/* The process's SIGSEGV handler.  Owns it, the list of those who are asked, and what the program
+ * had installed before.  Called by the barrier and by gc/quarantine.c with the world stopped, or at
+ * opening; and by the kernel.  Invariant: while the list is not empty the handler is installed,
+ * unless the program has replaced it since. */
 #define _GNU_SOURCE
 #include "runtime/fault.h"
 
@@ -96,7 +96,7 @@ static bool is_ours(const struct sigaction *action) {
     return (action->sa_flags & SA_SIGINFO) != 0 && action->sa_sigaction == on_fault;
 }
 
-/* All signals are blocked while it runs: a thread can't be stopped half-way through (rule 6).
+/* All signals are blocked while it runs: a thread can't be stopped half-way through (docs/barrier.md, rule 6).
  * Called again at each collection: a handler that the program installed since gets what ours has no
  * use for. */
 static int install(void) {

@@ -8,8 +8,8 @@
 
 #define GCI_FOREVER UINT64_MAX
 
-/* Sleeps while *WORD is VALUE, until woken or for NS nanoseconds; may return early.  No cancellation
- * point.  False if the time was up. */
+/* Sleeps while *WORD is VALUE, until woken or for NS nanoseconds; may return early.  No
+ * cancellation point.  False if the time was up. */
 bool gci_futex_wait(const uint32_t *word, uint32_t value, uint64_t ns);
 /* Wakes up to COUNT threads that sleep on WORD. */
 void gci_futex_wake(const uint32_t *word, uint32_t count);

@@ -23,15 +23,8 @@
 
 _Static_assert(sizeof(size_t) == 8, "the limits below need 64-bit sizes");
 
-enum type {
-    SIZE,
-    WORD,
-    COUNT,
-    ENUM,
-    SIGNAL,
-    SWITCH
-}; /* size_t; uint64_t; uint32_t three times;
-                                                          uint8_t */
+/* The field is a size_t; a uint64_t; a uint32_t, for the next three; a uint8_t. */
+enum type { SIZE, WORD, COUNT, ENUM, SIGNAL, SWITCH };
 
 struct option {
     const char *field;
@@ -377,7 +370,8 @@ static void hold_to_promises(gc_options *options, uint32_t chosen) {
     }
 }
 
-/* A thread that is stopped at an arbitrary instruction has references where no frame or map says. */
+/* A thread that is stopped at an arbitrary instruction has references where no frame or map
+ * says. */
 static void settle_stop(gc_options *options) {
     if (options->stack_scan != GC_STACK_SCAN_PRECISE) return;
     const char *text = environment_counts() ? getenv("CAIRN_STOP") : NULL;

@@ -84,26 +84,11 @@ static size_t list_bytes(size_t capacity, size_t item) {
     return round_up(capacity * item, gci_page_size());
 }
 
-/* Room for one more item in a list: the list, moved if need be, or NULL. */
-static void *with_room(void *items, size_t count, size_t *capacity, size_t item) {
-    if (count < *capacity) return items;
-    size_t old_bytes = list_bytes(*capacity, item);
-    size_t bytes = old_bytes ? 2 * old_bytes : gci_page_size();
-    void *larger = gci_vm_map(bytes);
-    if (!larger) return NULL;
-    if (old_bytes) {
-        memcpy(larger, items, count * item);
-        gci_vm_unmap(items, old_bytes);
-    }
-    *capacity = bytes / item;
-    return larger;
-}
-
 static bool append(void *context, uintptr_t start, uintptr_t end) {
     struct reading *reading = context;
     struct gci_static_roots *fresh = &reading->fresh;
     struct gci_segment *segments =
-        with_room(fresh->segments, fresh->count, &fresh->capacity, sizeof *segments);
+        gci_vm_with_room(fresh->segments, fresh->count, &fresh->capacity, sizeof *segments);
     reading->out_of_memory = !segments;
     if (!segments) return false;
     fresh->segments = segments;
@@ -113,8 +98,8 @@ static bool append(void *context, uintptr_t start, uintptr_t end) {
 
 static bool append_module(struct reading *reading, const struct gci_tls_module *module) {
     struct gci_static_roots *fresh = &reading->fresh;
-    struct gci_tls_module *modules =
-        with_room(fresh->modules, fresh->module_count, &fresh->module_capacity, sizeof *modules);
+    struct gci_tls_module *modules = gci_vm_with_room(
+        fresh->modules, fresh->module_count, &fresh->module_capacity, sizeof *modules);
     reading->out_of_memory = !modules;
     if (!modules) return false;
     fresh->modules = modules;

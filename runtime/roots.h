@@ -15,12 +15,13 @@ enum gci_root_kind {
     GCI_ROOT_STATIC,
     GCI_ROOT_TLS,
     GCI_ROOT_RANGE,
-    GCI_ROOT_SLOT,      /* precise: each word is a reference or NULL */
-    GCI_ROOT_HANDLE,    /* the same */
-    GCI_ROOT_FRAME,     /* the same: a variable in a GC_FRAME() */
-    GCI_ROOT_CODE,      /* the same: in a frame of code with stack maps */
-    GCI_ROOT_HOOK,      /* by a root hook: ambiguous in the first pass, precise in the second */
-    GCI_ROOT_HOOK_PLAIN /* the same, by gc_visit_plain() */
+    GCI_ROOT_SLOT,       /* precise: each word is a reference or NULL */
+    GCI_ROOT_HANDLE,     /* the same */
+    GCI_ROOT_FRAME,      /* the same: a variable in a GC_FRAME() */
+    GCI_ROOT_CODE,       /* the same: in a frame of code with stack maps */
+    GCI_ROOT_HOOK,       /* the same: reported by a root hook, */
+    GCI_ROOT_HOOK_PLAIN, /* or that by gc_visit_plain() */
+    GCI_ROOT_HOOK_WORDS  /* by gc_visit_ambiguous() */
 };
 
 typedef void gci_root_visitor(

@@ -1,8 +1,9 @@
 /* Unwinding without a lock: see unwind.h.  libunwind won't do while threads are stopped: it holds a
  * lock of its own while it waits for the loader's, which the collector has, and where there is no
- * table it guesses.  This reader knows what gcc and clang write for functions, and of the rest it says
- * that it doesn't: a wrong step would take live words of a stack for dead ones.  The tables are those
- * of the DWARF standard (6.4) with the additions of the Linux Standard Base (.eh_frame_hdr). */
+ * table it guesses.  This reader knows what gcc and clang write for functions, and of the rest it
+ * says that it doesn't: a wrong step would take live words of a stack for dead ones.  The tables
+ * are those of the DWARF standard (6.4) with the additions of the Linux Standard Base
+ * (.eh_frame_hdr). */
 #define _GNU_SOURCE
 #include "runtime/unwind.h"
 
@@ -248,8 +249,8 @@ struct rule {
     struct reader expression; /* of the word's address */
 };
 
-/* At one place of a function: the frame's address, by a register and an offset or an expression, and
- * a rule for each register. */
+/* At one place of a function: the frame's address, by a register and an offset or an expression,
+ * and a rule for each register. */
 struct row {
     uint64_t base;
     int64_t offset;

@@ -11,8 +11,8 @@
 #include "runtime/arch/arch.h"
 
 /* What a function had in its registers when it called, as far as its caller's frame can be found by
- * it: PC is where the call returns to, SP the stack pointer then.  A register whose value isn't known
- * is not in KNOWN, a set of their indices. */
+ * it: PC is where the call returns to, SP the stack pointer then.  A register whose value isn't
+ * known is not in KNOWN, a set of their indices. */
 struct gci_registers {
     uintptr_t pc, sp;
     uintptr_t saved[GCI_SAVED_REGISTERS]; /* in the order of enum gc_saved_register */

@@ -7,6 +7,7 @@
 #include "runtime/globals.h"
 
 #include <errno.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/sysinfo.h>
@@ -100,6 +101,20 @@ void *gci_vm_map(size_t bytes) {
  * address space is lost and its memory, at least, is given back. */
 void gci_vm_unmap(void *start, size_t bytes) {
     if (munmap(start, bytes) != 0) (void)madvise(start, bytes, MADV_DONTNEED);
+}
+
+void *gci_vm_with_room(void *items, size_t count, size_t *capacity, size_t item) {
+    if (count < *capacity) return items;
+    size_t page = gci_page_size(), old_bytes = (*capacity * item + page - 1) / page * page;
+    size_t bytes = old_bytes > 0 ? 2 * old_bytes : page;
+    void *larger = gci_vm_map(bytes);
+    if (larger == NULL) return NULL;
+    if (old_bytes > 0) {
+        memcpy(larger, items, count * item);
+        gci_vm_unmap(items, old_bytes);
+    }
+    *capacity = bytes / item;
+    return larger;
 }
 
 uint64_t gci_clock_ns(void) {

@@ -1,6 +1,6 @@
-/* Stopping the world: see world.h, and docs/threads.md for the protocol whose rules and steps (STOP,
- * PARK, START) are named here.  Owns the stop signal's handler.  Invariant: while the lock is free,
- * or its holder hasn't called gci_world_stop(), every mutator is RUNNING or BLOCKING. */
+/* Stopping the world: see world.h, and docs/threads.md for the protocol whose rules and steps
+ * (STOP, PARK, START) are named here.  Owns the stop signal's handler.  Invariant: while the lock
+ * is free, or its holder hasn't called gci_world_stop(), every mutator is RUNNING or BLOCKING. */
 #define _GNU_SOURCE
 #include "runtime/world.h"
 
@@ -55,8 +55,8 @@ void gci_signals_restore(uint64_t before) {
     syscall(SYS_rt_sigprocmask, SIG_SETMASK, &before, NULL, sizeof before);
 }
 
-/* May a thread use its processor up while it waits for a collection to end?  Not if another mutator,
- * or one who helps to mark, could run there. */
+/* May a thread use its processor up while it waits for a collection to end?  Not if another
+ * mutator, or one who helps to mark, could run there. */
 static bool may_spin(const struct gci_world *world) {
     return !__atomic_load_n(&world->crowded, __ATOMIC_RELAXED);
 }
@@ -113,8 +113,8 @@ void gci_block(struct gci_mutator *self) {
 }
 
 /* While the world is stopped it queues for the lock, so that it comes through between two
- * collections.  A handler of the program's that forks must not interrupt who holds it: the handlers of
- * pthread_atfork() take it, too. */
+ * collections.  A handler of the program's that forks must not interrupt who holds it: the handlers
+ * of pthread_atfork() take it, too. */
 void gci_unblock(struct gci_mutator *self) {
     if (change_state(self, GCI_BLOCKING, GCI_RUNNING)) return;
     uint64_t signals = gci_signals_block();
@@ -231,7 +231,8 @@ static uintptr_t stack_pointer_of(const ucontext_t *user) {
 #endif
 }
 
-/* The alternate stack stays known while a handler runs for which it was disarmed (SS_AUTODISARM). */
+/* The alternate stack stays known while a handler runs for which it was disarmed
+ * (SS_AUTODISARM). */
 static void note_other_stack(struct gci_mutator *self, const stack_t *other) {
     if (other->ss_flags & SS_DISABLE) return;
     self->interruption.other_low = (uintptr_t)other->ss_sp;
@@ -374,7 +375,8 @@ static void remind(struct gci_world *world, unsigned seconds) {
 
 /* ---- STOP and START ------------------------------------------------------------------------- */
 
-/* One mutator; true if it was running.  `awaited` is raised before the request can be answered.  The signal comes later. */
+/* One mutator; true if it was running.  `awaited` is raised before the request can be answered.
+ * The signal comes later. */
 static bool request(struct gci_world *world, struct gci_mutator *mutator) {
     for (;;) {
         if (change_state(mutator, GCI_BLOCKING, GCI_HELD)) return false;
@@ -386,9 +388,9 @@ static bool request(struct gci_world *world, struct gci_mutator *mutator) {
     return true;
 }
 
-/* Waits a moment for those that are about to enter the library: a thread that allocates much does so
- * every few microseconds, and answers faster than the signal can.  Not where it could keep such a
- * thread from running. */
+/* Waits a moment for those that are about to enter the library: a thread that allocates much does
+ * so every few microseconds, and answers faster than the signal can.  Not where it could keep such
+ * a thread from running. */
 static void wait_for_allocators(const struct gci_world *world) {
     uint64_t deadline = gci_clock_ns() + GRACE_NS;
     while (__atomic_load_n(&world->awaited, __ATOMIC_ACQUIRE) != 0 && gci_clock_ns() < deadline)

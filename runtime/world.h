@@ -68,9 +68,8 @@ struct gci_world {
     uint32_t forking;   /* futex: nobody may enter now */
     gci_lock fork_lock; /* one thread forks at a time */
     struct gci_mutator *first;
-    struct gci_mutator
-        *unsent;     /* while stopping: from it on, nobody is being sent the signal yet */
-    uint32_t failed; /* a signal that a mutator passed on; atomic, as UNSENT is */
+    struct gci_mutator *unsent; /* while stopping: the first to whom nobody sends the signal yet */
+    uint32_t failed;            /* a signal that a mutator passed on; atomic, as UNSENT is */
     struct gc_stack *stacks, *free_stacks;
     uint32_t count;
     unsigned cpus; /* that this process may use */
@@ -118,7 +117,8 @@ void gci_with_loader_lock(void (*function)(void *context), void *context);
 uint64_t gci_signals_block(void);
 void gci_signals_restore(uint64_t before);
 
-/* Copies the registers that an entry function saved at FRAME, on a stack that may end soon after. */
+/* Copies the registers that an entry function saved at FRAME, on a stack that may end soon
+ * after. */
 void gci_copy_registers(const struct gci_mutator *mutator, uintptr_t *to, const void *frame);
 
 /* PARK, as asked by a state of REQUESTED, inside the library. */
@@ -152,7 +152,8 @@ void gci_world_stop(struct gci_world *world, struct gci_mutator *self);
 void gci_world_start(struct gci_world *world, struct gci_mutator *self);
 
 /* With the world stopped: visits the mutator's registers and the stacks it runs on or left; and
- * all registered stacks.  Aborts with a message if the mutator runs on a stack that is not known. */
+ * all registered stacks.  Aborts with a message if the mutator runs on a stack that is not
+ * known. */
 void gci_mutator_visit(struct gci_world *world, const struct gci_mutator *mutator,
     gci_root_visitor *visit, void *context);
 void gci_stacks_visit(struct gci_world *world, gci_root_visitor *visit, void *context);
@@ -161,8 +162,8 @@ void gci_stacks_visit(struct gci_world *world, gci_root_visitor *visit, void *co
 uintptr_t gci_stack_end(
     const struct gci_world *world, const struct gci_mutator *mutator, uintptr_t address);
 
-/* The innermost GC_FRAME() of a mutator lies below all that is live on the stack it runs on: left by
- * longjmp(), say. */
+/* The innermost GC_FRAME() of a mutator lies below all that is live on the stack it runs on: left
+ * by longjmp(), say. */
 bool gci_frame_is_stale(
     const struct gci_world *world, const struct gci_mutator *mutator, const void *frame);
 

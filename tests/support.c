@@ -1,6 +1,7 @@
 /* Helpers for tests that allocate: see support.h. */
 #include "support.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include "child.h"
@@ -33,6 +34,11 @@ gc_stats statistics(void) {
 
 bool has_barrier(void) {
     return statistics().barrier != GC_BARRIER_NONE;
+}
+
+bool precise(void) {
+    const char *text = getenv("CAIRN_STACK_SCAN");
+    return text != NULL && strcmp(text, "precise") == 0;
 }
 
 size_t count_alive(const uintptr_t *hidden, size_t count) {

@@ -27,6 +27,9 @@ gc_stats statistics(void);
 /* Does the barrier of this heap, as it was opened here, notice writes? */
 bool has_barrier(void);
 
+/* Does CAIRN_STACK_SCAN say "precise"? */
+bool precise(void);
+
 /* A pointer as a word that means nothing to the collector, and back. */
 static inline uintptr_t hide(const void *p) {
     return ~(uintptr_t)p;

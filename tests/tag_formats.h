@@ -1,5 +1,5 @@
-/* Formats of words, as language runtimes have them (docs/tags.md), each told to the heap by options and
- * done here by the runtime's own arithmetic. */
+/* Formats of words, as language runtimes have them (docs/tags.md), each told to the heap by options
+ * and done here by the runtime's own arithmetic. */
 #ifndef CAIRN_TESTS_TAG_FORMATS_H
 #define CAIRN_TESTS_TAG_FORMATS_H
 

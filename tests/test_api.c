@@ -168,7 +168,8 @@ static void frees_in_reverse_order_stop_at_a_block(void) {
     }
 }
 
-/* Resizes every object in turn while it is the last one allocated, those at a block's end among them.
+/* Resizes every object in turn while it is the last one allocated, those at a block's end among
+ * them.
  */
 static void the_newest_object_grows_within_a_block(void) {
     for (unsigned i = 0; i < 20000; i++) {

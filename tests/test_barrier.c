@@ -4,6 +4,7 @@
  * See also tests/test_barrier_signals.c. */
 #define _GNU_SOURCE
 #include "barrier_arena.h"
+#include "bench/random.h"
 
 #include <sys/mman.h>
 
@@ -181,24 +182,17 @@ static void a_system_call_into_a_prepared_page_works(void **state) {
 
 static uint64_t seed;
 
-static uint64_t random_number(uint64_t *s) {
-    uint64_t z = *s += UINT64_C(0x9e3779b97f4a7c15);
-    z = (z ^ z >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
-    z = (z ^ z >> 27) * UINT64_C(0x94d049bb133111eb);
-    return z ^ z >> 31;
-}
-
 enum { MODEL_PAGES = 300 };
 
 struct model {
     struct arena a;
     bool armed[MODEL_PAGES], written[MODEL_PAGES];
     bool exact; /* mappings suffice: nothing but what was written is reported */
-    uint64_t random;
+    struct bench_random random;
 };
 
 static size_t below(struct model *m, size_t n) {
-    return random_number(&m->random) % n;
+    return bench_random_next(&m->random) % n;
 }
 
 /* Collects the armed pages from FIRST on and compares. */
@@ -277,7 +271,7 @@ static void run_model(void **state, size_t budget, int steps) {
     struct model *m = calloc(1, sizeof *m);
     assert_non_null(m);
     open_arena(&m->a, state, MODEL_PAGES);
-    m->random = seed;
+    m->random.state = seed;
     m->exact = budget == 0;
     if (budget != 0) gci_mprotect_set_budget(m->a.barrier, budget);
     for (int i = 0; i < steps; i++) model_step(m);

@@ -1,5 +1,5 @@
-/* The calculator of examples/calc: right results while its cells move, and errors that name the word.
- * CAIRN_TEST_CALC names the program. */
+/* The calculator of examples/calc: right results while its cells move, and errors that name the
+ * word.  CAIRN_TEST_CALC names the program. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

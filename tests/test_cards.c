@@ -3,6 +3,7 @@
  * of the random test.  The rest of gc_write() is tested in tests/test_gc_write.c. */
 #define _GNU_SOURCE
 #include "barrier_arena.h"
+#include "bench/random.h"
 
 #include <sys/resource.h>
 
@@ -280,29 +281,23 @@ static void nothing_is_compared_under_explicit_alone(void **state) {
 
 static uint64_t seed;
 
-static size_t below(uint64_t *s, size_t n) {
-    uint64_t z = *s += UINT64_C(0x9e3779b97f4a7c15);
-    z = (z ^ z >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
-    z = (z ^ z >> 27) * UINT64_C(0x94d049bb133111eb);
-    return (z ^ z >> 31) % n;
-}
-
 static void random_operations_match_a_model(void **state) {
     enum { PAGES = 100, MOST = PAGES * 64 };
     struct arena a;
     static uint8_t seen[MOST], marked[MOST], written[PAGES], armed[PAGES];
     struct report r = {.cards = seen};
-    uint64_t random = seed;
+    struct bench_random random = {seed};
     open_covered(&a, state, PAGES);
     bool compares = gci_barrier_kind(a.barrier) == GC_BARRIER_EXPLICIT_CROSS;
     size_t each = a.page / CARD;
     memset(marked, 0, sizeof marked), memset(written, 0, sizeof written);
     memset(armed, 0, sizeof armed);
     for (int step = 0; step < 50000; step++) {
-        size_t first = below(&random, PAGES), pages = 1 + below(&random, PAGES - first);
-        if (below(&random, 4) != 0 && pages > 8) pages = 8;
-        size_t n = first * each + below(&random, each);
-        switch (below(&random, 12)) {
+        size_t first = bench_random_below(&random, PAGES),
+               pages = 1 + bench_random_below(&random, PAGES - first);
+        if (bench_random_below(&random, 4) != 0 && pages > 8) pages = 8;
+        size_t n = first * each + bench_random_below(&random, each);
+        switch (bench_random_below(&random, 12)) {
         case 0:
             protect(&a, first, pages);
             memset(marked + first * each, 0, pages * each);

@@ -1,6 +1,6 @@
-/* Code with stack maps: frames of generated code are roots where the maps say and nowhere else, what
- * they refer to moves, and what is not known stays where it is.  The code is written here, in the
- * machine's language; C functions of all kinds lie between its frames. */
+/* Code with stack maps: frames of generated code are roots where the maps say and nowhere else,
+ * what they refer to moves, and what is not known stays where it is.  The code is written here, in
+ * the machine's language; C functions of all kinds lie between its frames. */
 #define _GNU_SOURCE
 #define UNW_LOCAL_ONLY
 #include <alloca.h>
@@ -25,11 +25,6 @@ struct node {
     uint64_t number;
 };
 GC_TYPE(struct node, left, right);
-
-static bool precise(void) {
-    const char *text = getenv("CAIRN_STACK_SCAN");
-    return text != NULL && strcmp(text, "precise") == 0;
-}
 
 static __attribute__((noinline)) uintptr_t make_hidden_node(uint64_t number) {
     struct node *node = gc_new(struct node);
@@ -426,7 +421,8 @@ static void *collect_for_ever(void *unused) {
     while (look_at(&collecting)) {
         gc_collect(GC_MINOR);
         gc_safepoint();
-        nanosleep(&(struct timespec){0, 100000}, NULL); /* or the other would never sleep its time */
+        nanosleep(
+            &(struct timespec){0, 100000}, NULL); /* or the other would never sleep its time */
     }
     return unused;
 }
@@ -518,11 +514,7 @@ static void threads_keep_their_objects(void) {
     pthread_t threads[3];
     for (uintptr_t i = 0; i < 3; i++) threads[i] = start_thread(run_program, (void *)(i + 1));
     run_program((void *)9);
-    for (unsigned i = 0; i < 3; i++) {
-        gc_blocking_begin();
-        pthread_join(threads[i], NULL);
-        gc_blocking_end();
-    }
+    for (unsigned i = 0; i < 3; i++) end_thread(threads[i]);
     REQUIRE_EQUAL(gc_verify(), 0);
 }
 
@@ -727,7 +719,7 @@ int main(void) {
 #else
 
 static void frames_are_followed_on_x86_64_only(void) {
-    (void)precise, (void)make_hidden_node;
+    (void)make_hidden_node;
     child_skip("the code that this test makes is for x86-64");
 }
 

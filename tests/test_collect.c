@@ -240,8 +240,8 @@ static void system_calls_fill_young_objects_between_old_ones(void) {
     REQUIRE_EQUAL(gc_verify(), 0);
 }
 
-/* In blocks that were closed when they were freed, and whose memory went back to the system, so that
- * nothing is zeroed there before: objects of each kind and of all sizes. */
+/* In blocks that were closed when they were freed, and whose memory went back to the system, so
+ * that nothing is zeroed there before: objects of each kind and of all sizes. */
 static void system_calls_fill_objects_in_freed_blocks(void) {
     static const size_t sizes[] = {64, 1000, 2048, 8192, 100000};
     int zero = open("/dev/zero", O_RDONLY);

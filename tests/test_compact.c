@@ -22,14 +22,8 @@ static void run(struct typed_plan plan) {
     plan.seed = model_seed();
     plan.compacts = true;
     typed_model_run(&plan, &result);
-    gc_stats stats = statistics();
-    printf("%llu allocations; %llu minor and %llu full collections, %llu compactions; %llu moves "
-           "seen, "
-           "%llu of them by compaction\n",
-        (unsigned long long)result.allocations, (unsigned long long)stats.minor.count,
-        (unsigned long long)stats.full.count, (unsigned long long)stats.compactions,
-        (unsigned long long)result.moved, (unsigned long long)result.moved_by_compaction);
-    REQUIRE(stats.compactions > 0 && result.moved_by_compaction > 0);
+    typed_model_print(&result);
+    REQUIRE(statistics().compactions > 0 && result.moved_by_compaction > 0);
     REQUIRE(result.retained_percent < 80);
 }
 

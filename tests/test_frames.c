@@ -2,7 +2,6 @@
  * moves, however the block is left; and stack_scan=precise, under which nothing else on a stack
  * holds anything, nor keeps anything in place. */
 #define _GNU_SOURCE
-#include <errno.h>
 #include <setjmp.h>
 #include <stdlib.h>
 #include <string.h>
@@ -29,11 +28,6 @@ static struct node *make(uint64_t number) {
 /* So that what is found afterwards is another address, if the object moved. */
 static __attribute__((noinline)) uintptr_t hidden_at(struct node *const *variable) {
     return hide(*variable);
-}
-
-static bool precise(void) {
-    const char *text = getenv("CAIRN_STACK_SCAN");
-    return text != NULL && strcmp(text, "precise") == 0;
 }
 
 /* ---- One frame ------------------------------------------------------------------------------ */
@@ -432,11 +426,7 @@ static void threads_keep_their_trees(void) {
     pthread_t threads[3];
     for (uintptr_t i = 0; i < 3; i++) threads[i] = start_thread(grow_trees, (void *)(i + 2));
     grow_trees((void *)5);
-    for (unsigned i = 0; i < 3; i++) {
-        gc_blocking_begin();
-        pthread_join(threads[i], NULL);
-        gc_blocking_end();
-    }
+    for (unsigned i = 0; i < 3; i++) end_thread(threads[i]);
     REQUIRE_EQUAL(gc_verify(), 0);
 }
 

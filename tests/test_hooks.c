@@ -1,5 +1,6 @@
-/* Root hooks: what they report holds, ambiguous words keep it in place and slots follow it; they are
- * called for each thread while it is attached; and what a hook may not do ends with a message. */
+/* Root hooks: what they report holds, ambiguous words keep it in place and slots follow it; they
+ * are called for each thread while it is attached; and what a hook may not do ends with a
+ * message. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,11 +16,6 @@ struct node {
     uint64_t number;
 };
 GC_TYPE(struct node, left, right);
-
-static bool precise(void) {
-    const char *text = getenv("CAIRN_STACK_SCAN");
-    return text != NULL && strcmp(text, "precise") == 0;
-}
 
 static __attribute__((noinline)) void make_at(void **slot, uint64_t number) {
     struct node *node = gc_new(struct node);
@@ -165,8 +161,8 @@ static void many_hooks_are_called_in_order_and_removed(void) {
 /* ---- A random interpreter ------------------------------------------------------------------- */
 
 /* A value stack of random depth, whose cells refer to one another, beside the numbers that must be
- * found there.  It pushes as an interpreter must that a signal may stop anywhere: first the word, then
- * the top. */
+ * found there.  It pushes as an interpreter must that a signal may stop anywhere: first the word,
+ * then the top. */
 enum { DEPTH = 600 };
 
 struct machine {
@@ -261,11 +257,7 @@ static void machines_of_threads_keep_their_values(void) {
     pthread_t threads[3];
     for (uintptr_t i = 0; i < 3; i++) threads[i] = start_thread(run_machine, (void *)(i + 2));
     run_machine((void *)9);
-    for (unsigned i = 0; i < 3; i++) {
-        gc_blocking_begin();
-        pthread_join(threads[i], NULL);
-        gc_blocking_end();
-    }
+    for (unsigned i = 0; i < 3; i++) end_thread(threads[i]);
     REQUIRE_EQUAL(gc_verify(), 0);
 }
 

@@ -1,4 +1,5 @@
-/* Identity hashes: they stay with their objects, whatever becomes of these and of their addresses. */
+/* Identity hashes: they stay with their objects, whatever becomes of these and of their
+ * addresses. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <stdio.h>
@@ -7,7 +8,6 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "bench/random.h"
@@ -277,8 +277,8 @@ static void no_memory_for_the_table_is_reported(void) {
 
 /* ---- A random program ----------------------------------------------------------------------- */
 
-/* Objects of several kinds hang on a table of slots, in memory that the collector changes.  The model
- * has each one's number and hash, if it was asked for it. */
+/* Objects of several kinds hang on a table of slots, in memory that the collector changes.  The
+ * model has each one's number and hash, if it was asked for it. */
 enum { SLOTS_COUNT = 4096 };
 
 struct known {

@@ -36,7 +36,8 @@ static void free_blocks_join_for_large_objects(void) {
     REQUIRE(gc_verify() == 0);
 }
 
-/* A large object that fits one block takes one that small objects left, though the address space has ended. */
+/* A large object that fits one block takes one that small objects left, though the address space
+ * has ended. */
 static void a_free_block_serves_a_large_object(void) {
     gc_disable();
     for (size_t bytes = 0; gc_alloc(64) != NULL; bytes += 64) REQUIRE(bytes < 64 << 20);

@@ -308,26 +308,35 @@ static void threads_allocate_old(void) {
     REQUIRE_EQUAL(gc_verify(), 0);
 }
 
-static void a_child_of_a_thread_that_allocates_old_is_whole(void) {
-    enum { THREADS = 3 };
-    pthread_t threads[THREADS];
-    start();
-    for (uintptr_t i = 0; i < THREADS; i++) threads[i] = start_thread(build_lists, (void *)i);
-    for (int i = 0; i < 60; i++) {
+/* A child in which F must go on, COUNT times. */
+static void fork_times(unsigned count, void (*f)(void)) {
+    for (unsigned i = 0; i < count; i++) {
         pid_t child = fork();
         REQUIRE(child >= 0);
         if (child == 0) {
             alarm(30);
             REQUIRE_EQUAL(gc_verify(), 0);
-            REQUIRE_EQUAL(gc_collect(GC_MINOR), 0);
-            build_lists((void *)9);
-            REQUIRE_EQUAL(gc_verify(), 0);
+            f();
             _exit(0);
         }
         int status;
         while (waitpid(child, &status, 0) < 0) REQUIRE(errno == EINTR);
         REQUIRE_EQUAL(status, 0);
     }
+}
+
+static void build_in_the_child(void) {
+    REQUIRE_EQUAL(gc_collect(GC_MINOR), 0);
+    build_lists((void *)9);
+    REQUIRE_EQUAL(gc_verify(), 0);
+}
+
+static void a_child_of_a_thread_that_allocates_old_is_whole(void) {
+    enum { THREADS = 3 };
+    pthread_t threads[THREADS];
+    start();
+    for (uintptr_t i = 0; i < THREADS; i++) threads[i] = start_thread(build_lists, (void *)i);
+    fork_times(60, build_in_the_child);
     raise_flag(&stop, 1);
     for (int i = 0; i < THREADS; i++) end_thread(threads[i]);
 }
@@ -338,24 +347,15 @@ static void *allocate_old_only(void *unused) {
     return unused;
 }
 
+static void do_nothing(void) {}
+
 /* Wherever the others are in it. */
 static void a_child_made_amid_allocations_is_whole(void) {
     enum { THREADS = 2 };
     pthread_t threads[THREADS];
     start();
     for (int i = 0; i < THREADS; i++) threads[i] = start_thread(allocate_old_only, NULL);
-    for (int i = 0; i < 300; i++) {
-        pid_t child = fork();
-        REQUIRE(child >= 0);
-        if (child == 0) {
-            alarm(30);
-            REQUIRE_EQUAL(gc_verify(), 0);
-            _exit(0);
-        }
-        int status;
-        while (waitpid(child, &status, 0) < 0) REQUIRE(errno == EINTR);
-        REQUIRE_EQUAL(status, 0);
-    }
+    fork_times(300, do_nothing);
     raise_flag(&stop, 1);
     for (int i = 0; i < THREADS; i++) end_thread(threads[i]);
 }
@@ -363,24 +363,13 @@ static void a_child_made_amid_allocations_is_whole(void) {
 /* ---- The model ------------------------------------------------------------------------------ */
 
 static void random_objects_are_allocated_old(void) {
-    struct typed_plan plan = {.seed = model_seed(),
-        .steps = 120000,
-        .most_objects = 10000,
-        .check_every = 3000,
-        .ambiguous_one_in = 100,
-        .old_one_in = 4,
-        .hashes = true,
-        .large = true};
-    if (getenv("CAIRN_STRESS") != NULL)
-        plan.steps = 30000, plan.most_objects = 1000, plan.check_every = 500;
+    struct typed_plan plan = typed_model_usual_plan(model_seed());
+    plan.ambiguous_one_in = 100;
+    plan.old_one_in = 4;
     struct typed_result result;
     typed_model_run(&plan, &result);
-    gc_stats stats = statistics();
-    printf("%llu allocations, %llu KB old, %llu moves seen, %llu minor and %llu full collections\n",
-        (unsigned long long)result.allocations, (unsigned long long)stats.tenured_bytes >> 10,
-        (unsigned long long)result.moved, (unsigned long long)stats.minor.count,
-        (unsigned long long)stats.full.count);
-    REQUIRE(result.moved > 0 && stats.tenured_bytes > 0);
+    typed_model_print(&result);
+    REQUIRE(result.moved > 0 && statistics().tenured_bytes > 0);
 }
 
 /* ---- All of them ---------------------------------------------------------------------------- */

@@ -1,5 +1,6 @@
-/* Precise roots, and types of C structures: slots and handles hold what they refer to and are changed
- * when it moves, GC_TYPE() and gc_new() find the right type, and what is wrong is refused. */
+/* Precise roots, and types of C structures: slots and handles hold what they refer to and are
+ * changed when it moves, GC_TYPE() and gc_new() find the right type, and what is wrong is
+ * refused. */
 #include <errno.h>
 #include <stdlib.h>
 

@@ -1,5 +1,5 @@
-/* Stale pointers: with protect_moved, the use of what an object was moved out of faults at once, and
- * the message says what it was. */
+/* Stale pointers: with protect_moved, the use of what an object was moved out of faults at once,
+ * and the message says what it was. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <signal.h>
@@ -35,8 +35,8 @@ static void start(void) {
     REQUIRE_EQUAL(gc_add_slots(slots, SLOTS_COUNT), 0);
 }
 
-/* Blocks full of nodes, each of them with garbage beside it; some in the middle is where no stale word
- * leads to. */
+/* Blocks full of nodes, each of them with garbage beside it; some in the middle is where no stale
+ * word leads to. */
 static __attribute__((noinline)) void fill(void) {
     for (unsigned i = 0; i < SLOTS_COUNT; i++) {
         struct node *p = gc_new(struct node);
@@ -208,20 +208,12 @@ static void without_mappings_it_stops(void) {
 /* ---- A random program ----------------------------------------------------------------------- */
 
 static void a_program_without_stale_pointers_goes_on(void) {
-    struct typed_plan plan = {.seed = model_seed(),
-        .steps = 120000,
-        .most_objects = 10000,
-        .check_every = 3000,
-        .ambiguous_one_in = 200,
-        .old_one_in = 10,
-        .hashes = true,
-        .large = true};
-    if (getenv("CAIRN_STRESS") != NULL)
-        plan.steps = 30000, plan.most_objects = 1000, plan.check_every = 500;
+    struct typed_plan plan = typed_model_usual_plan(model_seed());
+    plan.ambiguous_one_in = 200;
+    plan.old_one_in = 10;
     struct typed_result result;
     typed_model_run(&plan, &result);
-    printf("%llu allocations, %llu moves seen\n", (unsigned long long)result.allocations,
-        (unsigned long long)result.moved);
+    typed_model_print(&result);
     REQUIRE(result.moved > 0);
 }
 

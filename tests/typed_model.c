@@ -829,3 +829,25 @@ void typed_model_run(const struct typed_plan *plan, struct typed_result *result)
     free(m.free_nodes);
     free(m.queue);
 }
+
+struct typed_plan typed_model_usual_plan(uint64_t seed) {
+    bool stress = getenv("CAIRN_STRESS") != NULL;
+    return (struct typed_plan){.seed = seed,
+        .steps = stress ? 30000 : 120000,
+        .most_objects = stress ? 1000 : 10000,
+        .check_every = stress ? 500 : 3000,
+        .hashes = true,
+        .large = true};
+}
+
+void typed_model_print(const struct typed_result *result) {
+    gc_stats stats = statistics();
+    printf("%llu allocations, %llu KB of them old; %llu minor and %llu full collections, %llu "
+           "compactions; %llu walks over at most %u objects; %llu moves seen, %llu of them by "
+           "compaction; %.2f %% of the garbage outlived a full collection\n",
+        (unsigned long long)result->allocations, (unsigned long long)stats.tenured_bytes >> 10,
+        (unsigned long long)stats.minor.count, (unsigned long long)stats.full.count,
+        (unsigned long long)stats.compactions, (unsigned long long)result->checks,
+        result->most_live, (unsigned long long)result->moved,
+        (unsigned long long)result->moved_by_compaction, result->retained_percent);
+}

@@ -32,7 +32,13 @@ struct typed_result {
     double retained_percent;      /* of the garbage at full collections, on average */
 };
 
+/* 120,000 steps with 10,000 objects, large ones and hashes too; less under CAIRN_STRESS. */
+struct typed_plan typed_model_usual_plan(uint64_t seed);
+
 /* Runs in a child (it ends the process if anything is wrong). */
 void typed_model_run(const struct typed_plan *plan, struct typed_result *result);
+
+/* Says in a line what happened. */
+void typed_model_print(const struct typed_result *result);
 
 #endif

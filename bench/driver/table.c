@@ -143,23 +143,37 @@ static void print_throughput(const struct results *results, int base, FILE *out)
     }
 }
 
-static void print_stops(const struct results *results, FILE *out) {
-    if (!any_known(results, STOP_P50)) return;
+/* A column of a table of a workload's own figures. */
+struct column {
+    const char *title;
+    int width, decimals;
+    enum metric metric;
+};
+
+/* The table of what has a figure for the first of COUNT columns. */
+static void print_figures(const struct results *results, const char *title,
+    const struct column *columns, size_t count, FILE *out) {
+    if (!any_known(results, columns[0].metric)) return;
     fputc('\n', out);
-    print_title(results, "time to stop", out);
-    fprintf(out, " %8s %8s %8s %8s\n", "stops", "p50 us", "p99 us", "max us");
+    print_title(results, title, out);
+    for (size_t i = 0; i < count; i++) fprintf(out, " %*s", columns[i].width, columns[i].title);
+    fputc('\n', out);
     for (int t = 0; t < results->plan->task_count; t++) {
         for (int c = 0; c < results->plan->contender_count; c++) {
             const double *value = results_series(results, t, c)->median;
-            if (isnan(value[STOP_P50])) continue;
+            if (isnan(value[columns[0].metric])) continue;
             print_names(results, t, c, out);
-            print_number(out, 8, 0, value[STOPS]);
-            print_number(out, 8, 0, value[STOP_P50]);
-            print_number(out, 8, 0, value[STOP_P99]);
-            print_number(out, 8, 0, value[STOP_MAX]);
+            for (size_t i = 0; i < count; i++)
+                print_number(out, columns[i].width, columns[i].decimals, value[columns[i].metric]);
             fputc('\n', out);
         }
     }
+}
+
+static void print_stops(const struct results *results, FILE *out) {
+    static const struct column columns[] = {{"stops", 8, 0, STOPS}, {"p50 us", 8, 0, STOP_P50},
+        {"p99 us", 8, 0, STOP_P99}, {"max us", 8, 0, STOP_MAX}};
+    print_figures(results, "time to stop", columns, sizeof columns / sizeof *columns, out);
 }
 
 static void print_marking(const struct results *results, FILE *out) {
@@ -182,26 +196,11 @@ static void print_marking(const struct results *results, FILE *out) {
 }
 
 static void print_compaction(const struct results *results, FILE *out) {
-    if (!any_known(results, COMPACT_MS)) return;
-    fputc('\n', out);
-    print_title(results, "compaction", out);
-    fprintf(out, " %8s %8s %8s %8s %9s %8s %9s\n", "RSS MB", "then", "live MB", "RSS/live",
-        "pause ms", "us/MB", "moved MB");
-    for (int t = 0; t < results->plan->task_count; t++) {
-        for (int c = 0; c < results->plan->contender_count; c++) {
-            const double *value = results_series(results, t, c)->median;
-            if (isnan(value[COMPACT_MS])) continue;
-            print_names(results, t, c, out);
-            print_number(out, 8, 1, value[RSS_FULL_MB]);
-            print_number(out, 8, 1, value[RSS_COMPACT_MB]);
-            print_number(out, 8, 1, value[LIVE_MB]);
-            print_number(out, 8, 2, value[RSS_PER_LIVE]);
-            print_number(out, 9, 1, value[COMPACT_MS]);
-            print_number(out, 8, 0, value[COMPACT_PER_MB]);
-            print_number(out, 9, 1, value[MOVED_MB]);
-            fputc('\n', out);
-        }
-    }
+    static const struct column columns[] = {{"RSS MB", 8, 1, RSS_FULL_MB},
+        {"then", 8, 1, RSS_COMPACT_MB}, {"live MB", 8, 1, LIVE_MB},
+        {"RSS/live", 8, 2, RSS_PER_LIVE}, {"pause ms", 9, 1, COMPACT_MS},
+        {"us/MB", 8, 0, COMPACT_PER_MB}, {"moved MB", 9, 1, MOVED_MB}};
+    print_figures(results, "compaction", columns, sizeof columns / sizeof *columns, out);
 }
 
 /* The geometric mean over the tasks of C's median divided by BASE's.  Stores over how many. */

@@ -2,10 +2,10 @@
  *
  * Two mutators share one block of GRANULES granules: whoever owns it has its open hole, [limit,
  * cursor), and allocates objects of 1 or 2 granules from its upper end: reads the cursor, moves it,
- * writes END, writes START, and later stores to the object.  Each step is one of the machine's.  The collector may stop
- * the world between any two; a collection is one step, since nobody runs meanwhile: it gives up the
- * buffers of mutators that are inside the library, SEALs the others', marks what the mutators hold
- * in registers and any other objects that it likes, sweeps the rest with the arithmetic of
+ * writes END, writes START, and later stores to the object.  Each step is one of the machine's.  The
+ * collector may stop the world between any two; a collection is one step, since nobody runs meanwhile:
+ * it gives up the buffers of mutators that are inside the library, SEALs the others', marks what
+ * mutators hold in registers and any other objects that it likes, sweeps the rest with the arithmetic of
  * gci_block_sweep() (docs/collection.md, rule 11), UNSEALs.  A mutator whose hole is too small
  * gives the block up and, when it is nobody's, claims one of its free runs.  Abstracted: one kind, one
  * block, objects without contents; a mutator holds the last object it made, and forgets it at any

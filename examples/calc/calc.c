@@ -25,8 +25,8 @@ struct pair {
 };
 GC_TYPE(struct pair, head, tail);
 
-/* Numbers hold no pointers, but shall move and be told from pairs: a type with a trace function that
- * has nothing to visit. */
+/* Numbers hold no pointers, but shall move and be told from pairs: a type with a trace function
+ * that has nothing to visit. */
 static void trace_number(void *object, size_t bytes, void *from, void *to, gc_visitor *visitor) {
     (void)object, (void)bytes, (void)from, (void)to, (void)visitor;
 }

@@ -1,10 +1,10 @@
 /* Cairn for language implementers: objects whose layout the heap knows.
  *
  * The collector reads and writes the pointer fields of a typed object and nothing else in it, and a
- * minor collection or a compaction moves the object, unless a word that only may be a reference means it: one on a
- * stack, in a register, in static data, or in an object from gc_alloc().  So C code needs to do
- * nothing about its local variables.  It must not keep the only pointer to a typed object where the
- * collector doesn't look, nor depend on its address (docs/types.md).
+ * minor collection or a compaction moves the object, unless a word that only may be a reference
+ * means it: one on a stack, in a register, in static data, or in an object from gc_alloc().  So C
+ * code needs to do nothing about its local variables.  It must not keep the only pointer to a typed
+ * object where the collector doesn't look, nor depend on its address (docs/types.md).
  *
  * Thread rules and errors are as in cairn/gc.h. */
 #ifndef CAIRN_EMBED_H
@@ -31,8 +31,8 @@ typedef struct gc_visitor gc_visitor;
 typedef void gc_trace_function(
     void *object, size_t bytes, void *from, void *to, gc_visitor *visitor);
 
-/* SLOT, a field of the object being traced or, in a root hook, a word outside the heap, holds NULL or
- * the start of an object; in a heap with tagged words (docs/tags.md), a word of its format. */
+/* SLOT, a field of the object being traced or, in a root hook, a word outside the heap, holds NULL
+ * or the start of an object; in a heap with tagged words (docs/tags.md), a word of its format. */
 GC_API void gc_visit(gc_visitor *visitor, void **slot);
 
 /* The same for a field that holds an object's plain address, or NULL, in a heap with tagged words;
@@ -68,10 +68,10 @@ typedef struct gc_type {
     const struct gc_type_desc *desc;
 } gc_type;
 
-/* Registers a type, for as long as the process runs; opens the heap.  Returns NULL with errno EINVAL
- * if the description contradicts itself, EEXIST if the name is taken, ENOSPC if there are 60,000
- * types already, or 238 of at most 16 bytes, ENOMEM; one line on stderr says which type, what was
- * wrong, and what is accepted. */
+/* Registers a type, for as long as the process runs; opens the heap.  Returns NULL with errno
+ * EINVAL if the description contradicts itself, EEXIST if the name is taken, ENOSPC if there are
+ * 60,000 types already, or 238 of at most 16 bytes, ENOMEM; one line on stderr says which type,
+ * what was wrong, and what is accepted. */
 GC_API const gc_type *gc_type_register(const gc_type_desc *desc);
 
 /* A zeroed object of TYPE, or NULL with errno ENOMEM.  May collect. */
@@ -84,10 +84,11 @@ GC_API void *gc_new_typed(const gc_type *type, size_t size);
  * start.  COUNT 0 is as 1. */
 GC_API void *gc_alloc_array(const gc_type *type, size_t count);
 
-/* As gc_alloc_typed() and gc_alloc_array(), for an object that is going to live long: it is old from
- * the start, lies among others that are, is never copied, and lives until the first full collection
- * that doesn't find it.  It may refer to young objects at once.  Slower than gc_new(): for what would
- * be copied otherwise.  How much of a type survives, gc_type_get_stats() says.  May collect. */
+/* As gc_alloc_typed() and gc_alloc_array(), for an object that is going to live long: it is old
+ * from the start, lies among others that are, is never copied, and lives until the first full
+ * collection that doesn't find it.  It may refer to young objects at once.  Slower than gc_new():
+ * for what would be copied otherwise.  How much of a type survives, gc_type_get_stats() says.  May
+ * collect. */
 GC_API void *gc_alloc_old(const gc_type *type);
 GC_API void *gc_alloc_old_array(const gc_type *type, size_t count);
 
@@ -103,8 +104,8 @@ typedef struct gc_type_stats {
 } gc_type_stats;
 
 /* Fills *STATS for TYPE.  Returns 0; EINVAL if STATS->size is smaller than the first version of the
- * structure; ENOTSUP for types whose objects have none (GC_TYPE_LEAF, GC_TYPE_AMBIGUOUS_HOLDER).  Any
- * thread may call it; it takes the world's lock.  Never collects. */
+ * structure; ENOTSUP for types whose objects have none (GC_TYPE_LEAF, GC_TYPE_AMBIGUOUS_HOLDER).
+ * Any thread may call it; it takes the world's lock.  Never collects. */
 GC_API int gc_type_get_stats(const gc_type *type, gc_type_stats *stats);
 
 /* The type of the object that P, its start, refers to; NULL if it has none.  Of an object of
@@ -113,26 +114,28 @@ GC_API const gc_type *gc_type_of(const void *p);
 
 /* ---- Identity ------------------------------------------------------------------------------- */
 
-/* A number for the object that starts at P, of any kind: the same each time for as long as the object
- * lives, wherever it moves, also by gc_realloc(); never that of another object, before or after.  It
- * says nothing about the address.  0 if P is NULL, or, with errno ENOMEM, if there is no memory to
- * keep it in: 24 to 48 bytes an object outside the heap, only of objects that were asked about.
- * Aborts with a message if P isn't the start of a live object.  Any thread may call it; it takes the
- * world's lock the first time, and may wait for a collection then.  Never collects itself. */
+/* A number for the object that starts at P, of any kind: the same each time for as long as the
+ * object lives, wherever it moves, also by gc_realloc(); never that of another object, before or
+ * after.  It says nothing about the address.  0 if P is NULL, or, with errno ENOMEM, if there is no
+ * memory to keep it in: 24 to 48 bytes an object outside the heap, only of objects that were asked
+ * about.  Aborts with a message if P isn't the start of a live object.  Any thread may call it; it
+ * takes the world's lock the first time, and may wait for a collection then.  Never collects
+ * itself. */
 GC_API uint64_t gc_identity_hash(const void *p);
+
 /* ---- Layouts that an object's first word tells ---------------------------------------------- */
 
 /* Finds the layout of an object of gc_alloc_with_tag() from TAG, its first word, which isn't 0: a
- * registered type, but no ambiguous holder; of an object that is larger than the type it is an array.
- * The same word has the same answer always.  It is called at any time, while threads are stopped, by
- * several threads at once, and must not allocate, lock, or call the library.  It may look at static
- * data and memory from malloc; at an object of the heap only if that never moves (of gc_alloc(), of
- * a pinned type), and lives as long as the object whose tag refers to it (docs/types.md, rules 18 to
- * 20). */
+ * registered type, but no ambiguous holder; of an object that is larger than the type it is an
+ * array.  The same word has the same answer always.  It is called at any time, while threads are
+ * stopped, by several threads at once, and must not allocate, lock, or call the library.  It may
+ * look at static data and memory from malloc; at an object of the heap only if that never moves (of
+ * gc_alloc(), of a pinned type), and lives as long as the object whose tag refers to it
+ * (docs/types.md, rules 18 to 20). */
 typedef const gc_type *gc_layout_hook(uintptr_t tag);
 
-/* Sets the heap's only layout hook, before the first gc_alloc_with_tag(); opens the heap.  Returns 0;
- * EINVAL if HOOK is NULL; EALREADY if there is one; ENOMEM.  Never collects. */
+/* Sets the heap's only layout hook, before the first gc_alloc_with_tag(); opens the heap.  Returns
+ * 0; EINVAL if HOOK is NULL; EALREADY if there is one; ENOMEM.  Never collects. */
 GC_API int gc_set_layout_hook(gc_layout_hook *hook);
 
 /* SIZE bytes, at least 8, zeroed but for the first word, which is TAG.  TAG 0: the object has no
@@ -143,22 +146,21 @@ GC_API void *gc_alloc_with_tag(uintptr_t tag, size_t size);
 
 /* ---- Precise roots -------------------------------------------------------------------------- */
 
-/* COUNT slots from SLOTS on are roots: each holds NULL, the start of an object, or a word outside the
- * heap (in a heap with tagged words: a word of its format), and a collection that moves the object
- * changes it.  They lie in memory from malloc or mmap; in static data, on a stack or in an object of
- * gc_alloc() they would be searched as ambiguous words besides, and in an object that may move they
- * must not lie.
- * The memory must stay readable until they are removed, with the same SLOTS and COUNT.  Return 0;
- * EINVAL (adding) if SLOTS is NULL or not aligned, or COUNT is 0 or too large; ENOMEM; ENOENT if they
- * weren't added.  Never collect. */
+/* COUNT slots from SLOTS on are roots: each holds NULL, the start of an object, or a word outside
+ * the heap (in a heap with tagged words: a word of its format), and a collection that moves the
+ * object changes it.  They lie in memory from malloc or mmap; in static data, on a stack or in an
+ * object of gc_alloc() they would be searched as ambiguous words besides, and in an object that may
+ * move they must not lie.  The memory must stay readable until they are removed, with the same
+ * SLOTS and COUNT.  Return 0; EINVAL (adding) if SLOTS is NULL or not aligned, or COUNT is 0 or too
+ * large; ENOMEM; ENOENT if they weren't added.  Never collect. */
 GC_API int gc_add_slots(void **slots, size_t count);
 GC_API int gc_remove_slots(void **slots, size_t count);
 
-/* A slot of the library's own, for a reference from where the collector doesn't look: it holds P, an
- * object's start, a plain address in every heap, or NULL, until it is freed.  gc_handle_new() returns
- * NULL with errno ENOMEM if there is no memory.  Different threads may use different handles at once,
- * and read one; they must be attached, and not between gc_blocking_begin() and _end().  A handle that
- * was freed must not be used.  None of these collects. */
+/* A slot of the library's own, for a reference from where the collector doesn't look: it holds P,
+ * an object's start, a plain address in every heap, or NULL, until it is freed.  gc_handle_new()
+ * returns NULL with errno ENOMEM if there is no memory.  Different threads may use different
+ * handles at once, and read one; they must be attached, and not between gc_blocking_begin() and
+ * _end().  A handle that was freed must not be used.  None of these collects. */
 typedef struct gc_handle gc_handle;
 GC_API gc_handle *gc_handle_new(void *p);
 GC_API void *gc_handle_get(const gc_handle *handle);
@@ -194,10 +196,11 @@ GC_API void gc_will_write(void *object, void *slots, size_t count);
  * and may be changed by other threads meanwhile.  Word by word, where memcpy(3) may be stopped
  * within one. */
 GC_API void gc_copy_slots(void *object, void *to, const void *from, size_t count);
+
 /* ---- Frames --------------------------------------------------------------------------------- */
 
-/* GC_FRAME(a, b, ...), a statement, says that the variables a, b, ..., up to 16 and all pointers, are
- * precise roots from here to the end of the block:
+/* GC_FRAME(a, b, ...), a statement, says that the variables a, b, ..., up to 16 and all pointers,
+ * are precise roots from here to the end of the block:
  *
  *     struct node *list = NULL, *node = NULL;
  *     GC_FRAME(list, node);
@@ -205,15 +208,15 @@ GC_API void gc_copy_slots(void *object, void *to, const void *from, size_t count
  *
  * They hold NULL, an object's start, or a word outside the heap, at the latest here.  With
  * GC_STACK_SCAN_PRECISE they are the only variables that hold anything; otherwise the search of the
- * stack holds what they refer to, in place, and frames are needed only where variables lie elsewhere.
- * Costs four stores and a load for the frame, one store for each variable, and that the variables are
- * kept in memory.
+ * stack holds what they refer to, in place, and frames are needed only where variables lie
+ * elsewhere.  Costs four stores and a load for the frame, one store for each variable, and that the
+ * variables are kept in memory.
  *
- * A block is left by its end, return, break, goto or, if its file is compiled with -fexceptions, a C++
- * exception or a cancellation.  After longjmp() frames that it has jumped over are still there: a
- * program takes gc_frame_top() before setjmp() and gives it to gc_frame_restore() when that returns
- * for the second time, before anything that may collect.  Coroutines that use frames are switched
- * with gc_stack_switch(), which changes the frames with the stack. */
+ * A block is left by its end, return, break, goto or, if its file is compiled with -fexceptions, a
+ * C++ exception or a cancellation.  After longjmp() frames that it has jumped over are still there:
+ * a program takes gc_frame_top() before setjmp() and gives it to gc_frame_restore() when that
+ * returns for the second time, before anything that may collect.  Coroutines that use frames are
+ * switched with gc_stack_switch(), which changes the frames with the stack. */
 #define GC_FRAME(...) GC_FRAME_NUMBERED(__COUNTER__, __VA_ARGS__)
 
 typedef struct gc_frame {
@@ -233,26 +236,26 @@ static inline void gc_frame_restore(gc_frame *frame) {
 
 /* ---- Root hooks ----------------------------------------------------------------------------- */
 
-/* A root hook tells a collection of references that the program keeps in a way of its own: of the part
- * of a value stack that is in use, say.  Each collection calls it twice or more, with all threads
- * stopped, first to hear of ambiguous words and then, when these have been looked at, of slots.
- * gc_visit() counts in the second pass and gc_visit_ambiguous() in the first, and nothing happens in
- * the other one, so that a hook needn't look at PASS.
+/* A root hook tells a collection of references that the program keeps in a way of its own: of the
+ * part of a value stack that is in use, say.  Each collection calls it twice or more, with all
+ * threads stopped, first to hear of ambiguous words and then, when these have been looked at, of
+ * slots. gc_visit() counts in the second pass and gc_visit_ambiguous() in the first, and nothing
+ * happens in the other one, so that a hook needn't look at PASS.
  *
- * It may read memory outside the heap, wherever its thread was stopped; with GC_STOP_SIGNAL that may
- * be between any two instructions.  It must not allocate, call any other function of the library,
- * lock, nor look into objects, which may have moved.  It may run in any thread. */
+ * It may read memory outside the heap, wherever its thread was stopped; with GC_STOP_SIGNAL that
+ * may be between any two instructions.  It must not allocate, call any other function of the
+ * library, lock, nor look into objects, which may have moved.  It may run in any thread. */
 enum gc_root_pass { GC_ROOTS_AMBIGUOUS, GC_ROOTS_PRECISE };
 typedef void gc_root_hook(gc_visitor *visitor, enum gc_root_pass pass, void *data);
 
 /* For a hook: the words in [FROM, TO), as far as they are aligned, may be references, also into the
- * middle of objects, and what they may mean stays in place.  The range may be in the heap, in a leaf
- * object for instance, and is empty if FROM is TO; else it aborts with a message, as gc_visit() does
- * when its slot is NULL, unaligned, or in the heap. */
+ * middle of objects, and what they may mean stays in place.  The range may be in the heap, in a
+ * leaf object for instance, and is empty if FROM is TO; else it aborts with a message, as
+ * gc_visit() does when its slot is NULL, unaligned, or in the heap. */
 GC_API void gc_visit_ambiguous(gc_visitor *visitor, const void *from, const void *to);
 
-/* HOOK is called with DATA until it is removed by the same thread, or the thread detaches.  Return 0;
- * EINVAL if HOOK is NULL; ENOMEM; ENOENT if it wasn't added.  Never collect. */
+/* HOOK is called with DATA until it is removed by the same thread, or the thread detaches.  Return
+ * 0; EINVAL if HOOK is NULL; ENOMEM; ENOENT if it wasn't added.  Never collect. */
 GC_API int gc_add_root_hook(gc_root_hook *hook, void *data);
 GC_API int gc_remove_root_hook(gc_root_hook *hook, void *data);
 
@@ -263,8 +266,8 @@ GC_API int gc_remove_global_root_hook(gc_root_hook *hook, void *data);
 /* ---- Stack maps ----------------------------------------------------------------------------- */
 
 /* Code that the program generates may say which words of its frames are references: then these are
- * precise roots, and the rest of the frame isn't looked at.  A map describes a frame at one call: what
- * it says must hold from the call to the return.
+ * precise roots, and the rest of the frame isn't looked at.  A map describes a frame at one call:
+ * what it says must hold from the call to the return.
  *
  *     the caller's frame
  *     the return address of the code's function     <- stack pointer at the call + FRAME_BYTES
@@ -294,39 +297,42 @@ enum gc_code_flags {
         1 /* all functions begin with push %rbp; mov %rsp, %rbp, and keep it so */
 };
 
-/* Registers the BYTES bytes of code at START with COUNT maps, which are copied.  It calls C functions
- * and is called by them as they call each other.  A frame that returns to where no map is counts as
- * ambiguous, and so does all above it, unless GC_CODE_FRAME_POINTER says where its caller's is; also
- * all frames above a C function without unwind tables (-fno-asynchronous-unwind-tables), and those of
- * a thread that is stopped by a signal.  With GC_STACK_SCAN_PRECISE the first two end the program with
- * a message.  Returns NULL with errno EINVAL and a line on stderr if something is wrong with the
- * range, which may not overlap another, or with a map; ENOMEM; ENOTSUP with GC_STACK_SCAN_PRECISE
- * where frames can't be followed, that is on other processors than x86-64 and with a C library other
- * than glibc 2.35 or later.  Never collects. */
+/* Registers the BYTES bytes of code at START with COUNT maps, which are copied.  It calls C
+ * functions and is called by them as they call each other.  A frame that returns to where no map is
+ * counts as ambiguous, and so does all above it, unless GC_CODE_FRAME_POINTER says where its
+ * caller's is; also all frames above a C function without unwind tables
+ * (-fno-asynchronous-unwind-tables), and those of a thread that is stopped by a signal.  With
+ * GC_STACK_SCAN_PRECISE the first two end the program with a message.  Returns NULL with errno
+ * EINVAL and a line on stderr if something is wrong with the range, which may not overlap another,
+ * or with a map; ENOMEM; ENOTSUP with GC_STACK_SCAN_PRECISE where frames can't be followed, that is
+ * on other processors than x86-64 and with a C library other than glibc 2.35 or later.  Never
+ * collects. */
 typedef struct gc_code gc_code;
 GC_API gc_code *gc_code_register(
     const void *start, size_t bytes, const gc_stack_map *maps, size_t count, uint32_t flags);
 
-/* Ends it; no frame of it may be on a stack.  Returns 0; EINVAL if CODE isn't registered; EBUSY if a
- * thread that is blocking has such a frame.  Never collects. */
+/* Ends it; no frame of it may be on a stack.  Returns 0; EINVAL if CODE isn't registered; EBUSY if
+ * a thread that is blocking has such a frame.  Never collects. */
 GC_API int gc_code_unregister(gc_code *code);
 
 /* ---- Types of C structures ------------------------------------------------------------------ */
 
-/* At file scope: says that the members named, at most 16, are the pointers of T that the heap knows.
- * In the same file, or wherever a header with this line is included, gc_new(T) allocates one:
+/* At file scope: says that the members named, at most 16, are the pointers of T that the heap
+ * knows.  In the same file, or wherever a header with this line is included, gc_new(T) allocates
+ * one:
  *
  *     struct node { struct node *left, *right; long key; };
  *     GC_TYPE(struct node, left, right);
  *     struct node *n = gc_new(struct node);
  *
- * The type is registered at the first gc_new(), under the name that is written here; the same name in
- * two files must mean the same layout.  GC_LEAF_TYPE(T): it has no pointers. */
+ * The type is registered at the first gc_new(), under the name that is written here; the same name
+ * in two files must mean the same layout.  GC_LEAF_TYPE(T): it has no pointers. */
 #define GC_TYPE(T, ...) GC_TYPE_NUMBERED(__COUNTER__, T, __VA_ARGS__)
 #define GC_LEAF_TYPE(T) GC_ENTER_TYPE(__COUNTER__, T, NULL, 0, GC_TYPE_LEAF)
 
-/* A zeroed object of T, a struct T * or whatever T says; NULL with errno ENOMEM.  May collect.  Aborts
- * with a message if there is no GC_TYPE() for T in this file, or its description is refused. */
+/* A zeroed object of T, a struct T * or whatever T says; NULL with errno ENOMEM.  May collect.
+ * Aborts with a message if there is no GC_TYPE() for T in this file, or its description is
+ * refused. */
 #define gc_new(T)                                                                                  \
     ((T *)gc_new_typed(__extension__({                                                             \
         static const gc_type *gc_here;                                                             \
@@ -369,22 +375,23 @@ static struct gc_type_entry *gc_types_here __attribute__((__unused__));
 #define GC_COUNT(...)                                                                              \
     GC_SEVENTEENTH(__VA_ARGS__, 16, 15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0)
 #define GC_SEVENTEENTH(a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, q, ...) q
-#define GC_EACH_1(T, m)                                                        (uint32_t) offsetof(T, m)
-#define GC_EACH_2(T, m, ...)                                                   GC_EACH_1(T, m), GC_EACH_1(T, __VA_ARGS__)
-#define GC_EACH_3(T, m, ...)                                                   GC_EACH_1(T, m), GC_EACH_2(T, __VA_ARGS__)
-#define GC_EACH_4(T, m, ...)                                                   GC_EACH_1(T, m), GC_EACH_3(T, __VA_ARGS__)
-#define GC_EACH_5(T, m, ...)                                                   GC_EACH_1(T, m), GC_EACH_4(T, __VA_ARGS__)
-#define GC_EACH_6(T, m, ...)                                                   GC_EACH_1(T, m), GC_EACH_5(T, __VA_ARGS__)
-#define GC_EACH_7(T, m, ...)                                                   GC_EACH_1(T, m), GC_EACH_6(T, __VA_ARGS__)
-#define GC_EACH_8(T, m, ...)                                                   GC_EACH_1(T, m), GC_EACH_7(T, __VA_ARGS__)
-#define GC_EACH_9(T, m, ...)                                                   GC_EACH_1(T, m), GC_EACH_8(T, __VA_ARGS__)
-#define GC_EACH_10(T, m, ...)                                                  GC_EACH_1(T, m), GC_EACH_9(T, __VA_ARGS__)
-#define GC_EACH_11(T, m, ...)                                                  GC_EACH_1(T, m), GC_EACH_10(T, __VA_ARGS__)
-#define GC_EACH_12(T, m, ...)                                                  GC_EACH_1(T, m), GC_EACH_11(T, __VA_ARGS__)
-#define GC_EACH_13(T, m, ...)                                                  GC_EACH_1(T, m), GC_EACH_12(T, __VA_ARGS__)
-#define GC_EACH_14(T, m, ...)                                                  GC_EACH_1(T, m), GC_EACH_13(T, __VA_ARGS__)
-#define GC_EACH_15(T, m, ...)                                                  GC_EACH_1(T, m), GC_EACH_14(T, __VA_ARGS__)
-#define GC_EACH_16(T, m, ...)                                                  GC_EACH_1(T, m), GC_EACH_15(T, __VA_ARGS__)
+
+#define GC_EACH_1(T, m)       (uint32_t) offsetof(T, m)
+#define GC_EACH_2(T, m, ...)  GC_EACH_1(T, m), GC_EACH_1(T, __VA_ARGS__)
+#define GC_EACH_3(T, m, ...)  GC_EACH_1(T, m), GC_EACH_2(T, __VA_ARGS__)
+#define GC_EACH_4(T, m, ...)  GC_EACH_1(T, m), GC_EACH_3(T, __VA_ARGS__)
+#define GC_EACH_5(T, m, ...)  GC_EACH_1(T, m), GC_EACH_4(T, __VA_ARGS__)
+#define GC_EACH_6(T, m, ...)  GC_EACH_1(T, m), GC_EACH_5(T, __VA_ARGS__)
+#define GC_EACH_7(T, m, ...)  GC_EACH_1(T, m), GC_EACH_6(T, __VA_ARGS__)
+#define GC_EACH_8(T, m, ...)  GC_EACH_1(T, m), GC_EACH_7(T, __VA_ARGS__)
+#define GC_EACH_9(T, m, ...)  GC_EACH_1(T, m), GC_EACH_8(T, __VA_ARGS__)
+#define GC_EACH_10(T, m, ...) GC_EACH_1(T, m), GC_EACH_9(T, __VA_ARGS__)
+#define GC_EACH_11(T, m, ...) GC_EACH_1(T, m), GC_EACH_10(T, __VA_ARGS__)
+#define GC_EACH_12(T, m, ...) GC_EACH_1(T, m), GC_EACH_11(T, __VA_ARGS__)
+#define GC_EACH_13(T, m, ...) GC_EACH_1(T, m), GC_EACH_12(T, __VA_ARGS__)
+#define GC_EACH_14(T, m, ...) GC_EACH_1(T, m), GC_EACH_13(T, __VA_ARGS__)
+#define GC_EACH_15(T, m, ...) GC_EACH_1(T, m), GC_EACH_14(T, __VA_ARGS__)
+#define GC_EACH_16(T, m, ...) GC_EACH_1(T, m), GC_EACH_15(T, __VA_ARGS__)
 
 /* The frame is whole before it is linked, and the memory stays its own until it is not linked any
  * more: the empty assembly keeps the compiler to that order (docs/types.md, rule 9). */
@@ -424,9 +431,12 @@ static inline void gc_frame_leave(gc_frame *frame) {
 
 GC_API const gc_type *gc_type_entered(const struct gc_type_entry *entries, const char *name);
 GC_API void *gc_alloc_typed_slow(const gc_type *type) __attribute__((__malloc__));
+GC_API void *gc_alloc_with_tag_slow(
+    uintptr_t tag, size_t size); /* not __malloc__: the tag may be a pointer */
 GC_API uint64_t gc_identity_hash_slow(const void *p);
 
 typedef void *gc_any_pointer __attribute__((__may_alias__));
+typedef uintptr_t gc_tag_word __attribute__((__may_alias__));
 
 /* The value is in a register or on the stack, the card is set, the slot is written: a thread may be
  * stopped for a collection between any two of these (docs/barrier.md, rule 12).  The empty assembly
@@ -454,10 +464,6 @@ extern inline __attribute__((__gnu_inline__, __always_inline__)) void gc_mark_ca
     }
     __asm__ volatile("" : : : "memory");
 }
-/* Not __malloc__: the tag may be a pointer. */
-GC_API void *gc_alloc_with_tag_slow(uintptr_t tag, size_t size);
-
-typedef uintptr_t __attribute__((__may_alias__)) gc_tag_word;
 
 #if !defined(GC_NO_INLINE) && defined(__OPTIMIZE__)
 extern inline __attribute__((__gnu_inline__, __always_inline__)) void *gc_new_typed(

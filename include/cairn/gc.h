@@ -63,7 +63,8 @@ enum gc_stop {
     GC_STOP_SAFEPOINT /* when they allocate, call gc_safepoint() or block: all must do so often */
 };
 
-/* How references are found on the stacks and in the registers of threads (docs/types.md, rule 12). */
+/* How references are found on the stacks and in the registers of threads (docs/types.md, rule
+ * 12). */
 enum gc_stack_scan {
     GC_STACK_SCAN_AMBIGUOUS, /* all of it is searched, and what a word may mean doesn't move */
     GC_STACK_SCAN_PRECISE    /* only variables in a GC_FRAME() and frames with stack maps count
@@ -72,7 +73,7 @@ enum gc_stack_scan {
 
 /* Which threads may use the heap. */
 enum gc_attach {
-    GC_ATTACH_EXPLICIT, /* those that called gc_thread_attach() or were made by gc_pthread_create() */
+    GC_ATTACH_EXPLICIT, /* those that called gc_thread_attach(), or that gc_pthread_create() made */
     GC_ATTACH_AUTO      /* any: its first allocation attaches it */
 };
 
@@ -255,8 +256,9 @@ static inline void gc_safepoint(void);
 /* Around what may block for long, a read(2) or a wait: in between the thread counts as stopped, so
  * it may not touch the heap, nor allocate, and a collection doesn't wait for it or signal it.
  * References that it keeps in its registers and on its stack at the call of gc_blocking_begin()
- * hold.  Signal handlers that run in between may not touch the heap either.  May be nested.  gc_blocking_end() may wait for a collection; aborts with a message when
- * called more often than begin. In a thread that isn't attached both do nothing. */
+ * hold.  Signal handlers that run in between may not touch the heap either.  May be nested.
+ * gc_blocking_end() may wait for a collection; aborts with a message when called more often than
+ * begin. In a thread that isn't attached both do nothing. */
 GC_API void gc_blocking_begin(void);
 GC_API void gc_blocking_end(void);
 
@@ -388,8 +390,8 @@ GC_API const char *gc_version(void);
 #define GC_SIDE_START 0x01u /* an object starts in this granule */
 #define GC_SIDE_END   0x02u /* an object ends in this granule */
 
-/* A thread's open hole of one kind: [limit, cursor) is zeroed, its side bytes are zero.  Objects are
- * taken from its upper end: why is in docs/memory.md, rule 10. */
+/* A thread's open hole of one kind: [limit, cursor) is zeroed, its side bytes are zero.  Objects
+ * are taken from its upper end: why is in docs/memory.md, rule 10. */
 struct gc_buffer {
     uintptr_t cursor;
     uintptr_t limit;

@@ -268,7 +268,6 @@ static void collect(struct gc_heap *heap, struct gci_cycle *cycle) {
     if (heap->options.verify) gci_verify_marks(heap);
     gci_identity_update(heap, kind == GC_FULL);
     if (heap->marker.holding) cycle->compacted = gci_compact(heap, cycle->compact, by_roots);
-    if (cycle->compacted) gci_identity_update(heap, true);
     if (heap->options.verify && cycle->compacted) gci_verify_marks(heap);
     settle_blocks(heap, kind);
     gci_quarantine_settle(heap);

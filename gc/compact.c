@@ -13,6 +13,7 @@
 #include "gc/collect.h"
 #include "gc/crew.h"
 #include "gc/evacuate.h"
+#include "gc/identity.h"
 #include "gc/large.h"
 #include "gc/mark.h"
 #include "gc/slots.h"
@@ -527,8 +528,11 @@ bool gci_compact(struct gc_heap *heap, bool asked, uint64_t by_roots) {
     heap->compaction = plan.found;
     if (plan.gain > 0) {
         move_objects(&plan);
-        if (heap->moved_now > 0) fix_references(heap);
-        release_parts(heap);
+        if (heap->moved_now > 0) {
+            fix_references(heap);
+            gci_identity_update(heap, true);
+        }
+        release_parts(heap); /* and with the pages what says where things went */
     }
     heap->compaction.moved = heap->moved_now;
     heap->compaction.ns = gci_clock_ns() - start_ns;

@@ -52,6 +52,7 @@ static void visit_thread(
         &heap->static_roots, visit, context);
     visit(context, GCI_ROOT_RANGE, &thread->held, &thread->held + 1);
     visit(context, GCI_ROOT_RANGE, &thread->subject, &thread->subject + 1);
+    visit(context, GCI_ROOT_RANGE, thread->kept, thread->kept + 2);
 }
 
 void gci_visit_roots(struct gc_heap *heap, gci_root_visitor *visit, void *context) {

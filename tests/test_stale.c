@@ -60,8 +60,8 @@ static const gc_type *by_tag(uintptr_t tag) {
 
 static __attribute__((noinline)) void fill_by_tag(void) {
     static const uint32_t next[] = {8};
-    by_tag_type = gc_type_register(&(gc_type_desc){
-        .name = "told", .size = 24, .pointers = next, .pointer_count = 1});
+    by_tag_type = gc_type_register(
+        &(gc_type_desc){.name = "told", .size = 24, .pointers = next, .pointer_count = 1});
     REQUIRE_EQUAL(gc_set_layout_hook(by_tag), 0);
     for (unsigned i = 0; i < SLOTS_COUNT; i++) {
         slots[i] = gc_alloc_with_tag(5, 24);
@@ -273,7 +273,8 @@ int main(void) {
         CHILD_ABORT(writing_through_a_stale_pointer_aborts, MOVED, UNDER("none")),
         CHILD_ABORT(writing_through_a_stale_pointer_aborts, "writes to 0x", UNDER("cross")),
         CHILD_ABORT(using_what_has_died_aborts, "what was an object of type struct node", ON),
-        CHILD_ABORT(using_what_moved_by_tag_aborts, "into an object of type by tag that was moved", ON),
+        CHILD_ABORT(
+            using_what_moved_by_tag_aborts, "into an object of type by tag that was moved", ON),
         CHILD_ABORT(using_what_died_by_tag_aborts, "what was an object of type by tag", ON),
         CHILD_ABORT(the_message_says_where_it_is_now, "in collection 1\n", ON),
         CHILD_ABORT(another_threads_use_aborts, MOVED, ON),

@@ -340,9 +340,15 @@ static bool handler_helps(struct gci_thread *thread, size_t size) {
     gci_heap_unlock(heap);
     if (handler == NULL) return false;
     uintptr_t frame = thread->mutator.scan_from;
+    /* What it calls may hold arguments of its own, and let go of them. */
+    thread->kept[0] = thread->held;
+    thread->kept[1] = thread->subject;
     gci_leave(&thread->mutator);
     bool helps = handler(size, data) != 0;
     gci_enter(&thread->mutator, (const void *)frame);
+    thread->held = thread->kept[0];
+    thread->subject = thread->kept[1];
+    thread->kept[0] = thread->kept[1] = 0;
     return helps;
 }
 

@@ -330,7 +330,9 @@ size_t gc_size(const void *p) {
     if (heap == NULL || !gci_find(heap, (uintptr_t)p, &object) ||
         gci_granule_address(&heap->arena, object.granule) != (uintptr_t)p)
         return 0;
-    return gci_object_bytes(heap, object);
+    size_t bytes = gci_object_bytes(heap, object);
+    __asm__ volatile("" : : "r"(p)); /* it holds the object until then */
+    return bytes;
 }
 
 void *gc_base(const void *p) {

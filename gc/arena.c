@@ -188,9 +188,11 @@ static uint32_t not_resident(const struct gci_arena *arena, uint32_t first, uint
 static bool account(struct gci_arena *arena, uint32_t first, uint32_t length) {
     uint32_t fresh = not_resident(arena, first, length);
     if ((uint64_t)arena->resident_blocks + fresh > arena->block_limit) {
-        gci_arena_release(arena, length);
+        uint32_t excess = arena->resident_blocks + fresh - arena->block_limit;
+        gci_arena_release(arena, excess > length ? excess : length);
         fresh = not_resident(arena, first, length); /* the release may have met these */
         if ((uint64_t)arena->resident_blocks + fresh > arena->block_limit) {
+            for (uint32_t b = first; b < first + length; b++) arena->blocks[b].list = GCI_NO_LIST;
             to_runs(arena, first, length);
             return false;
         }

@@ -52,6 +52,7 @@ static void visit_thread(
         &heap->static_roots, visit, context);
     visit(context, GCI_ROOT_RANGE, &thread->held, &thread->held + 1);
     visit(context, GCI_ROOT_RANGE, &thread->subject, &thread->subject + 1);
+    visit(context, GCI_ROOT_RANGE, thread->kept, thread->kept + 2);
 }
 
 void gci_visit_roots(struct gc_heap *heap, gci_root_visitor *visit, void *context) {
@@ -268,7 +269,6 @@ static void collect(struct gc_heap *heap, struct gci_cycle *cycle) {
     if (heap->options.verify) gci_verify_marks(heap);
     gci_identity_update(heap, kind == GC_FULL);
     if (heap->marker.holding) cycle->compacted = gci_compact(heap, cycle->compact, by_roots);
-    if (cycle->compacted) gci_identity_update(heap, true);
     if (heap->options.verify && cycle->compacted) gci_verify_marks(heap);
     settle_blocks(heap, kind);
     gci_quarantine_settle(heap);

@@ -13,6 +13,7 @@
 #include "gc/collect.h"
 #include "gc/crew.h"
 #include "gc/evacuate.h"
+#include "gc/identity.h"
 #include "gc/large.h"
 #include "gc/mark.h"
 #include "gc/slots.h"
@@ -25,12 +26,15 @@
 #define STRETCH    32u  /* blocks that a member of the crew takes at a time */
 #define MANY       256u /* blocks, for which it pays to wake the crew */
 #define SPARSE     (GCI_BLOCK_GRANULES / 8 * 7) /* a cell block may be emptied if less is live */
+#define SPARE      32u /* part of the limit by which to-spaces may exceed it, all being stopped */
+#define ROUNDS     8u  /* of moving, each to what the one before emptied, if memory is short */
 
 /* What is found before anything moves. */
 struct plan {
     struct gc_heap *heap;
     bool pinned_types;   /* there are types whose objects may not move */
     uint64_t least_gain; /* bytes that emptying a block of bumped objects must bring */
+    uint32_t spare;      /* blocks beyond the limit that may be moved to */
     uint64_t used, live; /* bytes, in blocks of kinds that may move */
     uint64_t gain;       /* bytes that compaction will bring */
     struct gci_compaction found;
@@ -112,6 +116,7 @@ static void plan_bump(struct plan *plan, uint32_t b, const struct stuck *stuck) 
     if (moving == 0 || freed < moving + plan->least_gain) return;
     plan->gain += freed - moving;
     arena->blocks[b].list = GCI_SOURCE_LIST;
+    arena->blocks[b].prev = stuck->objects;
 }
 
 static void plan_cells(struct plan *plan, uint32_t b, const struct stuck *stuck) {
@@ -220,18 +225,35 @@ static bool move_bumped(struct plan *plan, uint32_t b) {
     return true;
 }
 
-/* The sparsest first, so that what memory there is serves the most. */
-static void move_all_bumped(struct plan *plan) {
+/* Those in which something stays, if STAYS, or the others; the sparsest first, so that what memory
+ * there is serves the most.  False if it is short. */
+static bool move_some_bumped(struct plan *plan, bool stays) {
     const struct gci_arena *arena = &plan->heap->arena;
     for (unsigned eighth = 0; eighth < 8; eighth++) {
         for (uint32_t b = 0; b < arena->frontier; b++) {
             if (arena->blocks[b].list != GCI_SOURCE_LIST ||
                 gci_tag_use(arena->tags[b]) != GCI_USE_BUMP ||
-                arena->live[b] / (GCI_BLOCK_GRANULES / 8) != eighth)
+                arena->live[b] / (GCI_BLOCK_GRANULES / 8) != eighth ||
+                (arena->blocks[b].prev > 0) != stays)
                 continue;
-            if (!move_bumped(plan, b)) return;
+            if (!move_bumped(plan, b)) return false;
         }
     }
+    return true;
+}
+
+/* For blocks that will be free the limit may be exceeded: as many are emptied as are moved to, at
+ * least (rule 5).  False if memory is short. */
+static bool move_all_bumped(struct plan *plan) {
+    struct gc_heap *heap = plan->heap;
+    for (unsigned kind = 0; kind < GCI_KINDS; kind++)
+        plan->to[kind] = (struct gci_to_space){.kind = (enum gci_kind)kind, .block = GCI_NONE};
+    heap->arena.block_limit += plan->spare;
+    bool all = move_some_bumped(plan, false);
+    heap->arena.block_limit -= plan->spare;
+    all = all && move_some_bumped(plan, true);
+    for (unsigned kind = 0; kind < GCI_KINDS; kind++) gci_to_space_retire(heap, &plan->to[kind]);
+    return all;
 }
 
 /* Cell blocks by how many cells live in them, those that can't be emptied last of all. */
@@ -333,18 +355,6 @@ static void open_typed(struct gc_heap *heap) {
         while (b < arena->frontier && (arena->tags[b] & wanted) == wanted) b++;
         if (b > first) gci_block_open(heap, first, b - first);
     }
-}
-
-static void move_objects(struct plan *plan) {
-    struct gc_heap *heap = plan->heap;
-    open_typed(heap);
-    for (unsigned kind = 0; kind < GCI_KINDS; kind++)
-        plan->to[kind] = (struct gci_to_space){.kind = (enum gci_kind)kind, .block = GCI_NONE};
-    move_all_bumped(plan);
-    for (unsigned kind = 0; kind < GCI_KINDS; kind++) gci_to_space_retire(heap, &plan->to[kind]);
-    for (unsigned kind = 0; kind < GCI_KINDS; kind++)
-        for (unsigned c = 0; c < GCI_CLASSES; c++)
-            move_class(plan, plan->cells[kind][c], cell_granules(gci_cell_bytes(c)));
 }
 
 /* ---- Fixing --------------------------------------------------------------------------------- */
@@ -471,6 +481,44 @@ static void fix_references(struct gc_heap *heap) {
         fix_blocks(&heap->marker, &next);
 }
 
+/* ---- In rounds ------------------------------------------------------------------------------ */
+
+static void fix_all(struct gc_heap *heap) {
+    fix_references(heap);
+    gci_identity_update(heap, true);
+}
+
+/* How many blocks of bumped objects there were that nothing is in any more, nor refers to. */
+static uint32_t give_emptied(struct gc_heap *heap) {
+    const struct gci_arena *arena = &heap->arena;
+    uint32_t given = 0;
+    for (uint32_t b = 0; b < arena->frontier; b++) {
+        if (arena->blocks[b].list != GCI_SOURCE_LIST || arena->live[b] > 0 ||
+            gci_tag_use(arena->tags[b]) != GCI_USE_BUMP)
+            continue;
+        gci_block_give_empty(heap, b);
+        given++;
+    }
+    return given;
+}
+
+/* One round is enough, unless memory is short. */
+static void move_objects(struct plan *plan) {
+    struct gc_heap *heap = plan->heap;
+    uint64_t fixed = 0; /* what had been moved then */
+    open_typed(heap);
+    for (unsigned round = 1; !move_all_bumped(plan) && round < ROUNDS; round++) {
+        if (heap->moved_now == fixed) break;
+        fix_all(heap);
+        fixed = heap->moved_now;
+        if (give_emptied(heap) == 0) break;
+    }
+    for (unsigned kind = 0; kind < GCI_KINDS; kind++)
+        for (unsigned c = 0; c < GCI_CLASSES; c++)
+            move_class(plan, plan->cells[kind][c], cell_granules(gci_cell_bytes(c)));
+    if (heap->moved_now > fixed) fix_all(heap);
+}
+
 /* ---- What could not be emptied -------------------------------------------------------------- */
 
 /* Returns the pages of block B on which nothing lives to the system. */
@@ -518,6 +566,9 @@ bool gci_compact(struct gc_heap *heap, bool asked, uint64_t by_roots) {
     struct plan plan = {.heap = heap,
         .pinned_types = has_pinned_types(heap),
         .least_gain = gci_policy_least_gain(asked),
+        .spare = asked && heap->arena.block_limit < GCI_NONE / 2
+                     ? heap->arena.block_limit / SPARE + 1
+                     : 0,
         .found = {.count = heap->compaction.count + 1,
             .by_roots = by_roots * GC_GRANULE,
             .by_objects = (heap->marker.held_granules - by_roots) * GC_GRANULE}};
@@ -527,8 +578,7 @@ bool gci_compact(struct gc_heap *heap, bool asked, uint64_t by_roots) {
     heap->compaction = plan.found;
     if (plan.gain > 0) {
         move_objects(&plan);
-        if (heap->moved_now > 0) fix_references(heap);
-        release_parts(heap);
+        release_parts(heap); /* and with the pages what says where things went */
     }
     heap->compaction.moved = heap->moved_now;
     heap->compaction.ns = gci_clock_ns() - start_ns;

@@ -134,6 +134,7 @@ const gc_type *gc_type_of(const void *p) {
         gci_tag_kind(gci_tag(&heap->arena, gci_block_of(object.granule))) != GCI_TYPED)
         return NULL;
     const struct gci_type *type = gci_type_at(heap, object.granule);
+    __asm__ volatile("" : : "r"(p)); /* it holds the object until then */
     return type == &gci_no_type ? NULL : &type->visible;
 }
 

@@ -191,15 +191,16 @@ void gci_large_free(struct gc_heap *heap, gci_object object) {
     free_pages(heap, space, head);
 }
 
-void gci_large_promote(struct gc_heap *heap, gci_object object) {
+bool gci_large_promote(struct gc_heap *heap, gci_object object) {
     struct gci_arena *arena = &heap->arena;
     uint8_t *side = &arena->side[object.granule];
     uint32_t head = gci_large_page(arena, object);
     struct gci_large *space = &heap->large[gci_tag_kind(arena->tags[gci_block_of(object.granule)])];
-    if (*side & GCI_SIDE_MARK) return;
+    if (*side & GCI_SIDE_MARK) return false;
     list_remove(arena, &space->young, head);
     list_push(arena, &space->old, head);
     *side |= GCI_SIDE_MARK;
+    return true;
 }
 
 void gci_large_unmark(struct gc_heap *heap) {

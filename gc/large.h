@@ -24,8 +24,8 @@ bool gci_large_resize(struct gc_heap *heap, gci_object object, size_t bytes);
 /* Frees one object now. */
 void gci_large_free(struct gc_heap *heap, gci_object object);
 
-/* Makes OBJECT, if it is young, old now. */
-void gci_large_promote(struct gc_heap *heap, gci_object object);
+/* Makes OBJECT old now; false if it is old already. */
+bool gci_large_promote(struct gc_heap *heap, gci_object object);
 
 /* Before a full collection: every large object becomes young and unmarked. */
 void gci_large_unmark(struct gc_heap *heap);

@@ -12,13 +12,15 @@
 #include "gc/thread.h"
 #include "gc/type.h"
 
-static void make_large_old(struct gci_thread *thread, gci_object object) {
+/* False if a collection has made it old, and counted it among what survived. */
+static bool make_large_old(struct gci_thread *thread, gci_object object) {
     struct gc_heap *heap = thread->heap;
     /* There may be a collection before the lock can be had. */
     thread->held = gci_granule_address(&heap->arena, object.granule);
     gci_heap_lock(heap);
-    gci_large_promote(heap, object);
+    bool promoted = gci_large_promote(heap, object);
     gci_heap_unlock(heap);
+    return promoted;
 }
 
 /* Nobody else knows P yet, which SIZE bytes were asked for.  But others may free objects of its
@@ -30,7 +32,7 @@ static void make_old(struct gci_thread *thread, void *p, size_t size) {
     size_t granules = (size + GC_GRANULE - 1) / GC_GRANULE;
     if (size > GC_SMALL_MAX) granules = gci_object_bytes(thread->heap, object) / GC_GRANULE;
     if (gci_tag_use(gci_tag(arena, block)) == GCI_USE_LARGE) {
-        make_large_old(thread, object);
+        if (!make_large_old(thread, object)) return;
     } else {
         arena->side[object.granule] |= GCI_SIDE_MARK;
         __atomic_fetch_add(&arena->live[block], (uint16_t)granules, __ATOMIC_RELAXED);

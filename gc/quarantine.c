@@ -45,8 +45,9 @@ static bool explain(uintptr_t address, bool write) {
                   "collection %u; none was there",
             what, (void *)address, b->prev);
     uintptr_t start = gci_granule_address(arena, object.granule);
-    const char *type =
-        b->size_class == GCI_TYPED ? gci_type_at(heap, object.granule)->desc.name : "none (a leaf)";
+    const char *type = b->size_class == GCI_TYPED
+                           ? gci_type_recorded(heap, object.granule)->desc.name
+                           : "none (a leaf)";
     if (!(arena->side[object.granule] & GCI_SIDE_MOVED))
         gci_fatal(
             "a stale pointer: the program %s %p, %zu bytes into what was an object of type %s "

@@ -91,7 +91,7 @@ static struct gci_thread *take_record(struct gc_heap *heap, const struct gci_mut
     struct gci_thread *thread = heap->idle;
     heap->idle = thread->next_idle;
     thread->mutator = *mutator;
-    thread->held = thread->subject = 0;
+    thread->held = thread->subject = thread->kept[0] = thread->kept[1] = 0;
     thread->endings = 0;
     thread->known_count = 0;
     thread->keeps_frames = false;

@@ -260,10 +260,10 @@ static bool refers_to_movable(const struct gc_heap *heap, uintptr_t address) {
     uint8_t tag = arena->tags[offset >> GCI_BLOCK_SHIFT];
     size_t granule = offset >> GCI_GRANULE_SHIFT;
     uint8_t side = arena->side[granule];
-    if (!(tag & GCI_TAG_TYPED) || gci_tag_use(tag) == GCI_USE_FREE ||
+    if (!(tag & (GCI_TAG_TYPED | GCI_TAG_LEAF)) || gci_tag_use(tag) == GCI_USE_FREE ||
         gci_tag_use(tag) == GCI_USE_LARGE || !(side & GCI_SIDE_START) || side & GCI_SIDE_PINNED)
         return false;
-    if (side & GCI_SIDE_MOVED) return true;
+    if (side & GCI_SIDE_MOVED || tag & GCI_TAG_LEAF) return true; /* leaves move in compactions */
     const struct gci_type *type = gci_type_recorded(heap, granule);
     if (type == &gci_type_by_tag) { /* its own tag's type isn't checked as this one's is */
         uintptr_t word = *(const uintptr_t *)address;

@@ -261,11 +261,12 @@ struct gci_thread {
     struct gc_thread_buffers idle;     /* a record's without a thread */
     uintptr_t held;                    /* a root: what the library must keep across a collection */
     uintptr_t subject;                 /* the same: what gc_free() or gc_realloc() is about */
-    uint64_t allocated;                /* bytes, not yet in heap->allocated_since; read by others */
-    uint64_t tenured;                  /* bytes allocated old, not yet in heap->tenured_since */
-    uint32_t endings;                  /* how often the destructor of the thread's key was called */
-    bool keeps_frames;                 /* KNOWN are of its own finding: it is blocking, or forks */
-    struct gci_known_frame *known;     /* gc/code.c: frames with stack maps, while stopped */
+    uintptr_t kept[2];             /* the same: both of these, while the program's handler runs */
+    uint64_t allocated;            /* bytes, not yet in heap->allocated_since; read by others */
+    uint64_t tenured;              /* bytes allocated old, not yet in heap->tenured_since */
+    uint32_t endings;              /* how often the destructor of the thread's key was called */
+    bool keeps_frames;             /* KNOWN are of its own finding: it is blocking, or forks */
+    struct gci_known_frame *known; /* gc/code.c: frames with stack maps, while stopped */
     size_t known_count, known_capacity;
     uint8_t *torn[GCI_BUFFERS]; /* while stopped: where an END without START was hidden */
     struct gci_bump bump[GCI_BUFFERS];

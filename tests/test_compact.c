@@ -531,6 +531,31 @@ static void a_program_without_types_is_not_compacted(void) {
 
 /* ---- Little memory, threads, fork ----------------------------------------------------------- */
 
+static __attribute__((noinline)) uint32_t fill_up(unsigned slot) {
+    uint32_t length = 0;
+    for (struct node *p; (p = gc_alloc_typed(node_type)) != NULL; length++) {
+        p->number = length;
+        p->next = slots[slot];
+        slots[slot] = p;
+    }
+    return length;
+}
+
+/* Nothing is free when memory is short, and little lives in each block. */
+static void a_full_heap_gets_the_room_that_compaction_makes(void) {
+    need_optimised_code();
+    start();
+    uint32_t length = fill_up(LIST);
+    thin_out(LIST, 10);
+    clear_stack();
+    void *large = gc_alloc_leaf(10 << 20);
+    REQUIRE(large != NULL);
+    REQUIRE_EQUAL(check_list(LIST, 0), (length + 9) / 10);
+    gc_stats stats = statistics();
+    REQUIRE(stats.heap_bytes + stats.free_bytes <= 16 << 20);
+    REQUIRE_EQUAL(gc_verify(), 0);
+}
+
 /* There is no room for copies beyond what is free. */
 static void without_memory_what_can_be_moved_is(void) {
     start();
@@ -749,6 +774,10 @@ int main(void) {
         CHILD_TEST(a_heap_fragmented_by_what_is_held_is_not_compacted),
         CHILD_TEST(a_program_without_types_is_not_compacted),
         CHILD_TEST(without_memory_what_can_be_moved_is, "CAIRN_HEAP_LIMIT=12M", CHECKED),
+        CHILD_TEST(
+            a_full_heap_gets_the_room_that_compaction_makes, "CAIRN_HEAP_LIMIT=16M", CHECKED),
+        CHILD_TEST(a_full_heap_gets_the_room_that_compaction_makes, "CAIRN_HEAP_LIMIT=16M",
+            "CAIRN_VERIFY=1", "CAIRN_PROTECT_MOVED=5", "CAIRN_BARRIER=mprotect"),
         CHILD_TEST(a_large_object_gets_the_room_that_compaction_makes, "CAIRN_HEAP_LIMIT=30M",
             "CAIRN_COMPACT_PERCENT=0"),
         CHILD_TEST(compaction_takes_no_faults, "CAIRN_BARRIER=mprotect"),

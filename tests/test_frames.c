@@ -430,6 +430,47 @@ static void threads_keep_their_trees(void) {
     REQUIRE_EQUAL(gc_verify(), 0);
 }
 
+/* ---- When memory is short ------------------------------------------------------------------- */
+
+enum { TEXT_BYTES = 4 << 20 };
+
+static void *volatile ballast[8];
+static void *other;
+
+/* Calls that hold arguments of their own. */
+static int drop_and_work(size_t size, void *data) {
+    (void)data;
+    gc_set_oom_handler(NULL, NULL);
+    gc_handle_free(gc_handle_new(other));
+    REQUIRE(gc_identity_hash(other) != 0);
+    gc_free(other);
+    other = NULL;
+    for (unsigned i = 0; i < 8; i++) ballast[i] = NULL;
+    return size > 0;
+}
+
+static char *fill_with_text(void) {
+    static char *text; /* not on the stack, which would be no root, while the rest is allocated */
+    other = gc_alloc_leaf(100);
+    text = gc_alloc_leaf(TEXT_BYTES);
+    REQUIRE(text != NULL);
+    memset(text, 'x', TEXT_BYTES - 1);
+    for (unsigned i = 0; i < 8; i++) ballast[i] = gc_alloc_leaf(TEXT_BYTES / 2);
+    gc_set_oom_handler(drop_and_work, NULL);
+    char *result = text;
+    text = NULL;
+    return result;
+}
+
+static void arguments_outlive_what_the_handler_does(void) {
+    const char *copy = gc_strdup(fill_with_text());
+    REQUIRE(copy != NULL && other == NULL);
+    REQUIRE(all_bytes(copy, 'x', TEXT_BYTES - 1));
+    copy = gc_realloc(fill_with_text(), TEXT_BYTES + TEXT_BYTES / 2);
+    REQUIRE(copy != NULL && other == NULL);
+    REQUIRE(all_bytes(copy, 'x', TEXT_BYTES - 1));
+}
+
 /* ---- Names ---------------------------------------------------------------------------------- */
 
 static void a_path_begins_at_a_frame(void) {
@@ -481,6 +522,8 @@ int main(void) {
         CHILD_TEST(threads_keep_their_trees, STRICT, PRECISE, "CAIRN_STRESS=13"),
         CHILD_TEST(
             threads_keep_their_trees, STRICT, PRECISE, "CAIRN_STRESS=13", "CAIRN_BARRIER=mprotect"),
+        CHILD_TEST(
+            arguments_outlive_what_the_handler_does, STRICT, PRECISE, "CAIRN_HEAP_LIMIT=18M"),
         CHILD_SAYS(a_path_begins_at_a_frame, "root: variable in a GC_FRAME", PRECISE),
     };
     return cmocka_run_group_tests_name("frames", tests, NULL, NULL);

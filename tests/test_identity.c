@@ -140,6 +140,46 @@ static void a_table_by_identity_survives_moves(void) {
     REQUIRE(statistics().moved_bytes > 100 * sizeof(struct node));
 }
 
+/* Of a block in which something stays, a compaction gives the pages back that all else has left. */
+static __attribute__((noinline)) void make_sparse(void **held, unsigned count) {
+    for (unsigned i = 0; i < count; i++) {
+        struct node *p = gc_new(struct node);
+        p->number = i;
+        if (i % 1024 == 0) held[i / 1024] = p;
+        if (i % 16 != 0) continue;
+        p->next = root->next;
+        root->next = p;
+    }
+}
+
+static __attribute__((noinline)) void hash_all(uint64_t *hashes) {
+    for (struct node *p = root->next; p != NULL; p = p->next)
+        REQUIRE((hashes[p->number] = gc_identity_hash(p)) != 0);
+}
+
+static __attribute__((noinline)) void check_all(const uint64_t *hashes) {
+    for (struct node *p = root->next; p != NULL; p = p->next)
+        REQUIRE(gc_identity_hash(p) == hashes[p->number]);
+}
+
+static void hashes_outlive_compactions_around_what_stays(void) {
+    enum { COUNT = 100 * 1024 };
+    start();
+    void **held = gc_alloc(COUNT / 1024 * sizeof *held);
+    uint64_t *hashes = calloc(COUNT, sizeof *hashes);
+    make_sparse(held, COUNT);
+    collect(GC_FULL);
+    hash_all(hashes);
+    collect(GC_COMPACT);
+    gc_stats stats = statistics();
+    REQUIRE(stats.compact_moved > 0 && stats.compact_by_objects > 0);
+    check_all(hashes);
+    REQUIRE_EQUAL(gc_verify(), 0);
+    collect(GC_FULL);
+    check_all(hashes);
+    REQUIRE(held[0] != NULL);
+}
+
 /* The same place again and again: never the same hash. */
 static void an_address_used_again_has_another_hash(void) {
     enum { ROUNDS = 1000 };
@@ -505,6 +545,9 @@ int main(void) {
         CHILD_TEST(a_hash_asked_for_after_moving_stays),
         CHILD_TEST(objects_of_every_kind_and_size_have_one),
         CHILD_TEST(a_table_by_identity_survives_moves),
+        CHILD_TEST(hashes_outlive_compactions_around_what_stays, "CAIRN_NURSERY=64M"),
+        CHILD_TEST(hashes_outlive_compactions_around_what_stays, "CAIRN_NURSERY=64M",
+            "CAIRN_POISON=1", "CAIRN_VERIFY=1"),
         CHILD_TEST(an_address_used_again_has_another_hash),
         CHILD_TEST(the_dead_leave_the_table, "CAIRN_NURSERY=64M"),
         CHILD_TEST(a_freed_object_leaves_the_table),

@@ -312,6 +312,26 @@ static void a_tag_that_refers_to_what_may_move_aborts(void) {
     collect(GC_MINOR);
 }
 
+/* A compaction moves it, and the hook would read where it was. */
+static void a_tag_that_refers_to_a_leaf_aborts(void) {
+    start_layouts();
+    void *leaf = gc_alloc_leaf(32);
+    layouts[(uintptr_t)leaf & 31] = layouts[1];
+    top->next = gc_alloc_with_tag((uintptr_t)leaf, 32);
+    collect(GC_MINOR);
+}
+
+static void a_tag_may_refer_to_a_pinned_leaf(void) {
+    start_layouts();
+    void *leaf = gc_alloc_typed(gc_type_register(&(gc_type_desc){
+        .name = "fixed bytes", .size = 32, .flags = GC_TYPE_LEAF | GC_TYPE_PINNED}));
+    layouts[(uintptr_t)leaf & 31] = layouts[1];
+    top->next = gc_alloc_with_tag((uintptr_t)leaf, 32);
+    collect(GC_MINOR);
+    collect(GC_COMPACT);
+    REQUIRE(top->next->tag == (uintptr_t)leaf);
+}
+
 static void layouts_by_tag_are_explained(void) {
     start_layouts();
     push(1, 32, 5);
@@ -442,6 +462,9 @@ int main(void) {
         CHILD_ABORT(a_tag_that_refers_to_what_may_move_aborts,
             "refers to an object that may move: expected one of gc_alloc(), or of a pinned type",
             "CAIRN_VERIFY=1"),
+        CHILD_ABORT(a_tag_that_refers_to_a_leaf_aborts,
+            "refers to an object that may move: expected", "CAIRN_VERIFY=1"),
+        CHILD_TEST(a_tag_may_refer_to_a_pinned_leaf, CHECKED),
         CHILD_ABORT(a_field_into_the_middle_of_an_object_by_tag_aborts,
             "refers into the middle of an object of type both, which has moved", NULL),
         CHILD_SAYS(layouts_by_tag_are_explained, "by its word at +8", NULL),

@@ -50,6 +50,25 @@ static __attribute__((noinline)) uintptr_t where(unsigned i) {
     return hide(slots[i]);
 }
 
+/* Their layout is told by what has become inaccessible. */
+static const gc_type *by_tag_type;
+
+static const gc_type *by_tag(uintptr_t tag) {
+    (void)tag;
+    return by_tag_type;
+}
+
+static __attribute__((noinline)) void fill_by_tag(void) {
+    static const uint32_t next[] = {8};
+    by_tag_type = gc_type_register(
+        &(gc_type_desc){.name = "told", .size = 24, .pointers = next, .pointer_count = 1});
+    REQUIRE_EQUAL(gc_set_layout_hook(by_tag), 0);
+    for (unsigned i = 0; i < SLOTS_COUNT; i++) {
+        slots[i] = gc_alloc_with_tag(5, 24);
+        REQUIRE(slots[i] != NULL && gc_alloc_with_tag(5, 24) != NULL);
+    }
+}
+
 /* The hidden address that the middle one had. */
 static uintptr_t move_all(void) {
     start();
@@ -78,6 +97,26 @@ static void using_what_has_died_aborts(void) {
     const struct node *stale = (struct node *)reveal(move_all()) + 1; /* garbage lies behind each */
     stale = (const struct node *)(((uintptr_t)stale + 15) & ~(uintptr_t)15);
     printf("%llu\n", (unsigned long long)*(volatile const uint64_t *)&stale->number);
+}
+
+static uintptr_t move_all_by_tag(void) {
+    start();
+    fill_by_tag();
+    uintptr_t before = where(SLOTS_COUNT / 2);
+    clear_stack();
+    collect(GC_MINOR);
+    REQUIRE(where(SLOTS_COUNT / 2) != before);
+    return before;
+}
+
+static void using_what_moved_by_tag_aborts(void) {
+    const uint64_t *stale = reveal(move_all_by_tag());
+    printf("%llu\n", (unsigned long long)*(volatile const uint64_t *)&stale[2]);
+}
+
+static void using_what_died_by_tag_aborts(void) {
+    const uint64_t *stale = (uint64_t *)reveal(move_all_by_tag()) + 4; /* garbage beside it */
+    printf("%llu\n", (unsigned long long)*(volatile const uint64_t *)&stale[2]);
 }
 
 static void the_message_says_where_it_is_now(void) {
@@ -234,6 +273,9 @@ int main(void) {
         CHILD_ABORT(writing_through_a_stale_pointer_aborts, MOVED, UNDER("none")),
         CHILD_ABORT(writing_through_a_stale_pointer_aborts, "writes to 0x", UNDER("cross")),
         CHILD_ABORT(using_what_has_died_aborts, "what was an object of type struct node", ON),
+        CHILD_ABORT(
+            using_what_moved_by_tag_aborts, "into an object of type by tag that was moved", ON),
+        CHILD_ABORT(using_what_died_by_tag_aborts, "what was an object of type by tag", ON),
         CHILD_ABORT(the_message_says_where_it_is_now, "in collection 1\n", ON),
         CHILD_ABORT(another_threads_use_aborts, MOVED, ON),
         CHILD_SAYS(other_faults_go_to_the_programs_handler, "the program's handler", ON),

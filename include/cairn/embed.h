@@ -215,8 +215,9 @@ GC_API void gc_copy_slots(void *object, void *to, const void *from, size_t count
  * A block is left by its end, return, break, goto or, if its file is compiled with -fexceptions, a
  * C++ exception or a cancellation.  After longjmp() frames that it has jumped over are still there:
  * a program takes gc_frame_top() before setjmp() and gives it to gc_frame_restore() when that
- * returns for the second time, before anything that may collect.  Coroutines that use frames are
- * switched with gc_stack_switch(), which changes the frames with the stack. */
+ * returns for the second time, before anything that may collect.  Between gc_blocking_begin() and
+ * gc_blocking_end() a thread may neither enter such a block nor leave one.  Coroutines that use
+ * frames are switched with gc_stack_switch(), which changes the frames with the stack. */
 #define GC_FRAME(...) GC_FRAME_NUMBERED(__COUNTER__, __VA_ARGS__)
 
 typedef struct gc_frame {

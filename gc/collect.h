@@ -34,8 +34,8 @@ struct gci_cycle {
     uint64_t census_ns; /* spent on counting objects by type, which is no cost of collecting */
 };
 
-/* Bytes to be allocated between two minor collections, as things are: many threads need more from the
- * start than the costs of earlier collections have told. */
+/* Bytes to be allocated between two minor collections, as things are: many threads need more from
+ * the start than the costs of earlier collections have told. */
 size_t gci_policy_nursery(const struct gc_heap *heap);
 
 /* Policy (gc/policy.c, docs/policy.md). */
@@ -51,6 +51,8 @@ bool gci_policy_protects(const struct gc_heap *heap, enum gc_collection kind);
 bool gci_policy_holds(struct gc_heap *heap);
 bool gci_policy_compacts(struct gc_heap *heap, uint64_t used, uint64_t live, uint64_t gain);
 uint64_t gci_policy_least_gain(bool asked);
+/* A compaction that nobody asked for brought nothing: the next one waits. */
+void gci_policy_compacts_later(struct gc_heap *heap);
 /* After a collection: sizes the nursery, sets the threshold for the next full collection,
  * returns memory to the system. */
 void gci_policy_update(struct gc_heap *heap, const struct gci_cycle *cycle);

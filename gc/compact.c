@@ -579,6 +579,7 @@ bool gci_compact(struct gc_heap *heap, bool asked, uint64_t by_roots) {
     if (plan.gain > 0) {
         move_objects(&plan);
         release_parts(heap); /* and with the pages what says where things went */
+        if (!asked && heap->moved_now == 0) gci_policy_compacts_later(heap);
     }
     heap->compaction.moved = heap->moved_now;
     heap->compaction.ns = gci_clock_ns() - start_ns;

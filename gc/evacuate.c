@@ -1,8 +1,8 @@
 /* Evacuation.  Survivors of a minor collection are copied, one behind the other, into blocks that
  * are old from the start; the copy's address is left in the first word of what it was copied from.
- * Owns heap->to_space.  Invariants: nothing is moved that an ambiguous word may mean (docs/moving.md,
- * rules 1 to 3); a copy is marked, and on the mark stack or searched.  Called by the collecting
- * thread alone, with the world stopped. */
+ * Owns heap->to_space.  Invariants: nothing is moved that an ambiguous word may mean
+ * (docs/moving.md, rules 1 to 3); a copy is marked, and on the mark stack or searched.  Called by
+ * the collecting thread alone, with the world stopped. */
 #include "gc/evacuate.h"
 
 #include "gc/block.h"
@@ -74,8 +74,8 @@ static void hold_young(const struct gc_heap *heap) {
     }
 }
 
-/* Did most of what was allocated before the last minor collection survive it?  What is dense already
- * needs no copying, and most probably it goes on like that. */
+/* Did most of what was allocated before the last minor collection survive it?  What is dense
+ * already needs no copying, and most probably it goes on like that. */
 static bool most_survives(const struct gc_heap *heap) {
     return heap->survived_last > MANY_BYTES && heap->survived_last > heap->survived_of / 2;
 }

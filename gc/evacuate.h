@@ -12,8 +12,9 @@ bool gci_evacuation_begin(struct gc_heap *heap);
 /* After marking. */
 void gci_evacuation_end(struct gc_heap *heap);
 
-/* Searches runs from the top of the mark stack as long as they are the fields of one object, and what
- * that adds to it.  True, and another run, for the caller to search; false when the stack is empty. */
+/* Searches runs from the top of the mark stack as long as they are the fields of one object, and
+ * what that adds to it.  True, and another run, for the caller to search; false when the stack is
+ * empty. */
 bool gci_evacuate_fields(struct gci_marker *marker, gci_words *run);
 
 /* Takes another block to copy into; false if there is none. */
@@ -22,8 +23,8 @@ bool gci_to_space_refill(struct gc_heap *heap, struct gci_to_space *to);
 /* The block in use becomes an old block like others: its rest is a hole. */
 void gci_to_space_retire(struct gc_heap *heap, struct gci_to_space *to);
 
-/* The copying itself, from granule FROM to granule TO of the arena at BASE.  The type bytes of objects
- * that have none are not touched. */
+/* The copying itself, from granule FROM to granule TO of the arena at BASE.  The type bytes of
+ * objects that have none are not touched. */
 static inline __attribute__((always_inline)) void gci_copy_leaf(
     uintptr_t base, uint8_t *side, size_t from, size_t to, size_t granules) {
     uintptr_t old = base + (from << GCI_GRANULE_SHIFT), copy = base + (to << GCI_GRANULE_SHIFT);
@@ -42,8 +43,8 @@ static inline __attribute__((always_inline)) void gci_copy_object(
     gci_copy_leaf(base, side, from, to, granules);
 }
 
-/* gci_evacuate() for an object of which TYPE, as its type bytes say, has PINNED, or for which there is no
- * room in the block in use. */
+/* gci_evacuate() for an object of which TYPE, as its type bytes say, has PINNED, or for which there
+ * is no room in the block in use. */
 gci_words gci_evacuate_slowly(
     struct gci_marker *marker, size_t granule, const struct gci_type *type);
 

@@ -191,8 +191,8 @@ __attribute__((noinline)) void gci_refuse_interior(
         (const void *)slot, typed ? gci_type_at(heap, granule)->desc.name : "leaf");
 }
 
-/* *WORD, from the field SLOT, is a reference, or NULL, or lies outside the heap.  MOVE: what it refers
- * to may be evacuated, and *WORD is changed then. */
+/* *WORD, from the field SLOT, is a reference, or NULL, or lies outside the heap.  MOVE: what it
+ * refers to may be evacuated, and *WORD is changed then. */
 static inline __attribute__((always_inline)) void mark_reference(struct gci_marker *marker,
     struct view v, uintptr_t *word, const uintptr_t *slot, bool shared, bool move) {
     uintptr_t offset = *word - v.base;
@@ -228,7 +228,7 @@ static inline __attribute__((always_inline)) void mark_reference(struct gci_mark
     mark_object(marker, v, granule, tag, shared);
 }
 
-/* A field that holds such a word. */
+/* A field that holds a plain word. */
 static inline __attribute__((always_inline)) void mark_slot(
     struct gci_marker *marker, struct view v, uintptr_t *slot, bool shared, bool move) {
     mark_reference(marker, v, slot, slot, shared, move);
@@ -475,7 +475,7 @@ bool gci_mark_pop(struct gci_mark_stack *stack, gci_words *run) {
 
 /* Searches what is on the stack, and what that leads to.  Alone, only up to LIMIT runs: then it
  * returns false, with everything back on the stack.  SHARED: feeds members of the crew that wait.
- * TAGGED: the heap has a format for words.
+ * TAGGED: the heap has a format for words.  HOLD: what ambiguous words mean is held, too.
  * The queue is a ring of WAITING runs that ends before AT. */
 static inline __attribute__((always_inline)) bool drain_stack(
     struct gci_marker *marker, bool past_end, bool tagged, bool shared, bool hold, uint64_t limit) {
@@ -510,7 +510,8 @@ static inline __attribute__((always_inline)) bool drain_stack(
     }
 }
 
-/* A heap with a format for words, or a collection that compacts: not worth a loop of its own each. */
+/* A heap with a format for words, or a collection that compacts: not worth a loop of its own
+ * each. */
 static bool is_rare(const struct gci_marker *marker) {
     return marker->heap->words.on || marker->heap->marker.holding;
 }

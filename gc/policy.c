@@ -28,8 +28,9 @@
 #define RELEASE_PART    4u        /* of the surplus, a quarter goes back to the system at a time */
 #define COMPACT_LEAST   (16 * MB) /* bytes that compaction must bring, */
 #define COMPACT_SHARE   4u        /* and a quarter of what it looks at */
-#define COMPACT_WAIT    2u /* full collections to wait after it wasn't worth it; doubled then */
-#define COMPACT_MAX     64u
+#define COMPACT_WAIT                                                                               \
+    2u /* full collections until the next try after it wasn't worth it; doubled then */
+#define COMPACT_MAX 64u
 
 /* Each thread has things half made in the nursery. */
 static size_t for_threads(const struct gc_heap *heap) {
@@ -203,14 +204,19 @@ bool gci_policy_holds(struct gc_heap *heap) {
     return policy->compact_wait == 0 || --policy->compact_wait == 0;
 }
 
+void gci_policy_compacts_later(struct gc_heap *heap) {
+    struct gci_policy *policy = &heap->policy;
+    policy->compact_wait = policy->next_compact_wait;
+    if (policy->next_compact_wait < COMPACT_MAX) policy->next_compact_wait *= 2;
+}
+
 bool gci_policy_compacts(struct gc_heap *heap, uint64_t used, uint64_t live, uint64_t gain) {
     struct gci_policy *policy = &heap->policy;
     if (is_fragmented(heap, used, live) && gain >= COMPACT_LEAST && gain >= used / COMPACT_SHARE) {
         policy->next_compact_wait = COMPACT_WAIT;
         return true;
     }
-    policy->compact_wait = policy->next_compact_wait;
-    if (policy->next_compact_wait < COMPACT_MAX) policy->next_compact_wait *= 2;
+    gci_policy_compacts_later(heap);
     return false;
 }
 

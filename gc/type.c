@@ -1,6 +1,6 @@
-/* Types: registering them, asking for an object's layout by its tag, visiting its fields.  Owns struct
- * gci_types, which lives in memory of its own, only grows, and changes with the lock held.  Called by
- * gc/embed.c, and by whatever searches or moves objects (docs/types.md). */
+/* Types: registering them, asking for an object's layout by its tag, visiting its fields.  Owns
+ * struct gci_types, which lives in memory of its own, only grows, and changes with the lock held.
+ * Called by gc/embed.c, and by whatever searches or moves objects (docs/types.md). */
 #include "gc/type.h"
 
 #include <errno.h>

@@ -96,9 +96,9 @@ static bool is_ours(const struct sigaction *action) {
     return (action->sa_flags & SA_SIGINFO) != 0 && action->sa_sigaction == on_fault;
 }
 
-/* All signals are blocked while it runs: a thread can't be stopped half-way through (docs/barrier.md, rule 6).
- * Called again at each collection: a handler that the program installed since gets what ours has no
- * use for. */
+/* All signals are blocked while it runs: a thread can't be stopped half-way through
+ * (docs/barrier.md, rule 6). Called again at each collection: a handler that the program installed
+ * since gets what ours has no use for. */
 static int install(void) {
     struct sigaction current, ours = {.sa_flags = SA_SIGINFO | SA_ONSTACK};
     if (sigaction(SIGSEGV, NULL, &current) != 0) return errno;

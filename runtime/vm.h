@@ -37,9 +37,9 @@ bool gci_vm_touch_is_quick(void *page, uint64_t ns);
 /* Usable zeroed memory for the collector itself; NULL if refused. */
 void *gci_vm_map(size_t bytes);
 
-/* Room for one more item in an array of COUNT, which gci_vm_map() gave (NULL if *CAPACITY is 0): the
- * array, at another place with *CAPACITY doubled if there was none left.  NULL if that is refused;
- * then nothing has changed. */
+/* Room for one more item in an array of COUNT, which gci_vm_map() gave (NULL if *CAPACITY is 0):
+ * the array, at another place with *CAPACITY doubled if there was none left.  NULL if that is
+ * refused; then nothing has changed. */
 void *gci_vm_with_room(void *items, size_t count, size_t *capacity, size_t item);
 
 /* Ends a mapping made by gci_vm_reserve() or gci_vm_map(). */

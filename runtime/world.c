@@ -81,26 +81,30 @@ static struct gci_mutator *next_unsent(struct gci_world *world) {
 }
 
 /* PASS ON: the stopper may be preempted while it sends signals, and then each thread that got none
- * runs to the end of its time slice.  So whoever parks sends what is unsent (rule 3). */
-static void pass_on(struct gci_world *world, const struct gci_mutator *self) {
+ * runs to the end of its time slice.  So whoever parks sends what is unsent (rule 3).  False if one
+ * can't be sent: the stopper must be woken then, after `awaited` was lowered, or it could miss
+ * it. */
+static bool pass_on(struct gci_world *world, const struct gci_mutator *self) {
     int saved_errno = errno;
+    bool sent = true;
     for (struct gci_mutator *m; (m = next_unsent(world)) != NULL;) {
         if (m == self || state_of(m) != GCI_REQUESTED ||
             syscall(SYS_tgkill, getpid(), m->tid, world->signal) == 0)
             continue;
         __atomic_store_n(&world->failed, 1, __ATOMIC_RELEASE);
-        gci_futex_wake(&world->awaited, 1);
+        sent = false;
     }
     errno = saved_errno;
+    return sent;
 }
 
 /* PARK.  The roots were made readable before. */
 void gci_park(struct gci_mutator *self) {
     struct gci_world *world = self->world;
     uint64_t signals = gci_signals_block();
-    pass_on(world, self);
+    bool sent = pass_on(world, self);
     __atomic_store_n(&self->state, GCI_STOPPED, __ATOMIC_RELEASE);
-    if (__atomic_sub_fetch(&world->awaited, 1, __ATOMIC_ACQ_REL) == 0)
+    if (__atomic_sub_fetch(&world->awaited, 1, __ATOMIC_ACQ_REL) == 0 || !sent)
         gci_futex_wake(&world->awaited, 1);
     spin_while(world, &self->state, GCI_STOPPED);
     while (state_of(self) == GCI_STOPPED) gci_futex_wait(&self->state, GCI_STOPPED, GCI_FOREVER);

@@ -1,5 +1,5 @@
-/* Words with tags, in each of the formats of tag_formats.c: the random program of typed_model.c with
- * them; what moves, what holds. */
+/* Words with tags, in each of the formats of tag_formats.c: the random program of typed_model.c
+ * with them; what moves, what holds. */
 #include <stdio.h>
 #include <stdlib.h>
 

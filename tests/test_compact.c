@@ -248,7 +248,9 @@ static void memory_goes_back_to_the_system(void) {
         after >> 10, (unsigned long long)stats.live_bytes >> 10,
         (unsigned long long)stats.compact_released >> 10);
     REQUIRE(before > 40 << 20 && stats.compact_released > 20 << 20);
+#ifndef GC_SANITIZE /* whose tables grow with what was ever touched */
     REQUIRE(after < stats.live_bytes + (9 << 20)); /* the program itself, and tables */
+#endif
     REQUIRE(stats.free_bytes < 1 << 20);
     REQUIRE_EQUAL(check_list(LIST, 300), 10000);
 }

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
@@ -477,8 +478,10 @@ static void threads_get_the_same_hashes(void) {
     share();
     pthread_t threads[THREADS];
     for (uintptr_t i = 0; i < THREADS; i++) threads[i] = start_thread(hash_shared, (void *)i);
-    for (int i = 0; __atomic_load_n(&done, __ATOMIC_SEQ_CST) < THREADS; i++)
+    for (int i = 0; __atomic_load_n(&done, __ATOMIC_SEQ_CST) < THREADS; i++) {
         REQUIRE_EQUAL(gc_collect(i % 4 == 3 ? GC_FULL : GC_MINOR), 0);
+        nanosleep(&(struct timespec){0, 100000}, NULL); /* or the others would hardly run */
+    }
     for (int i = 0; i < THREADS; i++) end_thread(threads[i]);
     REQUIRE_EQUAL(gc_verify(), 0);
 }

@@ -375,6 +375,7 @@ ifneq ($(filter demo test,$(MAKECMDGOALS)),)
 endif
 
 -include $(OBJ:.o=.d) $(INTERPOSE_OBJ:.o=.d) $(JSON_OBJ:.o=.d) $(GENERATE_OBJ:.o=.d)
+-include $(CALC_OBJ:.o=.d)
 -include $(TEST_OBJ:.o=.d) $(TEST_AUTO_OBJ:.o=.d)
 -include $(SOAK_OBJ:.o=.d)
 -include $(TEST_PLUGINS:$(B)/tests/%.so=$(B)/obj/tests/%.d)

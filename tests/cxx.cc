@@ -5,9 +5,36 @@
 #include <cstring>
 #include <new>
 
-#include "cairn/gc.h"
+#include "cairn/embed.h"
+
+struct Node {
+    Node *left;
+    long number;
+};
+GC_TYPE(Node, left);
 
 namespace {
+
+[[gnu::noinline]] void throw_from_frame(Node *&outer) {
+    Node *inner = gc_new(Node);
+    GC_FRAME(inner);
+    outer->left = inner;
+    throw inner->number;
+}
+
+bool a_frame_ends_with_an_exception() {
+    Node *outer = gc_new(Node);
+    GC_FRAME(outer);
+    gc_frame *top = gc_frame_top();
+    bool caught = false;
+    try {
+        throw_from_frame(outer);
+    } catch (long) {
+        caught = true;
+    }
+    gc_collect(GC_MINOR);
+    return caught && gc_frame_top() == top && outer->left->number == 0;
+}
 
 class Shape {
   public:
@@ -56,5 +83,7 @@ bool all_calls_link() {
 int main() {
     std::printf(
         "%s %s\n", "a_chain_of_objects_survives", a_chain_of_objects_survives() ? "true" : "false");
+    std::printf("%s %s\n", "a_frame_ends_with_an_exception",
+        a_frame_ends_with_an_exception() ? "true" : "false");
     std::printf("%s %s\n", "all_calls_link", all_calls_link() ? "true" : "false");
 }

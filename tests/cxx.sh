@@ -23,7 +23,7 @@ report() {
     fi
 }
 
-tests=(the_header_compiles_as_cxx a_chain_of_objects_survives all_calls_link)
+tests=(the_header_compiles_as_cxx a_chain_of_objects_survives a_frame_ends_with_an_exception all_calls_link)
 compilers=(g++ clang++)
 echo "[==========] cxx: Running $((${#tests[@]} * ${#compilers[@]})) test(s)."
 for compiler in "${compilers[@]}"; do

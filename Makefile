@@ -378,4 +378,3 @@ endif
 -include $(TEST_OBJ:.o=.d) $(TEST_AUTO_OBJ:.o=.d)
 -include $(SOAK_OBJ:.o=.d)
 -include $(TEST_PLUGINS:$(B)/tests/%.so=$(B)/obj/tests/%.d)
--include $(CALC_OBJ:.o=.d)

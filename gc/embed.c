@@ -112,9 +112,7 @@ void *gci_entry_alloc_array(
     const gc_type *type, size_t count, size_t c, const struct gci_frame *frame) {
     (void)c;
     struct gci_type *own = (struct gci_type *)(uintptr_t)type;
-    size_t size;
-    if (__builtin_mul_overflow(own->size, count > 0 ? count : 1, &size)) size = SIZE_MAX;
-    return allocate_typed(frame, own, size, false);
+    return allocate_typed(frame, own, gci_type_array_bytes(own, count), false);
 }
 
 void *gc_alloc_typed(const gc_type *type) {

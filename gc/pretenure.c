@@ -69,7 +69,5 @@ void *gci_entry_alloc_old_array(
     const gc_type *type, size_t count, size_t c, const struct gci_frame *frame) {
     (void)c;
     const struct gci_type *own = (const struct gci_type *)(const void *)type;
-    size_t size;
-    if (__builtin_mul_overflow(own->size, count > 0 ? count : 1, &size)) size = SIZE_MAX;
-    return allocate_old(frame, own, size);
+    return allocate_old(frame, own, gci_type_array_bytes(own, count));
 }

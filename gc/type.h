@@ -140,6 +140,12 @@ static inline void gci_type_set(
     if (bytes > GC_GRANULE) types[1] = (uint8_t)(number >> 8);
 }
 
+/* Bytes of an array of COUNT, 0 as 1; SIZE_MAX, which nobody can have, if there can't be so many. */
+static inline size_t gci_type_array_bytes(const struct gci_type *type, size_t count) {
+    size_t bytes;
+    return __builtin_mul_overflow(type->size, count > 0 ? count : 1, &bytes) ? SIZE_MAX : bytes;
+}
+
 /* Of a new object of TYPE that doesn't come from a hot type's buffer: its type's number, or, since
  * that of leaves isn't kept, that it is pinned. */
 static inline void gci_type_tell(

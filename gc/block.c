@@ -138,6 +138,22 @@ void gci_block_unmark(struct gci_arena *arena, uint32_t block) {
     arena->live[block] = 0;
 }
 
+uint32_t gci_block_mark(struct gci_arena *arena, uint32_t block) {
+    uint8_t *side = arena->side + gci_block_granule(block);
+    uint64_t cover[GCI_MASK_WORDS];
+    uint32_t objects = 0, live = 0;
+    for (unsigned i = 0; i < GCI_MASK_WORDS; i++) {
+        struct gci_side_masks m = gci_side_masks64(side + 64 * i);
+        objects += (uint32_t)__builtin_popcountll(m.start & ~m.mark);
+    }
+    for (unsigned i = 0; i < GCI_BLOCK_GRANULES; i++) /* of START the mark is the square */
+        side[i] |= (uint8_t)((side[i] & GCI_SIDE_START) * GCI_SIDE_MARK);
+    cover_marked(side, GCI_MASK_WORDS, 0, cover, NULL);
+    for (unsigned i = 0; i < GCI_MASK_WORDS; i++) live += (uint32_t)__builtin_popcountll(cover[i]);
+    arena->live[block] = (uint16_t)live;
+    return objects;
+}
+
 void gci_block_open(struct gc_heap *heap, uint32_t first, uint32_t length) {
     gci_barrier_unprotect(
         heap->barrier, gci_block_address(&heap->arena, first), (size_t)length << GCI_BLOCK_SHIFT);

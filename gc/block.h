@@ -31,6 +31,9 @@ void gci_block_sweep(
 /* Makes every object of a swept block young again: clears its marks. */
 void gci_block_unmark(struct gci_arena *arena, uint32_t block);
 
+/* In a collection: marks every object of a swept block.  Returns how many weren't marked. */
+uint32_t gci_block_mark(struct gci_arena *arena, uint32_t block);
+
 /* Claiming a block that is in use, to allocate into it, in two steps.  The first, with the lock
  * held, takes it off its list and tags it YOUNG; the second, which needs no lock, sweeps it, COVER
  * as for gci_block_sweep().  In between it is YOUNG and UNSWEPT, and its side bytes are the

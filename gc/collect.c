@@ -107,6 +107,33 @@ static void make_all_young(struct gc_heap *heap) {
     gci_large_unmark(heap);
 }
 
+/* Instead of marking: promotes everything young, dead or not (docs/policy.md, rule 9).  What old
+ * objects refer to needn't be searched: nothing young is left. */
+static void promote_all(struct gc_heap *heap) {
+    struct gci_arena *arena = &heap->arena;
+    for (uint32_t b = 0; b < arena->frontier; b++) {
+        uint8_t tag = arena->tags[b];
+        enum gci_use use = gci_tag_use(tag);
+        if (!(tag & GCI_TAG_YOUNG) || (use != GCI_USE_BUMP && use != GCI_USE_CELLS)) continue;
+        uint32_t before = arena->live[b];
+        heap->marker.marked_objects += gci_block_mark(arena, b);
+        heap->marker.marked_granules += arena->live[b] - before;
+    }
+    gci_large_mark(heap);
+}
+
+/* Marks what is reached, or moves it.  Returns how much only roots hold, if the heap's marker
+ * holds. */
+static uint64_t mark(struct gc_heap *heap, struct gci_cycle *cycle) {
+    if (cycle->kind == GC_MINOR) gci_remember_scan(heap);
+    gci_visit_roots(heap, visit_root, &heap->marker);
+    gci_slots_mark(heap);
+    uint64_t by_roots = heap->marker.held_granules;
+    cycle->roots_ns = gci_clock_ns();
+    gci_mark_drain(&heap->marker);
+    return by_roots;
+}
+
 /* ---- After marking -------------------------------------------------------------------------- */
 
 /* A block of small objects that was young: free, or old and with a sweep owed. */
@@ -203,11 +230,12 @@ static void settle_blocks(struct gc_heap *heap, enum gc_collection kind) {
 static void log_collection(
     const struct gc_heap *heap, const struct gci_cycle *cycle, uint64_t before) {
     gci_log(
-        "%s: %s; pause %lu us (stop %lu, roots %lu, mark %lu, settle %lu); %lu KB, %lu KB live "
+        "%s: %s; %spause %lu us (stop %lu, roots %lu, mark %lu, settle %lu); %lu KB, %lu KB live "
         "after; "
         "%lu dirty pages, %lu blocks open, %lu closed; marked %lu objects, %lu KB, moved %lu KB; "
         "nursery %lu KB, %s",
         cycle->kind == GC_FULL ? "full" : "minor", cycle->reason,
+        cycle->wholesale ? "all promoted; " : "",
         (cycle->end_ns - cycle->start_ns) / 1000, (cycle->stopped_ns - cycle->start_ns) / 1000,
         (cycle->roots_ns - cycle->stopped_ns) / 1000, (cycle->marked_ns - cycle->roots_ns) / 1000,
         (cycle->end_ns - cycle->marked_ns) / 1000, before / 1024, heap->live_bytes / 1024,
@@ -227,9 +255,12 @@ static void begin_counts(struct gc_heap *heap, struct gci_cycle *cycle) {
 
 static void add_counts(struct gc_heap *heap, const struct gci_cycle *cycle) {
     if (cycle->kind == GC_MINOR) {
-        heap->survived_last = heap->marker.marked_granules * GC_GRANULE;
-        heap->survived_of = cycle->allocated - cycle->tenured;
-        heap->promoted_bytes += heap->survived_last;
+        uint64_t promoted = heap->marker.marked_granules * GC_GRANULE;
+        heap->promoted_bytes += promoted;
+        if (!cycle->wholesale) {
+            heap->survived_last = promoted;
+            heap->survived_of = cycle->allocated - cycle->tenured;
+        }
         heap->moved_bytes += heap->moved_now;
     }
     heap->mark_ns += cycle->marked_ns - cycle->stopped_ns;
@@ -253,13 +284,14 @@ static void collect(struct gc_heap *heap, struct gci_cycle *cycle) {
     if (counting) cycle->census_ns = gci_clock_ns() - cycle->stopped_ns;
     if (kind == GC_FULL) make_all_young(heap);
     heap->marker.holding = kind == GC_FULL && (cycle->compact || gci_policy_holds(heap));
-    heap->marker.moving = kind == GC_MINOR && gci_evacuation_begin(heap);
-    if (kind == GC_MINOR) gci_remember_scan(heap);
-    gci_visit_roots(heap, visit_root, &heap->marker);
-    gci_slots_mark(heap);
-    uint64_t by_roots = heap->marker.held_granules;
+    cycle->wholesale = !counting && gci_policy_promotes_all(heap, cycle);
+    heap->marker.moving = kind == GC_MINOR && !cycle->wholesale && gci_evacuation_begin(heap);
+    uint64_t by_roots = 0;
     cycle->roots_ns = gci_clock_ns();
-    gci_mark_drain(&heap->marker);
+    if (cycle->wholesale)
+        promote_all(heap);
+    else
+        by_roots = mark(heap, cycle);
     cycle->marked_ns = gci_clock_ns();
     if (heap->marker.moving) gci_evacuation_end(heap);
     if (counting) {
@@ -355,6 +387,7 @@ static bool is_wanted(struct gc_heap *heap, void *context) {
 static void collect_as_wished(struct gc_heap *heap, void *context) {
     const struct wish *wish = context;
     struct gci_cycle cycle = {.kind = wish->kind == GC_MINOR ? GC_MINOR : GC_FULL,
+        .asked = wish->seen == GCI_ALWAYS,
         .compact = wish->kind == GC_COMPACT,
         .reason = wish->reason,
         .start_ns = wish->start_ns};

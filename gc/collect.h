@@ -25,7 +25,9 @@ void gci_collect_stress(struct gci_thread *thread);
 /* What one collection did and took. */
 struct gci_cycle {
     enum gc_collection kind; /* GC_MINOR or GC_FULL */
-    bool compact;            /* the program asked for it */
+    bool asked;              /* the program asked for it, or CAIRN_STRESS */
+    bool compact;            /* the same, a compaction */
+    bool wholesale;          /* everything young was promoted, unsearched */
     bool compacted;
     const char *reason;
     uint64_t start_ns, stopped_ns, roots_ns, marked_ns, end_ns; /* points in time */
@@ -42,6 +44,8 @@ size_t gci_policy_nursery(const struct gc_heap *heap);
 void gci_policy_init(struct gc_heap *heap);
 /* Which kind of collection is due, and why; false if none. */
 bool gci_policy_due(const struct gc_heap *heap, enum gc_collection *kind, const char **reason);
+/* Does a minor collection promote everything young, without finding out what lives? */
+bool gci_policy_promotes_all(const struct gc_heap *heap, const struct gci_cycle *cycle);
 /* After marking: will the next collection be a minor one, so that blocks should be protected? */
 bool gci_policy_protects(const struct gc_heap *heap, enum gc_collection kind);
 /* Before a full collection marks: may it compact, though nobody asked, so that it must hold what

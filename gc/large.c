@@ -203,6 +203,17 @@ bool gci_large_promote(struct gc_heap *heap, gci_object object) {
     return true;
 }
 
+void gci_large_mark(struct gc_heap *heap) {
+    struct gci_arena *arena = &heap->arena;
+    for (unsigned kind = 0; kind < GCI_KINDS; kind++)
+        for (uint32_t p = heap->large[kind].young; p != GCI_NONE; p = arena->pages[p].next) {
+            arena->side[page_granule(arena, p)] |= GCI_SIDE_MARK;
+            heap->marker.marked_objects++;
+            heap->marker.marked_granules +=
+                ((uint64_t)arena->pages[p].pages << arena->page_shift) / GC_GRANULE;
+        }
+}
+
 void gci_large_unmark(struct gc_heap *heap) {
     struct gci_arena *arena = &heap->arena;
     for (unsigned kind = 0; kind < GCI_KINDS; kind++) {

@@ -28,6 +28,7 @@ void gci_large_free(struct gc_heap *heap, gci_object object);
 bool gci_large_promote(struct gc_heap *heap, gci_object object);
 
 /* Before a full collection: every large object becomes young and unmarked. */
+void gci_large_mark(struct gc_heap *heap); /* all young ones */
 void gci_large_unmark(struct gc_heap *heap);
 
 /* After marking: frees unmarked young objects; the others become old. */

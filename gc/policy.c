@@ -19,6 +19,10 @@
 #define FAULT_NS        1000.0    /* a page's first write and its protection: measured */
 #define SEARCH_NS       1200u     /* to search a nearly empty open block: measured */
 #define MARK_NS         10u       /* to mark an object, at the least: measured */
+#define ALL_PARTS       16u       /* when less than 1/16 of at least this much has died, */
+#define ALL_LEAST       MB        /* the next minor collections promote everything, */
+#define ALL_OF_LIVE     8u        /* but no more than 1/8 of what lives, or one nursery, */
+#define ALL_MOST        7u        /* nor more than so many in a row */
 #define TRIAL           3u        /* minor collections before the generational mode is judged */
 #define CLEARLY         1.5       /* but one is enough if it is this much too expensive */
 #define PATIENCE_FIRST  2u        /* full collections before it is tried again */
@@ -103,6 +107,10 @@ bool gci_policy_due(const struct gc_heap *heap, enum gc_collection *kind, const 
     return true;
 }
 
+bool gci_policy_promotes_all(const struct gc_heap *heap, const struct gci_cycle *cycle) {
+    return cycle->kind == GC_MINOR && !cycle->asked && heap->policy.wholesale > 0;
+}
+
 bool gci_policy_protects(const struct gc_heap *heap, enum gc_collection kind) {
     const struct gci_policy *policy = &heap->policy;
     return policy->generational || (kind == GC_FULL && policy->patience <= 1);
@@ -146,6 +154,19 @@ static bool generations_pay(const struct gc_heap *heap, double tolerance) {
     return minor < tolerance * full / growth;
 }
 
+/* Rule 9.  SURVIVAL: that of a minor collection which searched. */
+static void allow_wholesale(struct gc_heap *heap, const struct gci_cycle *cycle, double survival) {
+    struct gci_policy *policy = &heap->policy;
+    if (cycle->wholesale) {
+        policy->wholesale--;
+        return;
+    }
+    uint64_t most = heap->live_bytes / ALL_OF_LIVE / gci_policy_nursery(heap);
+    policy->wholesale = 0;
+    if (cycle->allocated < ALL_LEAST || (1 - survival) * ALL_PARTS > 1) return;
+    policy->wholesale = most < 1 ? 1 : most > ALL_MOST ? ALL_MOST : (uint32_t)most;
+}
+
 static void learn_from_minor(struct gc_heap *heap, const struct gci_cycle *cycle) {
     struct gci_policy *policy = &heap->policy;
     if (!policy->generational) return; /* the program asked for it: nothing was protected */
@@ -159,16 +180,18 @@ static void learn_from_minor(struct gc_heap *heap, const struct gci_cycle *cycle
     policy->minor_ns_per_byte = first ? cost : average(policy->minor_ns_per_byte, cost);
     double kept = marked + (double)cycle->tenured;
     double survival = kept / allocated < 1 ? kept / allocated : 1;
+    allow_wholesale(heap, cycle, survival);
     policy->survival = first ? survival : average(policy->survival, survival);
     /* Leaves are marked while what refers to them is searched, which is no fixed cost. */
     uint64_t marking_ns = mark_ns + MARK_NS * heap->marker.marked_objects;
     marking_ns += SEARCH_NS * heap->recycled_now; /* as many as the nursery needs */
     uint64_t fixed_ns = ns > marking_ns ? ns - marking_ns : 0;
     for (unsigned i = 0; i < 4; i++)
-        if (first || i == policy->trial % 4) policy->fixed_ns[i] = fixed_ns;
+        if (first || (i == policy->trial % 4 && !cycle->wholesale)) policy->fixed_ns[i] = fixed_ns;
     policy->minor_ns = first ? ns : (policy->minor_ns * 3 + ns) / 4;
     if (++policy->trial == TRUSTED) policy->next_patience = PATIENCE_FIRST;
     size_nursery(heap);
+    if (cycle->wholesale || policy->wholesale > 0) return; /* it hardly costs anything */
     double tolerance = policy->trial < TRIAL ? CLEARLY : 1;
     if (heap->live_bytes < GROWTH_MIN || generations_pay(heap, tolerance)) return;
     policy->generational = false;
@@ -189,6 +212,7 @@ static void learn_from_full(struct gc_heap *heap, const struct gci_cycle *cycle)
     policy->fragmented = is_fragmented(heap, heap->movable_bytes, heap->movable_live_bytes);
     if (heap->live_bytes > MB) policy->mark_ns_per_byte = average(policy->mark_ns_per_byte, cost);
     policy->live_after_full = heap->live_bytes;
+    policy->wholesale = 0;
     policy->external_after_full = __atomic_load_n(&policy->external, __ATOMIC_RELAXED);
     set_full_threshold(heap);
     if (policy->generational || --policy->patience > 0) return;

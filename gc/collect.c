@@ -107,7 +107,7 @@ static void make_all_young(struct gc_heap *heap) {
     gci_large_unmark(heap);
 }
 
-/* Instead of marking: promotes everything young, dead or not (docs/policy.md, rule 9).  What old
+/* Instead of marking: promotes everything young, dead or not (docs/policy.md, rule 6).  What old
  * objects refer to needn't be searched: nothing young is left. */
 static void promote_all(struct gc_heap *heap) {
     struct gci_arena *arena = &heap->arena;

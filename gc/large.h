@@ -27,8 +27,10 @@ void gci_large_free(struct gc_heap *heap, gci_object object);
 /* Makes OBJECT old now; false if it is old already. */
 bool gci_large_promote(struct gc_heap *heap, gci_object object);
 
+/* Marks all young ones. */
+void gci_large_mark(struct gc_heap *heap);
+
 /* Before a full collection: every large object becomes young and unmarked. */
-void gci_large_mark(struct gc_heap *heap); /* all young ones */
 void gci_large_unmark(struct gc_heap *heap);
 
 /* After marking: frees unmarked young objects; the others become old. */

@@ -154,7 +154,7 @@ static bool generations_pay(const struct gc_heap *heap, double tolerance) {
     return minor < tolerance * full / growth;
 }
 
-/* Rule 9.  SURVIVAL: that of a minor collection which searched. */
+/* Rule 6.  SURVIVAL: that of a minor collection which searched. */
 static void allow_wholesale(struct gc_heap *heap, const struct gci_cycle *cycle, double survival) {
     struct gci_policy *policy = &heap->policy;
     if (cycle->wholesale) {

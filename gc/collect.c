@@ -235,11 +235,11 @@ static void log_collection(
         "%lu dirty pages, %lu blocks open, %lu closed; marked %lu objects, %lu KB, moved %lu KB; "
         "nursery %lu KB, %s",
         cycle->kind == GC_FULL ? "full" : "minor", cycle->reason,
-        cycle->wholesale ? "all promoted; " : "",
-        (cycle->end_ns - cycle->start_ns) / 1000, (cycle->stopped_ns - cycle->start_ns) / 1000,
-        (cycle->roots_ns - cycle->stopped_ns) / 1000, (cycle->marked_ns - cycle->roots_ns) / 1000,
-        (cycle->end_ns - cycle->marked_ns) / 1000, before / 1024, heap->live_bytes / 1024,
-        heap->dirty_now, heap->open_blocks, heap->closed_blocks, heap->marker.marked_objects,
+        cycle->wholesale ? "all promoted; " : "", (cycle->end_ns - cycle->start_ns) / 1000,
+        (cycle->stopped_ns - cycle->start_ns) / 1000, (cycle->roots_ns - cycle->stopped_ns) / 1000,
+        (cycle->marked_ns - cycle->roots_ns) / 1000, (cycle->end_ns - cycle->marked_ns) / 1000,
+        before / 1024, heap->live_bytes / 1024, heap->dirty_now, heap->open_blocks,
+        heap->closed_blocks, heap->marker.marked_objects,
         heap->marker.marked_granules * GC_GRANULE / 1024, heap->moved_now / 1024,
         gci_policy_nursery(heap) / 1024, heap->policy.generational ? "generational" : "full only");
 }

@@ -365,9 +365,9 @@ struct gci_policy {
     uint64_t minor_ns;     /* moving average of minor collections' pauses */
     uint64_t mutator_ns;   /* moving average of the time between collections, when generational */
     bool generational;     /* else all collections are full, and no more blocks are protected */
-    uint32_t wholesale;    /* minor collections that may promote everything, until the next search */
-    uint32_t trial;        /* generational: minor collections since that began */
-    uint32_t patience;     /* not generational: full collections until the next trial */
+    uint32_t wholesale; /* minor collections that may promote everything, until the next search */
+    uint32_t trial;     /* generational: minor collections since that began */
+    uint32_t patience;  /* not generational: full collections until the next trial */
     uint32_t next_patience;
     uint32_t surplus_least; /* fewest free blocks beyond need in this window of collections */
     uint32_t surplus_age;

@@ -122,8 +122,8 @@ static void when_most_dies_again_minor_collections_search(void) {
 }
 
 #define KEEPS(function, ...)                                                                       \
-    CHILD_SAYS(                                                                                    \
-        function, "all promoted", "CAIRN_LOG=1", "CAIRN_NURSERY=1M", "CAIRN_VERIFY=1", __VA_ARGS__)
+    CHILD_SAYS(function, "all promoted", "CAIRN_LOG=1", "CAIRN_NURSERY=1M", "CAIRN_VERIFY=1",      \
+        __VA_ARGS__)
 
 int main(void) {
     const struct CMUnitTest tests[] = {

@@ -191,7 +191,7 @@ static void learn_from_minor(struct gc_heap *heap, const struct gci_cycle *cycle
     policy->minor_ns = first ? ns : (policy->minor_ns * 3 + ns) / 4;
     if (++policy->trial == TRUSTED) policy->next_patience = PATIENCE_FIRST;
     size_nursery(heap);
-    if (cycle->wholesale || policy->wholesale > 0) return; /* it hardly costs anything */
+    if (cycle->wholesale) return; /* it hardly cost anything */
     double tolerance = policy->trial < TRIAL ? CLEARLY : 1;
     if (heap->live_bytes < GROWTH_MIN || generations_pay(heap, tolerance)) return;
     policy->generational = false;

@@ -407,10 +407,19 @@ static void settle(struct gc_heap *heap, struct gci_watched *record) {
         arena->side[gci_address_granule(arena, key)] |= GCI_SIDE_KEYED;
         enter(w, record);
     }
-    if (record->old) return;
-    take_off_list(w, record);
     record->old = true;
-    put_on_list(w, record);
+}
+
+/* The young list goes before the old one: so both stay in the order of registration, newest first,
+ * on which it depends that a cycle is found at the same object each time (gc/liveness.c). */
+static void join_lists(struct gci_watches *w) {
+    struct gci_watched *last = w->young;
+    if (last == NULL) return;
+    while (last->next != NULL) last = last->next;
+    last->next = w->old;
+    if (w->old != NULL) w->old->prev = last;
+    w->old = w->young;
+    w->young = NULL;
 }
 
 /* The recent ones join the others; in a full collection those that ended go. */
@@ -444,6 +453,7 @@ void gci_watches_update(struct gc_heap *heap, bool full) {
         next = record->next;
         settle(heap, record);
     }
+    join_lists(w);
     settle_data(w, full);
     w->ready_young = false;
 }

@@ -65,8 +65,12 @@ static size_t bucket_count(const struct gci_watches *w) {
     return (size_t)1 << (64 - w->shift);
 }
 
+/* Neighbours have neighbouring buckets, 64 granules at a time: objects that were made one after the
+ * other are mostly watched so, too, and a cache line of buckets serves several of them. */
 static struct gci_watched **bucket_of(const struct gci_watches *w, uintptr_t key) {
-    return &w->buckets[(key / sizeof(void *) * UINT64_C(0x9e3779b97f4a7c15)) >> w->shift];
+    uint64_t granule = key / GC_GRANULE;
+    uint64_t far = granule / 64 * UINT64_C(0x9e3779b97f4a7c15) >> w->shift;
+    return &w->buckets[far ^ granule % 64];
 }
 
 static void enter(struct gci_watches *w, struct gci_watched *record) {
@@ -81,15 +85,15 @@ static void take_out(struct gci_watches *w, struct gci_watched *record) {
     *link = record->chain;
 }
 
-/* Twice as many buckets when there are more records than that.  Without memory for them the chains
- * become longer. */
+/* Four times as many buckets when there are twice as many records as that.  Without memory for them
+ * the chains become longer. */
 static void widen(struct gci_watches *w) {
     size_t count = bucket_count(w);
-    if (w->count < count) return;
-    struct gci_watched **old = w->buckets, **fresh = gci_vm_map(2 * count * sizeof *fresh);
+    if (w->count < 2 * count) return;
+    struct gci_watched **old = w->buckets, **fresh = gci_vm_map(4 * count * sizeof *fresh);
     if (fresh == NULL) return;
     w->buckets = fresh;
-    w->shift--;
+    w->shift -= 2;
     for (size_t i = 0; i < count; i++) {
         for (struct gci_watched *record = old[i], *next; record != NULL; record = next) {
             next = record->chain;
@@ -127,10 +131,14 @@ struct gci_watched *gci_watched_find(const struct gci_watches *w, uintptr_t key)
 
 struct gci_watched *gci_watched_make(
     struct gc_heap *heap, uintptr_t key, const gci_object *object) {
+    struct gci_watched *record = gci_watched_find(heap->watches, key);
+    return record != NULL ? record : gci_watched_add(heap, key, object);
+}
+
+struct gci_watched *gci_watched_add(
+    struct gc_heap *heap, uintptr_t key, const gci_object *object) {
     struct gci_watches *w = heap->watches;
-    struct gci_watched *record = gci_watched_find(w, key);
-    if (record != NULL) return record;
-    record = take_cell(&w->records);
+    struct gci_watched *record = take_cell(&w->records);
     if (record == NULL) return NULL;
     *record = (struct gci_watched){.key = key, .old = true, .outside = object == NULL};
     if (object != NULL) {

@@ -112,6 +112,8 @@ struct gci_watches *gci_watches_of(struct gc_heap *heap);
  * is NULL, for a slot outside the heap. */
 struct gci_watched *gci_watched_find(const struct gci_watches *w, uintptr_t key);
 struct gci_watched *gci_watched_make(struct gc_heap *heap, uintptr_t key, const gci_object *object);
+/* The same where there is none. */
+struct gci_watched *gci_watched_add(struct gc_heap *heap, uintptr_t key, const gci_object *object);
 
 /* A new watch, of no object yet; and its end.  A watch that goes leaves its chains first. */
 struct gci_watch *gci_watch_new(struct gci_watches *w, enum gci_watch_kind kind);

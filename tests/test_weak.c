@@ -342,6 +342,12 @@ static void find_reachable(bool *seen) {
     for (int r = 0; r < ROOTS; r++) mark_shadow(root_of[r], seen);
 }
 
+static void note_dropped(void) {
+    bool seen[OBJECTS];
+    find_reachable(seen);
+    for (size_t i = 0; i < OBJECTS; i++) shadows[i].dropped |= !seen[i];
+}
+
 static void on_finalized(void *p, void *data) {
     struct shadow *s = data;
     const struct node *n = p;
@@ -354,6 +360,7 @@ static void on_finalized(void *p, void *data) {
     size_t r = below(ROOTS); /* resurrected, with all it leads to */
     gc_handle_set(roots[r], p);
     root_of[r] = (int)(s - shadows);
+    note_dropped();
 }
 
 static __attribute__((noinline)) void make_object(void) {
@@ -398,12 +405,6 @@ static __attribute__((noinline)) void change_root(void) {
         gc_handle_set(roots[to], f == 0 ? n->next : n->other);
         root_of[to] = shadows[root_of[from]].field[f];
     }
-}
-
-static void note_dropped(void) {
-    bool seen[OBJECTS];
-    find_reachable(seen);
-    for (size_t i = 0; i < OBJECTS; i++) shadows[i].dropped |= !seen[i];
 }
 
 /* After a full collection.  What the model can reach is there; what isn't there was not to be

@@ -9,6 +9,7 @@
 #include "gc/code.h"
 #include "gc/compact.h"
 #include "gc/crew.h"
+#include "gc/ephemeron.h"
 #include "gc/evacuate.h"
 #include "gc/explain.h"
 #include "gc/frames.h"
@@ -260,6 +261,8 @@ static void collect(struct gc_heap *heap, struct gci_cycle *cycle) {
     uint64_t by_roots = heap->marker.held_granules;
     cycle->roots_ns = gci_clock_ns();
     gci_mark_drain(&heap->marker);
+    gci_ephemerons_trace(heap);
+    gci_ephemerons_settle(heap);
     cycle->marked_ns = gci_clock_ns();
     if (heap->marker.moving) gci_evacuation_end(heap);
     if (counting) {

@@ -123,6 +123,41 @@ GC_API const gc_type *gc_type_of(const void *p);
  * itself. */
 GC_API uint64_t gc_identity_hash(const void *p);
 
+/* ---- Ephemerons ----------------------------------------------------------------------------- */
+
+/* An ephemeron is an object of 32 bytes that refers to a key and a value.  It doesn't keep its key
+ * alive, and it keeps its value alive only as long as itself and its key are alive otherwise: a value
+ * may refer to its own key.  When the key is found dead, key and value read NULL, both from the same
+ * moment on, which is a collection (docs/ephemerons.md; Hayes: Ephemerons: a new finalization
+ * mechanism, OOPSLA 1997).
+ *
+ * KEY is the start of a live object of any kind.  VALUE is NULL, the start of an object, or a word
+ * that is no address in the heap.  In a heap with tagged words (docs/tags.md) both are plain
+ * addresses.  An object that is a key must not be given to gc_free(), nor to gc_realloc().
+ *
+ * A reference to an ephemeron is one like to any other object; it may move.  Threads may use one at
+ * once: each read and store is atomic.  None of these collects but gc_ephemeron_new(), which
+ * may. */
+typedef struct gc_ephemeron gc_ephemeron;
+
+/* NULL with errno ENOMEM; or EINVAL, and one line on stderr, if KEY or VALUE isn't as above. */
+GC_API gc_ephemeron *gc_ephemeron_new(void *key, void *value);
+
+/* NULL when the key is dead or gc_ephemeron_clear() was called.  A program that has read the key,
+ * and keeps it, finds the value, too. */
+GC_API void *gc_ephemeron_key(const gc_ephemeron *ephemeron);
+GC_API void *gc_ephemeron_value(const gc_ephemeron *ephemeron);
+
+/* Nonzero when they read NULL for good. */
+GC_API int gc_ephemeron_is_dead(const gc_ephemeron *ephemeron);
+
+/* Returns 0; ESRCH, and nothing changes, if the key is dead; EINVAL, and one line on stderr, if VALUE
+ * isn't as above. */
+GC_API int gc_ephemeron_set_value(gc_ephemeron *ephemeron, void *value);
+
+/* As if the key had died. */
+GC_API void gc_ephemeron_clear(gc_ephemeron *ephemeron);
+
 /* ---- Layouts that an object's first word tells ---------------------------------------------- */
 
 /* Finds the layout of an object of gc_alloc_with_tag() from TAG, its first word, which isn't 0: a
@@ -435,6 +470,7 @@ GC_API void *gc_alloc_typed_slow(const gc_type *type) __attribute__((__malloc__)
 GC_API void *gc_alloc_with_tag_slow(
     uintptr_t tag, size_t size); /* not __malloc__: the tag may be a pointer */
 GC_API uint64_t gc_identity_hash_slow(const void *p);
+GC_API const gc_type *gc_library_type(size_t which);
 
 typedef void *gc_any_pointer __attribute__((__may_alias__));
 typedef uintptr_t gc_tag_word __attribute__((__may_alias__));

@@ -20,11 +20,19 @@ struct gci_entry {
 
 _Static_assert(sizeof(struct gci_entry) == GCI_ENTRY_BYTES, "two granules");
 
-/* A table, gc_table to programs: gc/table.c. */
+/* A table, gc_table to programs: gc/table.c.  Written with LOCK held. */
 struct gci_table_object {
-    struct gci_entry *entries;
-    uint32_t *index; /* a leaf */
-    size_t used, capacity;
+    struct gci_entry *entries;    /* CAPACITY and the first; NULL at first */
+    uint32_t *index;              /* 2 * CAPACITY: positions of entries, 0: none */
+    size_t used, capacity;        /* entries from 1 to below USED were added, */
+    size_t removed;               /* and of these so many removed by the program */
+    size_t fresh;                 /* by identity: those from here on may have moved since */
+    uint64_t seen, compactions;   /* this collection, and this compaction */
+    gc_table_hash *hash_function; /* both NULL: by identity */
+    gc_table_equal *equal;
+    unsigned shift; /* of a mixed hash, to have a slot */
+    uint32_t kind;  /* enum gc_table_kind */
+    uint32_t lock;
 };
 
 /* The library's own types, made at first use.  NULL with errno ENOMEM or ENOSPC.  May be called

@@ -158,6 +158,59 @@ GC_API int gc_ephemeron_set_value(gc_ephemeron *ephemeron, void *value);
 /* As if the key had died. */
 GC_API void gc_ephemeron_clear(gc_ephemeron *ephemeron);
 
+/* ---- Weak tables ---------------------------------------------------------------------------- */
+
+/* A hash table from keys to values, which need no other object: it is one of the heap, and has 40 to
+ * 75 bytes for each entry.  With weak keys each entry is as an ephemeron: the value may refer to its
+ * key, and lives as long as key and table do.  With weak values the key lives as long as its value
+ * and the table do.  With both weak the table keeps neither, and the entry ends when one of them is
+ * dead.  Entries that ended are gone, and not counted any more, when the collection that found it
+ * out is over.
+ *
+ * Keys and values are starts of live objects, or words other than NULL that are no address in the
+ * heap; such a word never dies.  In a heap with tagged words both are plain addresses.
+ *
+ * Several threads may use a table at once: it has a lock.  (A child of fork() must not use a table
+ * that another thread was using.)  A reference to it is one like to any other object; it may
+ * move. */
+enum gc_table_kind {
+    GC_TABLE_STRONG,
+    GC_TABLE_WEAK_KEYS,
+    GC_TABLE_WEAK_VALUES,
+    GC_TABLE_WEAK_BOTH
+};
+typedef struct gc_table gc_table;
+
+/* A key's hash: always the same, wherever the key moves; and whether two keys are equal, so that
+ * their hashes are, too.  They may look at the keys.  They must not use the table, nor leave by
+ * longjmp(), nor call what may collect. */
+typedef uintptr_t gc_table_hash(const void *key);
+typedef int gc_table_equal(const void *a, const void *b);
+
+/* HASH and EQUAL both NULL: keys are the same if they are the same object.  NULL with errno ENOMEM;
+ * or EINVAL and one line on stderr.  May collect. */
+GC_API gc_table *gc_table_new(enum gc_table_kind kind, gc_table_hash *hash, gc_table_equal *equal);
+
+/* The value of KEY, or NULL.  Never collects. */
+GC_API void *gc_table_get(gc_table *table, const void *key);
+
+/* Gives KEY the value VALUE; a key that is there already, and equal, stays.  Makes the table larger
+ * or smaller if need be.  Returns 0; EINVAL, after one line on stderr unless it is NULL, if KEY or
+ * VALUE isn't as above; ENOMEM, and nothing changes.  May collect. */
+GC_API int gc_table_set(gc_table *table, void *key, void *value);
+
+/* Returns 0, or ENOENT if KEY isn't there.  Never collects. */
+GC_API int gc_table_remove(gc_table *table, const void *key);
+
+/* How many entries there are.  Never collects. */
+GC_API size_t gc_table_count(gc_table *table);
+
+/* Goes through the entries, in the order in which they were added: with *POSITION 0 it finds the
+ * first, and sets *POSITION for the next call.  Returns 1 and sets *KEY and *VALUE, or 0 when there
+ * is no more.  Entries may be removed and may die meanwhile; when one is added, others may be passed
+ * over or come again.  Never collects. */
+GC_API int gc_table_next(gc_table *table, size_t *position, void **key, void **value);
+
 /* ---- Layouts that an object's first word tells ---------------------------------------------- */
 
 /* Finds the layout of an object of gc_alloc_with_tag() from TAG, its first word, which isn't 0: a

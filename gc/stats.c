@@ -100,6 +100,9 @@ void gci_stats_fill(const struct gc_heap *heap, gc_stats *stats) {
         .compact_by_pins = heap->compaction.by_pins,
         .compact_by_kind = heap->compaction.by_kind,
         .compact_released = heap->compaction.released,
+        .ephemerons_met = heap->ephemerons.met,
+        .ephemerons_pended = heap->ephemerons.pended,
+        .ephemerons_cleared = heap->ephemerons.cleared,
         .compact_ns = heap->compaction.pause_ns,
         .compact_moving_ns = heap->compaction.ns};
 }

@@ -27,7 +27,7 @@ extern "C" {
 
 /* The inline allocation below bakes the heap's layout into programs.  gc_init() refuses a
  * program that was compiled for another layout. */
-#define GC_ABI 4
+#define GC_ABI 5
 
 #if defined(GC_BUILDING_LIBRARY)
 #define GC_API __attribute__((__visibility__("default")))
@@ -358,6 +358,11 @@ typedef struct gc_stats {
     uint64_t compact_ns;        /* the pause, of which */
     uint64_t compact_moving_ns; /* for moving */
     uint64_t tenured_bytes;     /* of allocated_bytes, by gc_alloc_old() (cairn/embed.h) */
+
+    /* Ephemerons, and entries of weak tables, in the last collection (docs/ephemerons.md): */
+    uint64_t ephemerons_met;     /* searched, */
+    uint64_t ephemerons_pended;  /* of these, before their keys were found; one may count twice */
+    uint64_t ephemerons_cleared; /* whose keys were dead */
 } gc_stats;
 
 /* Fills *STATS as far as STATS->size says.  Returns 0; EINVAL if that size is smaller than the

@@ -285,8 +285,34 @@ static void no_memory_is_reported(void) {
 
 /* ---- Chains --------------------------------------------------------------------------------- */
 
-/* Of COUNT ephemerons in an array: the value of each is the key of the next, in the array's order or
- * against it, or shuffled.  Slot 0: the array; slot 1: the first key. */
+enum { WIDE = 600 };
+
+/* What leads to the object in slot K: that itself, or another one, in slot V. */
+static __attribute__((noinline)) void put_value(unsigned v, unsigned k, size_t i) {
+    gc_handle_set(handles[v], at(k));
+    if (i % 3 == 0) return;
+    struct node *p = i % 3 == 1 ? gc_new(struct node) : gc_alloc(sizeof *p);
+    REQUIRE(p != NULL);
+    p->edge[1] = at(k);
+    p->number = ((struct node *)at(k))->number;
+    gc_handle_set(handles[v], p);
+    if (i % 500 != 1) return;
+    gc_handle_set(handles[5], gc_alloc_array(gc_type_of(gc_new(struct slot)), WIDE));
+    for (unsigned j = 0; j < WIDE; j++) { /* more than a small mark stack has room for */
+        put_node(6, j);
+        ((struct node *)at(6))->edge[0] = at(k);
+        struct slot *array = at(5);
+        gc_write(array, &array[j].p, at(6));
+    }
+    p = at(v);
+    gc_write(p, &p->edge[0], at(5));
+    gc_write(p, &p->edge[1], NULL);
+    drop(5);
+    drop(6);
+}
+
+/* Of COUNT ephemerons in an array: the value of each leads to the key of the next, in the array's
+ * order or against it, or shuffled.  Slot 0: the array; slot 1: the first key. */
 static __attribute__((noinline)) void make_chain(size_t count, int order) {
     static size_t places[1000000];
     struct bench_random random = {11};
@@ -301,7 +327,8 @@ static __attribute__((noinline)) void make_chain(size_t count, int order) {
     gc_handle_set(handles[2], at(1));
     for (size_t i = 0; i < count; i++) {
         put_node(3, i + 2);
-        gc_ephemeron *e = gc_ephemeron_new(at(2), at(3));
+        put_value(4, 3, i);
+        gc_ephemeron *e = gc_ephemeron_new(at(2), at(4));
         REQUIRE(e != NULL);
         struct slot *array = at(0);
         gc_write(array, &array[places[i]].p, e);
@@ -309,6 +336,7 @@ static __attribute__((noinline)) void make_chain(size_t count, int order) {
     }
     drop(2);
     drop(3);
+    drop(4);
 }
 
 static __attribute__((noinline)) size_t count_whole(size_t count) {
@@ -693,6 +721,8 @@ int main(void) {
         CHILD_TEST(
             chains_in_any_order_live_and_die, "CAIRN_VERIFY=1", "CAIRN_MARK_STACK_LIMIT=4096"),
         CHILD_TEST(chains_in_any_order_live_and_die, PRECISE, "CAIRN_VERIFY=1"),
+        CHILD_TEST(chains_in_any_order_live_and_die, PRECISE, "CAIRN_VERIFY=1",
+            "CAIRN_MARK_STACK_LIMIT=4096"),
         CHILD_TEST(a_long_chain_takes_linear_time),
         CHILD_TEST(many_ephemerons_of_one_key, PRECISE),
         CHILD_TEST(a_random_program_agrees_with_the_model, "CAIRN_NURSERY=64K"),

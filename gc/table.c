@@ -95,8 +95,8 @@ static void refresh(table *t) {
     const struct gc_heap *heap = gci_default_heap();
     uint64_t now = __atomic_load_n(&heap->collections, __ATOMIC_RELAXED);
     uint64_t compactions = __atomic_load_n(&heap->compaction.count, __ATOMIC_RELAXED);
-    if (t->hash_function != NULL || now == t->seen || t->entries == NULL) return;
-    bool all = compactions != t->compactions;
+    if (t->hash_function != NULL || now == t->seen) return;
+    bool all = compactions != t->compactions && t->entries != NULL;
     if (all) __builtin_memset(t->index, 0, (mask_of(t) + 1) * sizeof *t->index);
     for (size_t at = all ? 1 : t->fresh; at < t->used; at++) {
         if (!all && t->entries[at].hash != 0) leave(t, at);

@@ -156,11 +156,18 @@ static void meet_object(struct search *s, const struct step *step, uint32_t from
 
 static void visit_root(
     void *context, enum gci_root_kind kind, const uintptr_t *start, const uintptr_t *end) {
+    meet_words(context, start, end, GCI_NONE, kind);
+}
+
+static void visit_slots(
+    void *context, enum gci_root_kind kind, const uintptr_t *start, const uintptr_t *end) {
     struct search *s = context;
-    if (gci_root_is_worded(kind) && s->heap->words.on)
-        for (const uintptr_t *w = start; w < end; w++) meet_tagged(s, w, GCI_NONE, kind);
-    else
-        meet_words(s, start, end, GCI_NONE, kind);
+    bool tagged = gci_root_is_worded(kind) && s->heap->words.on;
+    for (const uintptr_t *w = start; w < end; w++)
+        if (tagged)
+            meet_tagged(s, w, GCI_NONE, kind);
+        else
+            meet(s, *w, w, GCI_NONE, kind);
 }
 
 /* What the entries of the step numbered FROM keep now. */
@@ -272,7 +279,7 @@ static void search(struct gc_heap *heap, void *context) {
     struct search *s = context;
     if (!make_room(s)) return;
     gci_visit_roots(heap, visit_root, s);
-    gci_slots_visit(heap, visit_root, s);
+    gci_slots_visit(heap, visit_slots, s);
     uint32_t i = 0;
     bool backwards = true;
     do {

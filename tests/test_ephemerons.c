@@ -204,10 +204,10 @@ static void keys_and_values_of_every_kind(void) {
     }
 }
 
-static __attribute__((noinline)) void hide_all(uintptr_t *hidden) {
-    hidden[0] = hide(at(0));
-    hidden[1] = hide(at(1));
-    hidden[2] = hide(gc_ephemeron_value(at(1)));
+static __attribute__((noinline)) void hide_all(uintptr_t *places) {
+    places[0] = hide(at(0));
+    places[1] = hide(at(1));
+    places[2] = hide(gc_ephemeron_value(at(1)));
 }
 
 static void a_key_and_its_ephemeron_move(void) {
@@ -620,6 +620,39 @@ static void exactly_what_must_die_dies(void) {
     run_random(5, 2500, true);
 }
 
+/* ---- Explaining ----------------------------------------------------------------------------- */
+
+static __attribute__((noinline)) int explain_hidden(uintptr_t place) {
+    clear_stack();
+    return gc_explain(reveal(place));
+}
+
+static void a_value_is_explained_by_its_ephemeron(void) {
+    start();
+    put_node(0, 1);
+    put_ephemeron(1, 0, 7, true);
+    put_ephemeron(2, 0, 8, false);
+    uintptr_t places[3];
+    hide_all(places);
+    REQUIRE_EQUAL(explain_hidden(places[2]), 0);
+    REQUIRE_EQUAL(explain_hidden(places[1]), 0);
+}
+
+/* Not by its own value, to which only its own ephemeron leads. */
+static void a_dead_key_is_kept_by_nothing(void) {
+    need_optimised_code();
+    start();
+    put_node(0, 1);
+    put_ephemeron(1, 0, 7, true);
+    put_node(2, 1);
+    put_ephemeron(3, 2, 8, true);
+    uintptr_t places[3];
+    hide_all(places);
+    drop(0);
+    REQUIRE_EQUAL(explain_hidden(places[0]), ESRCH);
+    REQUIRE_EQUAL(explain_hidden(places[2]), ESRCH);
+}
+
 /* ---- Threads -------------------------------------------------------------------------------- */
 
 enum { THREADS = 3 };
@@ -696,6 +729,8 @@ static void several_mark_at_once(void) {
 
 #define PRECISE "CAIRN_STACK_SCAN=precise", "CAIRN_NURSERY=256M"
 #define STRESS  "CAIRN_VERIFY=1", "CAIRN_POISON=1", "CAIRN_STRESS=13"
+/* A format by which plain references are what they are anyhow. */
+#define TAGGED "CAIRN_TAG_MASK=7", "CAIRN_TAG_ADDRESS_MASK=0xfffffffffffffff8"
 
 int main(void) {
     const struct CMUnitTest tests[] = {
@@ -732,6 +767,11 @@ int main(void) {
             "CAIRN_BARRIER=explicit-cross"),
         CHILD_TEST(a_random_program_agrees_with_the_model, STRESS, "CAIRN_STACK_SCAN=precise"),
         CHILD_TEST(a_random_program_agrees_with_the_model, STRESS, "CAIRN_PROTECT_MOVED=4"),
+        CHILD_TEST(a_random_program_agrees_with_the_model, STRESS, TAGGED),
+        CHILD_TEST(chains_in_any_order_live_and_die, TAGGED, "CAIRN_VERIFY=1"),
+        CHILD_TEST(a_dead_key_is_kept_by_nothing, "CAIRN_STACK_SCAN=precise"),
+        CHILD_SAYS(
+            a_value_is_explained_by_its_ephemeron, ", an ephemeron's value whose key is ", NULL),
         CHILD_TEST(exactly_what_must_die_dies, PRECISE, "CAIRN_VERIFY=1"),
         CHILD_TEST(exactly_what_must_die_dies, PRECISE, "CAIRN_VERIFY=1", "CAIRN_BARRIER=cross"),
         CHILD_TEST(exactly_what_must_die_dies, PRECISE, "CAIRN_VERIFY=1",

@@ -477,7 +477,10 @@ int main(void) {
         CHILD_TEST(all_kinds_agree_with_a_shadow, STRESS, "CAIRN_WRITES_EXPLICITLY=typed",
             "CAIRN_BARRIER=explicit-cross"),
         CHILD_TEST(all_kinds_agree_with_a_shadow, STRESS, "CAIRN_STACK_SCAN=precise"),
+        CHILD_TEST(all_kinds_agree_with_a_shadow, STRESS, "CAIRN_TAG_MASK=7",
+            "CAIRN_TAG_ADDRESS_MASK=0xfffffffffffffff8"),
         CHILD_TEST(after_a_collection_the_count_is_exact, PRECISE),
+        CHILD_TEST(after_a_collection_the_count_is_exact, PRECISE, "CAIRN_MARK_STACK_LIMIT=4096"),
         CHILD_TEST(threads_share_a_table, "CAIRN_NURSERY=256K"),
         CHILD_TEST(threads_share_a_table, "CAIRN_NURSERY=256K", "CAIRN_STOP=safepoint"),
         CHILD_TEST(

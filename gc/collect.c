@@ -9,6 +9,7 @@
 #include "gc/code.h"
 #include "gc/compact.h"
 #include "gc/crew.h"
+#include "gc/ephemeron.h"
 #include "gc/evacuate.h"
 #include "gc/explain.h"
 #include "gc/finalize.h"

@@ -14,6 +14,7 @@
 #include <signal.h>
 #include <string.h>
 
+#include "gc/ephemeron.h"
 #include "gc/mark.h"
 #include "gc/pthreads.h"
 #include "runtime/log.h"
@@ -123,6 +124,7 @@ static bool prepare(struct gc_heap *heap, struct gci_hand *hand) {
         if (live == NULL) return false;
         hand->marker = (struct gci_marker){.heap = heap,
             .stack.bytes_limit = heap->options.mark_stack_limit,
+            .entries.bytes_limit = heap->options.mark_stack_limit,
             .past_end_in_heap = heap->options.one_past_end_in_heap,
             .live = live,
             .crew = heap->crew};
@@ -216,6 +218,7 @@ void gci_crew_sum(struct gc_heap *heap) {
         struct gci_marker *from = &crew->hands[i].marker, *to = &heap->marker;
         to->held_granules += from->held_granules;
         from->held_granules = 0;
+        gci_ephemerons_join(to, from);
         if (from->marked_objects == 0) continue;
         to->marked_granules += from->marked_granules;
         to->marked_objects += from->marked_objects;

@@ -194,7 +194,8 @@ bool gci_evacuate_fields(struct gci_marker *marker, gci_words *run) {
             const uint8_t edges = side[granule], hot = types[granule];
             if (edges & GCI_SIDE_MARK) continue;
             /* A hot type's objects are known by one byte, and all of one size. */
-            const uint8_t plain = GCI_SIDE_START | GCI_SIDE_MOVED | GCI_SIDE_HELD | GCI_SIDE_PINNED;
+            const uint8_t plain =
+                GCI_SIDE_START | GCI_SIDE_MOVED | GCI_SIDE_HELD | GCI_SIDE_PINNED | GCI_SIDE_KEY;
             bool plain_hot =
                 (edges & plain) == GCI_SIDE_START && hot - 1u < GC_HOT_TYPES &&
                 (tag & (GCI_TAG_TYPED | GCI_TAG_USE)) == (GCI_TAG_TYPED | GCI_USE_BUMP);

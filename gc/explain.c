@@ -1,5 +1,6 @@
 /* Explains why an object is alive: a breadth-first search from the roots, remembering for each
- * object the word that led to it, until the target is met; the path found is a shortest one.
+ * object the word that led to it, until the target is met; the path found is a shortest one.  What
+ * ephemerons and weak tables keep is only gone on with when their keys were met, after all else.
  * Uses memory of its own from the system: 40 bytes for each object passed, hash slots included.
  * Called by gc_explain(); the search runs with the world stopped, and what it found is printed when
  * the world runs again, since names are found by functions that take locks. */
@@ -11,6 +12,7 @@
 
 #include "gc/block.h"
 #include "gc/collect.h"
+#include "gc/ephemeron.h"
 #include "gc/slots.h"
 #include "gc/type.h"
 #include "gc/word.h"
@@ -23,12 +25,14 @@ struct step {
     size_t bytes;          /* of the object */
     uint32_t from;         /* step whose object holds the word; GCI_NONE: a root */
     uint8_t root;          /* enum gci_root_kind */
-    bool leaf;
+    bool leaf, weak;       /* WEAK: an ephemeron, or entries of a weak table */
+    bool conditional;      /* WORD is what an entry keeps, as long as what it doesn't keep lives */
 };
 
 struct search {
     struct gc_heap *heap;
     gci_object target;
+    bool conditional;   /* what is met now */
     struct step *steps; /* in the order found: also the queue */
     uint32_t *slots;    /* hash of granule to step + 1; twice as many as steps */
     uint32_t count, capacity;
@@ -74,6 +78,16 @@ static bool make_room(struct search *s) {
     return true;
 }
 
+static enum gci_weak weak_type(const struct gc_heap *heap, gci_object object) {
+    if (!(heap->arena.tags[gci_block_of(object.granule)] & GCI_TAG_TYPED)) return GCI_WEAK_NONE;
+    return gci_type_at(heap, object.granule)->weak;
+}
+
+static bool was_met(const struct search *s, uintptr_t address) {
+    gci_object object;
+    return !gci_find(s->heap, address, &object) || s->slots[slot_of(s, object)] != 0;
+}
+
 static void meet(struct search *s, uintptr_t address, const uintptr_t *word, uint32_t from,
     enum gci_root_kind root) {
     gci_object object;
@@ -81,8 +95,9 @@ static void meet(struct search *s, uintptr_t address, const uintptr_t *word, uin
     uint32_t slot = slot_of(s, object);
     if (s->slots[slot] != 0) return;
     uint8_t tag = s->heap->arena.tags[gci_block_of(object.granule)];
-    s->steps[s->count] = (struct step){object, word, gci_object_bytes(s->heap, object), from,
-        (uint8_t)root, (tag & GCI_TAG_LEAF) != 0};
+    s->steps[s->count] =
+        (struct step){object, word, gci_object_bytes(s->heap, object), from, (uint8_t)root,
+            (tag & GCI_TAG_LEAF) != 0, weak_type(s->heap, object) != GCI_WEAK_NONE, s->conditional};
     s->slots[slot] = ++s->count;
     if (object.granule == s->target.granule) s->found = s->count - 1;
 }
@@ -127,6 +142,7 @@ static void meet_object(struct search *s, const struct step *step, uint32_t from
     const struct gc_heap *heap = s->heap;
     uintptr_t start = gci_granule_address(&heap->arena, step->object.granule);
     uintptr_t end = start + step->bytes;
+    if (step->weak) return; /* later */
     if (heap->arena.tags[gci_block_of(step->object.granule)] & GCI_TAG_TYPED) {
         struct field_search fields = {s, from};
         const struct gci_type *type = gci_type_at(heap, step->object.granule);
@@ -140,11 +156,45 @@ static void meet_object(struct search *s, const struct step *step, uint32_t from
 
 static void visit_root(
     void *context, enum gci_root_kind kind, const uintptr_t *start, const uintptr_t *end) {
+    meet_words(context, start, end, GCI_NONE, kind);
+}
+
+static void visit_slots(
+    void *context, enum gci_root_kind kind, const uintptr_t *start, const uintptr_t *end) {
     struct search *s = context;
-    if (gci_root_is_worded(kind) && s->heap->words.on)
-        for (const uintptr_t *w = start; w < end; w++) meet_tagged(s, w, GCI_NONE, kind);
-    else
-        meet_words(s, start, end, GCI_NONE, kind);
+    bool tagged = gci_root_is_worded(kind) && s->heap->words.on;
+    for (const uintptr_t *w = start; w < end; w++)
+        if (tagged)
+            meet_tagged(s, w, GCI_NONE, kind);
+        else
+            meet(s, *w, w, GCI_NONE, kind);
+}
+
+/* What the entries of the step numbered FROM keep now. */
+static void meet_entries(struct search *s, uint32_t from) {
+    const struct step step = s->steps[from];
+    enum gci_weak weak = weak_type(s->heap, step.object);
+    const struct gci_entry *entry =
+        (const struct gci_entry *)gci_granule_address(&s->heap->arena, step.object.granule);
+    const struct gci_entry *end = entry + step.bytes / GCI_ENTRY_BYTES;
+    s->conditional = true;
+    for (; entry < end && weak != GCI_WEAK_BOTH && s->found == GCI_NONE; entry++) {
+        const uintptr_t *held = weak == GCI_WEAK_KEY ? &entry->value : &entry->key;
+        uintptr_t guard = weak == GCI_WEAK_KEY ? entry->key : entry->value;
+        if (entry->key != 0 && was_met(s, guard)) meet(s, *held, held, from, GCI_ROOT_RANGE);
+    }
+    s->conditional = false;
+}
+
+/* One round over all entries that were met; true if anything was added.  Rounds go forwards and
+ * backwards in turn, for chains of either order. */
+static bool meet_all_entries(struct search *s, bool backwards) {
+    uint32_t count = s->count;
+    for (uint32_t n = 0; n < count && s->found == GCI_NONE && !s->failed; n++) {
+        uint32_t i = backwards ? count - 1 - n : n;
+        if (s->steps[i].weak) meet_entries(s, i);
+    }
+    return s->count != count && s->found == GCI_NONE && !s->failed;
 }
 
 static void print_root(const struct step *step, pid_t thread) {
@@ -194,6 +244,14 @@ static void print_root(const struct step *step, pid_t thread) {
     gci_print("  root: %s, at %p\n", place, (const void *)step->word);
 }
 
+/* WORD is in an entry of OBJECT. */
+static void print_condition(const struct gc_heap *heap, const uintptr_t *word, gci_object object) {
+    bool by_key = weak_type(heap, object) == GCI_WEAK_KEY;
+    gci_print(", %s whose %s is %p",
+        by_key ? "an ephemeron's value" : "a key in a table with weak values",
+        by_key ? "key" : "value", (void *)(by_key ? word[-1] : word[1]));
+}
+
 static void print_path(const struct search *s, uint32_t at) {
     const struct gci_arena *arena = &s->heap->arena;
     uint32_t length = 0;
@@ -214,9 +272,11 @@ static void print_path(const struct search *s, uint32_t at) {
         const struct step *step = &s->steps[i];
         uintptr_t start = gci_granule_address(arena, step->object.granule);
         gci_print("  -> %p, %zu bytes%s", (void *)start, step->bytes, step->leaf ? ", leaf" : "");
-        if (step->from != GCI_NONE)
-            gci_print(
-                ", by its word at +%zu", (size_t)((uintptr_t)s->steps[step->from].word - start));
+        const struct step *next_step = step->from != GCI_NONE ? &s->steps[step->from] : NULL;
+        if (next_step != NULL)
+            gci_print(", by its word at +%zu", (size_t)((uintptr_t)next_step->word - start));
+        if (next_step != NULL && next_step->conditional)
+            print_condition(s->heap, next_step->word, step->object);
         gci_print("\n");
     }
 }
@@ -225,12 +285,17 @@ static void search(struct gc_heap *heap, void *context) {
     struct search *s = context;
     if (!make_room(s)) return;
     gci_visit_roots(heap, visit_root, s);
-    gci_slots_visit(heap, visit_root, s);
-    for (uint32_t i = 0; i < s->count && s->found == GCI_NONE && !s->failed; i++) {
-        const struct step step = s->steps[i];
-        if (step.leaf) continue;
-        meet_object(s, &step, i);
-    }
+    gci_slots_visit(heap, visit_slots, s);
+    uint32_t i = 0;
+    bool backwards = true;
+    do {
+        for (; i < s->count && s->found == GCI_NONE && !s->failed; i++) {
+            const struct step step = s->steps[i];
+            if (step.leaf) continue;
+            meet_object(s, &step, i);
+        }
+        backwards = !backwards;
+    } while (meet_all_entries(s, backwards));
     if (s->found == GCI_NONE) return;
     const struct step *root = &s->steps[s->found];
     while (root->from != GCI_NONE) root = &s->steps[root->from];

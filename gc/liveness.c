@@ -26,6 +26,7 @@
 #include "gc/liveness.h"
 
 #include "gc/block.h"
+#include "gc/ephemeron.h"
 #include "gc/large.h"
 #include "gc/mark.h"
 #include "gc/type.h"
@@ -216,7 +217,7 @@ void gci_liveness_begin(struct gc_heap *heap, bool full) {
 void gci_liveness(struct gc_heap *heap, bool full) {
     struct gci_watches *w = heap->watches;
     struct gci_watched *dead = NULL;
-    /* ephemerons: trace */
+    gci_ephemerons_trace(heap);
     if (w != NULL) {
         dead = add_dead(heap, w->young, NULL);
         if (full) dead = add_dead(heap, w->old, dead);
@@ -224,10 +225,11 @@ void gci_liveness(struct gc_heap *heap, bool full) {
     }
     clear_weak(heap, dead, GC_WEAK_SHORT);
     mark_from_ordered(heap, dead);
-    /* ephemerons: trace */
+    gci_ephemerons_trace(heap);
     make_all_ready(heap, dead, GC_UNORDERED);
-    /* ephemerons: trace */
+    gci_ephemerons_trace(heap);
     make_all_ready(heap, dead, GC_UNREACHABLE);
-    /* ephemerons: trace, settle */
+    gci_ephemerons_trace(heap);
+    gci_ephemerons_settle(heap);
     clear_weak(heap, dead, GC_WEAK_LONG);
 }

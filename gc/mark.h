@@ -36,6 +36,13 @@ bool gci_mark_pop(struct gci_mark_stack *stack, gci_words *run);
 
 /* Makes room on a full stack; false if the system or the option refuses it. */
 bool gci_mark_stack_grow(struct gci_mark_stack *stack);
+static inline bool gci_mark_stack_push(struct gci_mark_stack *stack, gci_words words) {
+    if (__builtin_expect(stack->top == stack->limit, 0) && !gci_mark_stack_grow(stack))
+        return false;
+    *stack->top++ = words;
+    return true;
+}
+
 /* Goes back to the segment below; false if there is none. */
 bool gci_mark_stack_shrink(struct gci_mark_stack *stack);
 

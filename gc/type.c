@@ -178,15 +178,9 @@ unsigned gci_type_heat(struct gc_heap *heap, struct gci_type *type) {
     return GCI_KINDS + hot;
 }
 
-int gci_type_register(struct gc_heap *heap, const gc_type_desc *desc, const gc_type **result) {
-    int error = check(desc);
-    if (error != 0) return error;
-    struct gci_types *types = registry(heap);
-    if (types == NULL) return ENOMEM;
-    if (find(types, desc->name) != NULL) {
-        gci_log("type %s: a type of that name is registered already", desc->name);
-        return EEXIST;
-    }
+/* DESC was checked; TYPES are HEAP's. */
+static int enter(struct gc_heap *heap, struct gci_types *types, const gc_type_desc *desc,
+    enum gci_weak weak, const gc_type **result) {
     /* The last tiny number is no type's: GCI_TYPE_BY_TAG. */
     bool leaf = desc->flags & GC_TYPE_LEAF, ambiguous = desc->flags & GC_TYPE_AMBIGUOUS_HOLDER;
     bool typed = !leaf && !ambiguous, tiny = typed && desc->size <= GC_GRANULE;
@@ -198,6 +192,8 @@ int gci_type_register(struct gc_heap *heap, const gc_type_desc *desc, const gc_t
     bool tagged = heap->words.on && typed && !(desc->flags & GC_TYPE_PLAIN_FIELDS);
     struct gci_type *type = make(types, desc, tagged);
     if (type == NULL) return ENOMEM;
+    type->weak = weak;
+    if (weak != GCI_WEAK_NONE) type->worded = true; /* for the marker: see mark_worded() */
     take_numbers(types, type, tiny);
     type->visible.bytes = type->size;
     type->visible.desc = &type->desc;
@@ -212,6 +208,24 @@ int gci_type_register(struct gc_heap *heap, const gc_type_desc *desc, const gc_t
     types->all[types->count++] = type;
     *result = &type->visible;
     return 0;
+}
+
+int gci_type_register(struct gc_heap *heap, const gc_type_desc *desc, const gc_type **result) {
+    int error = check(desc);
+    if (error != 0) return error;
+    struct gci_types *types = registry(heap);
+    if (types == NULL) return ENOMEM;
+    if (find(types, desc->name) != NULL) {
+        gci_log("type %s: a type of that name is registered already", desc->name);
+        return EEXIST;
+    }
+    return enter(heap, types, desc, GCI_WEAK_NONE, result);
+}
+
+int gci_type_register_own(
+    struct gc_heap *heap, const gc_type_desc *desc, enum gci_weak weak, const gc_type **result) {
+    struct gci_types *types = registry(heap);
+    return types != NULL ? enter(heap, types, desc, weak, result) : ENOMEM;
 }
 
 static bool is_same(const gc_type_desc *a, const gc_type_desc *b) {

@@ -27,7 +27,8 @@ struct gci_type {
     uint32_t flags;
     bool dense;  /* all its words are plain references */
     bool worded; /* its fields are words of the heap's format (docs/tags.md), and MAP is 0; or it is
-                    gci_type_by_tag */
+                    gci_type_by_tag, or WEAK is set */
+    enum gci_weak weak; /* a type of gc/ephemeron.c's */
     uint64_t
         map; /* which words of an object that is no array are pointers; 0 if there are others */
     uint64_t element_map; /* the same for an array's element */
@@ -54,6 +55,10 @@ struct gci_types {
 
 /* Registers DESC, checked, with the lock held.  Returns 0 or an errno value, after a message. */
 int gci_type_register(struct gc_heap *heap, const gc_type_desc *desc, const gc_type **type);
+
+/* The same for a type of the library's own, which no program's name can stand in the way of. */
+int gci_type_register_own(
+    struct gc_heap *heap, const gc_type_desc *desc, enum gci_weak weak, const gc_type **type);
 
 /* Gives TYPE a buffer of its own, if it can have one and there is one left; with the lock held.
  * Returns the number of the buffer that its single objects come from now. */

@@ -69,6 +69,9 @@ typedef struct {
 #define GCI_SIDE_MOVED  0x20u /* in a START byte: its first word says where to */
 #define GCI_SIDE_KEYED  0x40u /* in a START byte: tables may have entries for it (gc/keyed.h) */
 
+#define GCI_SIDE_KEY                                                                               \
+    0x80u /* in a START byte, while marking: ephemerons wait for it (gc/ephemeron.c) */
+
 #define GCI_POISON 0xfb /* what is freed is filled with it, under CAIRN_POISON */
 
 enum gci_use { GCI_USE_FREE, GCI_USE_BUMP, GCI_USE_CELLS, GCI_USE_LARGE };
@@ -102,6 +105,15 @@ static inline enum gci_kind gci_buffer_kind(unsigned buffer) {
 static inline uint16_t gci_hot_number(unsigned hot) {
     return (uint16_t)(hot < GC_HOT_TYPES ? (hot + 1) * 0x101 : GCI_TYPE_BY_TAG);
 }
+
+/* What the objects of a type of the library's hold weakly (docs/ephemerons.md). */
+enum gci_weak {
+    GCI_WEAK_NONE,
+    GCI_WEAK_KEY,   /* a value lives as long as its key, and the ephemeron or table */
+    GCI_WEAK_VALUE, /* a key lives as long as its value */
+    GCI_WEAK_BOTH,
+    GCI_WEAK_KINDS
+};
 
 /* ---- Free runs ------------------------------------------------------------------------------ */
 
@@ -308,6 +320,11 @@ struct gci_mark_stack {
     bool overflowed; /* something marked was not pushed: the heap must be searched for it */
 };
 
+/* A list of entries of ephemerons or weak tables; 0: empty.  gc/ephemeron.c. */
+struct gci_entries {
+    uintptr_t first;
+};
+
 struct gci_marker {
     struct gc_heap *heap;
     struct gci_mark_stack stack;
@@ -320,6 +337,9 @@ struct gci_marker {
     uint16_t
         *live; /* where it counts what it marks in a block: the arena's, or a table of its own */
     struct gci_crew *crew;
+    bool watching;                 /* alone; ephemerons wait for what has GCI_SIDE_KEY */
+    struct gci_mark_stack entries; /* that were met before their keys: gc/ephemeron.c */
+    uint64_t entries_met, entries_pended;
 };
 
 /* Where evacuated objects go: a block that no thread allocates into. */
@@ -395,6 +415,31 @@ struct gci_root_range {
     bool precise; /* slots: gc/slots.c */
 };
 
+/* The types of objects that the library itself uses: gc/ephemeron.c. */
+enum gci_own_type {
+    GCI_OWN_EPHEMERON,
+    GCI_OWN_STRONG_ENTRIES,
+    GCI_OWN_KEY_ENTRIES,
+    GCI_OWN_VALUE_ENTRIES,
+    GCI_OWN_BOTH_ENTRIES,
+    GCI_OWN_TABLE,
+    GCI_OWN_TYPES
+};
+
+/* What gc/ephemeron.c keeps.  Written by the collecting thread, with the world stopped. */
+struct gci_ephemerons {
+    struct gci_mark_stack other; /* the marker's, in turn */
+    struct gci_entries waiting;  /* that wait as those on the marker's stack do */
+    struct gci_entries ready;    /* whose keys were found */
+    uintptr_t *buckets;          /* while watching: entries by their key */
+    size_t bucket_count;         /* a power of two */
+    uint64_t hanging;            /* entries in them */
+    uintptr_t spare[64];         /* buckets, if there is no memory for more */
+    bool traced;                 /* in this collection, and FOUND_THEN objects were marked then */
+    uint64_t found_then;
+    uint64_t met, pended, cleared; /* entries, in the last collection */
+};
+
 struct gc_heap {
     gc_options options;
     struct gci_arena arena;
@@ -417,10 +462,12 @@ struct gc_heap {
     size_t code_count, code_capacity;
     bool in_hook; /* a root hook is running: written by the collecting thread */
     struct gci_marker marker;
-    struct gci_types *types;           /* gc/type.c */
-    struct gci_word_format words;      /* written at opening */
-    struct gci_to_space to_space;      /* gc/evacuate.c */
-    struct gci_compaction compaction;  /* gc/compact.c */
+    struct gci_types *types;          /* gc/type.c */
+    struct gci_word_format words;     /* written at opening */
+    struct gci_to_space to_space;     /* gc/evacuate.c */
+    struct gci_compaction compaction; /* gc/compact.c */
+    struct gci_ephemerons ephemerons;
+    const struct gc_type *own_types[GCI_OWN_TYPES]; /* atomic; NULL until one is used */
     struct gci_identities *identities; /* gc/identity.c; NULL until a hash is asked for */
     struct gci_watches *watches;       /* gc/watch.c; NULL until something is watched */
     struct gci_policy policy;

@@ -6,6 +6,7 @@
 #include "gc/allocate.h"
 #include "gc/arena.h"
 #include "gc/block.h"
+#include "gc/ephemeron.h"
 #include "gc/identity.h"
 #include "gc/large.h"
 #include "gc/slots.h"
@@ -41,8 +42,9 @@ static void check_small_block(const struct gc_heap *heap, uint32_t block, size_t
                 report(broken, heap, block, g, "unmarked object in a swept old block");
             if ((side & (GCI_SIDE_MARK | GCI_SIDE_MOVED)) == (GCI_SIDE_MARK | GCI_SIDE_MOVED))
                 report(broken, heap, block, g, "marked where it was moved from");
+            if (side & GCI_SIDE_KEY) report(broken, heap, block, g, "ephemerons still wait for it");
         } else if (side & (GCI_SIDE_MARK | GCI_SIDE_PINNED | GCI_SIDE_HELD | GCI_SIDE_MOVED |
-                              GCI_SIDE_KEYED)) {
+                              GCI_SIDE_KEYED | GCI_SIDE_KEY)) {
             report(broken, heap, block, g, "mark or pin without an object's start");
         }
         if (!(side & GCI_SIDE_END)) continue;
@@ -119,7 +121,7 @@ static void check_buffer(const struct gc_heap *heap, const struct gci_bump *bump
 size_t gci_verify_heap(struct gc_heap *heap) {
     const struct gci_arena *arena = &heap->arena;
     size_t broken = gci_check_arena(arena) + gci_check_large(heap) + gci_check_identities(heap) +
-                    gci_check_watches(heap);
+                    gci_check_watches(heap) + gci_check_ephemerons(heap);
     for (uint32_t b = 0; b < arena->frontier; b++) {
         check_tag(heap, b, &broken);
         enum gci_use use = gci_tag_use(arena->tags[b]);

@@ -123,6 +123,94 @@ GC_API const gc_type *gc_type_of(const void *p);
  * itself. */
 GC_API uint64_t gc_identity_hash(const void *p);
 
+/* ---- Ephemerons ----------------------------------------------------------------------------- */
+
+/* An ephemeron is an object of 32 bytes that refers to a key and a value.  It doesn't keep its key
+ * alive, and it keeps its value alive only as long as itself and its key are alive otherwise: a value
+ * may refer to its own key.  When the key is found dead, key and value read NULL, both from the same
+ * moment on, which is a collection (docs/ephemerons.md; Hayes: Ephemerons: a new finalization
+ * mechanism, OOPSLA 1997).
+ *
+ * KEY is the start of a live object of any kind.  VALUE is NULL, the start of an object, or a word
+ * that is no address in the heap.  In a heap with tagged words (docs/tags.md) both are plain
+ * addresses.  An object that is a key must not be given to gc_free(), nor to gc_realloc().
+ *
+ * A reference to an ephemeron is one like to any other object; it may move.  Threads may use one at
+ * once: each read and store is atomic.  None of these collects but gc_ephemeron_new(), which
+ * may. */
+typedef struct gc_ephemeron gc_ephemeron;
+
+/* NULL with errno ENOMEM; or EINVAL, and one line on stderr, if KEY or VALUE isn't as above. */
+GC_API gc_ephemeron *gc_ephemeron_new(void *key, void *value);
+
+/* NULL when the key is dead or gc_ephemeron_clear() was called.  A program that has read the key,
+ * and keeps it, finds the value, too. */
+GC_API void *gc_ephemeron_key(const gc_ephemeron *ephemeron);
+GC_API void *gc_ephemeron_value(const gc_ephemeron *ephemeron);
+
+/* Nonzero when they read NULL for good. */
+GC_API int gc_ephemeron_is_dead(const gc_ephemeron *ephemeron);
+
+/* Returns 0; ESRCH, and nothing changes, if the key is dead; EINVAL, and one line on stderr, if VALUE
+ * isn't as above. */
+GC_API int gc_ephemeron_set_value(gc_ephemeron *ephemeron, void *value);
+
+/* As if the key had died. */
+GC_API void gc_ephemeron_clear(gc_ephemeron *ephemeron);
+
+/* ---- Weak tables ---------------------------------------------------------------------------- */
+
+/* A hash table from keys to values, which need no other object: it is one of the heap, and has 40 to
+ * 75 bytes for each entry.  With weak keys each entry is as an ephemeron: the value may refer to its
+ * key, and lives as long as key and table do.  With weak values the key lives as long as its value
+ * and the table do.  With both weak the table keeps neither, and the entry ends when one of them is
+ * dead.  Entries that ended are gone, and not counted any more, when the collection that found it
+ * out is over.
+ *
+ * Keys and values are starts of live objects, or words other than NULL that are no address in the
+ * heap; such a word never dies.  In a heap with tagged words both are plain addresses.
+ *
+ * Several threads may use a table at once: it has a lock.  (A child of fork() must not use a table
+ * that another thread was using.)  A reference to it is one like to any other object; it may
+ * move. */
+enum gc_table_kind {
+    GC_TABLE_STRONG,
+    GC_TABLE_WEAK_KEYS,
+    GC_TABLE_WEAK_VALUES,
+    GC_TABLE_WEAK_BOTH
+};
+typedef struct gc_table gc_table;
+
+/* A key's hash: always the same, wherever the key moves; and whether two keys are equal, so that
+ * their hashes are, too.  They may look at the keys.  They must not use the table, nor leave by
+ * longjmp(), nor call what may collect. */
+typedef uintptr_t gc_table_hash(const void *key);
+typedef int gc_table_equal(const void *a, const void *b);
+
+/* HASH and EQUAL both NULL: keys are the same if they are the same object.  NULL with errno ENOMEM;
+ * or EINVAL and one line on stderr.  May collect. */
+GC_API gc_table *gc_table_new(enum gc_table_kind kind, gc_table_hash *hash, gc_table_equal *equal);
+
+/* The value of KEY, or NULL.  Never collects. */
+GC_API void *gc_table_get(gc_table *table, const void *key);
+
+/* Gives KEY the value VALUE; a key that is there already, and equal, stays.  Makes the table larger
+ * or smaller if need be.  Returns 0; EINVAL, after one line on stderr unless it is NULL, if KEY or
+ * VALUE isn't as above; ENOMEM, and nothing changes.  May collect. */
+GC_API int gc_table_set(gc_table *table, void *key, void *value);
+
+/* Returns 0, or ENOENT if KEY isn't there.  Never collects. */
+GC_API int gc_table_remove(gc_table *table, const void *key);
+
+/* How many entries there are.  Never collects. */
+GC_API size_t gc_table_count(gc_table *table);
+
+/* Goes through the entries, in the order in which they were added: with *POSITION 0 it finds the
+ * first, and sets *POSITION for the next call.  Returns 1 and sets *KEY and *VALUE, or 0 when there
+ * is no more.  Entries may be removed and may die meanwhile; when one is added, others may be passed
+ * over or come again.  Never collects. */
+GC_API int gc_table_next(gc_table *table, size_t *position, void **key, void **value);
+
 /* ---- Layouts that an object's first word tells ---------------------------------------------- */
 
 /* Finds the layout of an object of gc_alloc_with_tag() from TAG, its first word, which isn't 0: a
@@ -435,6 +523,7 @@ GC_API void *gc_alloc_typed_slow(const gc_type *type) __attribute__((__malloc__)
 GC_API void *gc_alloc_with_tag_slow(
     uintptr_t tag, size_t size); /* not __malloc__: the tag may be a pointer */
 GC_API uint64_t gc_identity_hash_slow(const void *p);
+GC_API const gc_type *gc_library_type(size_t which);
 
 typedef void *gc_any_pointer __attribute__((__may_alias__));
 typedef uintptr_t gc_tag_word __attribute__((__may_alias__));

@@ -372,6 +372,11 @@ typedef struct gc_stats {
     uint64_t finalizer_cycles;  /* of objects with ordered ones, reported since the start */
     uint64_t guarded;           /* objects that guardians wait for, or have in their queues */
     uint64_t weak_references, links; /* that exist; a cleared link does no more */
+
+    /* Ephemerons, and entries of weak tables, in the last collection (docs/ephemerons.md): */
+    uint64_t ephemerons_met;     /* searched, */
+    uint64_t ephemerons_pended;  /* of these, before their keys were found; one may count twice */
+    uint64_t ephemerons_cleared; /* whose keys were dead */
 } gc_stats;
 
 /* Fills *STATS as far as STATS->size says.  Returns 0; EINVAL if that size is smaller than the

@@ -1,0 +1,532 @@
+/* Ephemerons: a key and a value that is reached only if the ephemeron and its key are.  Owns
+ * heap->ephemerons and what markers remember of entries.  The marker calls gci_ephemeron_meet() for
+ * each entry that it searches; those whose key isn't marked yet wait, on a stack outside the heap,
+ * for gci_ephemerons_trace().  That looks at all of them again as long as this finds many; then it
+ * puts the rest into a table by key, sets GCI_SIDE_KEY on the keys, and is told when one is marked:
+ * so each entry costs a bounded number of steps, in whatever order chains are met.
+ *
+ * Invariants: outside of a collection no LINK and no GCI_SIDE_KEY is set; during one an entry is on
+ * at most one list.  Rules: docs/ephemerons.md.  Called with the world stopped; the public functions
+ * at the end are plain code like a program's. */
+#include "gc/ephemeron.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "gc/api.h"
+#include "gc/block.h"
+#include "gc/heap.h"
+#include "gc/mark.h"
+#include "gc/thread.h"
+#include "runtime/log.h"
+#include "runtime/vm.h"
+
+#define CHEAP_ROUNDS 3u /* over all that wait, whatever they find */
+
+/* ---- Entries -------------------------------------------------------------------------------- */
+
+/* An entry, and in its lower bits what is weak in it, as LINK and the mark stack have it.  A list's
+ * end is no entry, but not 0. */
+#define WEAK_BITS ((uintptr_t)3)
+#define LIST_END  ((uintptr_t)8)
+
+_Static_assert(GCI_WEAK_KINDS - 1 <= WEAK_BITS, "fits the bits below an entry's address");
+
+static inline struct gci_entry *entry_of(uintptr_t link) {
+    return (struct gci_entry *)(link & ~(WEAK_BITS | LIST_END));
+}
+
+static inline enum gci_weak weak_of(uintptr_t link) {
+    return (enum gci_weak)(link & WEAK_BITS);
+}
+
+/* What has to live for the entry to live, and what lives then; of an entry that isn't weak in
+ * both. */
+static inline uintptr_t *guard_of(struct gci_entry *entry, enum gci_weak weak) {
+    return weak == GCI_WEAK_KEY ? &entry->key : &entry->value;
+}
+static inline uintptr_t *held_of(struct gci_entry *entry, enum gci_weak weak) {
+    return weak == GCI_WEAK_KEY ? &entry->value : &entry->key;
+}
+
+/* Is what *SLOT refers to alive, as far as is known, or none of the heap's business?  If it was
+ * moved, *SLOT is changed. */
+static inline bool lives(const struct gc_heap *heap, uintptr_t *slot) {
+    const struct gci_arena *arena = &heap->arena;
+    uintptr_t offset = *slot - arena->base;
+    if (offset >= gci_arena_used_bytes(arena)) return true;
+    uint8_t tag = arena->tags[offset >> GCI_BLOCK_SHIFT];
+    if (!(tag & GCI_TAG_YOUNG)) return gci_tag_use(tag) != GCI_USE_FREE; /* freed by hand */
+    uint8_t side = __atomic_load_n(&arena->side[offset >> GCI_GRANULE_SHIFT], __ATOMIC_RELAXED);
+    if (side & GCI_SIDE_MARK) return true;
+    if (!(side & GCI_SIDE_MOVED)) return false;
+    *slot = *(const uintptr_t *)*slot;
+    return true;
+}
+
+static inline bool entry_lives(
+    const struct gc_heap *heap, struct gci_entry *entry, enum gci_weak weak) {
+    if (weak != GCI_WEAK_BOTH) return lives(heap, guard_of(entry, weak));
+    bool key = lives(heap, &entry->key), value = lives(heap, &entry->value); /* both are changed */
+    return key && value;
+}
+
+/* ---- Meeting -------------------------------------------------------------------------------- */
+
+static void put(struct gci_entries *list, uintptr_t link) {
+    entry_of(link)->link = list->first != 0 ? list->first : LIST_END;
+    list->first = link;
+}
+
+static uintptr_t take(struct gci_entries *list) {
+    uintptr_t link = list->first;
+    uintptr_t next = entry_of(link)->link;
+    entry_of(link)->link = 0;
+    list->first = next != LIST_END ? next : 0;
+    return link;
+}
+
+/* Remembers an entry for the next round: outside the heap, so that no page is written to and no
+ * barrier asked; if there is no memory by its LINK. */
+static void remember(struct gci_marker *marker, uintptr_t link) {
+    if (gci_mark_stack_push(&marker->entries, (gci_words){(const uintptr_t *)link, NULL})) return;
+    if (entry_of(link)->link == 0) put(&marker->heap->ephemerons.waiting, link);
+}
+
+uintptr_t *gci_ephemeron_meet(
+    struct gci_marker *marker, struct gci_entry *entry, enum gci_weak weak, bool shared) {
+    if (entry->key == 0) return NULL;
+    marker->entries_met++;
+    if (entry_lives(marker->heap, entry, weak))
+        return weak != GCI_WEAK_BOTH ? held_of(entry, weak) : NULL;
+    marker->entries_pended++;
+    uintptr_t link = (uintptr_t)entry | weak;
+    if (!shared) {
+        remember(marker, link);
+    } else if (!gci_mark_stack_push(&marker->entries, (gci_words){(const uintptr_t *)link, NULL})) {
+        marker->stack.overflowed = true; /* it will be met again, by one marker alone */
+    }
+    return NULL;
+}
+
+void gci_ephemerons_join(struct gci_marker *to, struct gci_marker *from) {
+    gci_words run;
+    to->entries_met += from->entries_met;
+    to->entries_pended += from->entries_pended;
+    from->entries_met = from->entries_pended = 0;
+    while (gci_mark_pop(&from->entries, &run)) remember(to, (uintptr_t)run.start);
+}
+
+/* ---- Rounds --------------------------------------------------------------------------------- */
+
+/* Marks what the entry keeps, if its key was marked meanwhile. */
+static bool resolve(struct gci_marker *marker, uintptr_t link) {
+    struct gci_entry *entry = entry_of(link);
+    enum gci_weak weak = weak_of(link);
+    if (!entry_lives(marker->heap, entry, weak)) return false;
+    if (weak != GCI_WEAK_BOTH) gci_mark_slot(marker, held_of(entry, weak));
+    return true;
+}
+
+struct round {
+    uint64_t seen, resolved;
+};
+
+/* All that wait, once. */
+static struct round look_again(struct gci_marker *marker) {
+    struct gci_ephemerons *all = &marker->heap->ephemerons;
+    struct round round = {0, 0};
+    struct gci_mark_stack stack = marker->entries;
+    struct gci_entries list = all->waiting;
+    gci_words run;
+    marker->entries = all->other;
+    all->waiting.first = 0;
+    for (; gci_mark_pop(&stack, &run); round.seen++) {
+        if (resolve(marker, (uintptr_t)run.start))
+            round.resolved++;
+        else
+            remember(marker, (uintptr_t)run.start);
+    }
+    for (; list.first != 0; round.seen++) {
+        uintptr_t link = take(&list);
+        if (resolve(marker, link))
+            round.resolved++;
+        else
+            put(&all->waiting, link);
+    }
+    all->other = stack;
+    return round;
+}
+
+/* ---- Watching ------------------------------------------------------------------------------- */
+
+static size_t page_rounded(size_t bytes) {
+    size_t page = gci_page_size();
+    return (bytes + page - 1) / page * page;
+}
+
+static uintptr_t *bucket_of(struct gci_ephemerons *all, uintptr_t key) {
+    uint64_t hash = (key >> GCI_GRANULE_SHIFT) * UINT64_C(0x9e3779b97f4a7c15);
+    return &all->buckets[(hash >> 32) & (all->bucket_count - 1)];
+}
+
+static void hang(struct gci_ephemerons *all, uintptr_t link) {
+    struct gci_entry *entry = entry_of(link);
+    uintptr_t *bucket = bucket_of(all, *guard_of(entry, weak_of(link)));
+    entry->link = *bucket != 0 ? *bucket : LIST_END;
+    *bucket = link;
+}
+
+static void give_back(const struct gci_ephemerons *all, uintptr_t *buckets, size_t count) {
+    if (buckets != all->spare) gci_vm_unmap(buckets, page_rounded(count * sizeof *buckets));
+}
+
+/* Makes WANTED buckets, a power of two, and hangs up in them what was in the others; without
+ * memory those that there are stay. */
+static void make_buckets(struct gci_ephemerons *all, size_t wanted) {
+    uintptr_t *before = all->buckets, *fresh = gci_vm_map(page_rounded(wanted * sizeof *fresh));
+    size_t count = before != NULL ? all->bucket_count : 0;
+    if (fresh == NULL) return;
+    all->buckets = fresh;
+    all->bucket_count = wanted;
+    for (size_t i = 0; i < count; i++) {
+        uintptr_t link = before[i];
+        while (entry_of(link) != NULL) {
+            uintptr_t next = entry_of(link)->link;
+            hang(all, link);
+            link = next;
+        }
+    }
+    if (count > 0) give_back(all, before, count);
+}
+
+/* For about COUNT entries. */
+static void open_buckets(struct gci_ephemerons *all, uint64_t count) {
+    size_t wanted = sizeof all->spare / sizeof *all->spare;
+    memset(all->spare, 0, sizeof all->spare);
+    all->buckets = all->spare;
+    all->bucket_count = wanted;
+    all->hanging = 0;
+    while (wanted < count) wanted *= 2;
+    if (wanted > all->bucket_count) make_buckets(all, wanted);
+}
+
+/* An entry that waits: for its key, unless that is no object any more. */
+static void wait_for_key(struct gc_heap *heap, uintptr_t link, struct gci_entries *aside) {
+    struct gci_ephemerons *all = &heap->ephemerons;
+    enum gci_weak weak = weak_of(link);
+    size_t granule = gci_address_granule(&heap->arena, *guard_of(entry_of(link), weak));
+    if (weak == GCI_WEAK_BOTH || !(heap->arena.side[granule] & GCI_SIDE_START)) {
+        put(aside, link);
+        return;
+    }
+    heap->arena.side[granule] |= GCI_SIDE_KEY;
+    if (++all->hanging > 2 * all->bucket_count) make_buckets(all, 4 * all->bucket_count);
+    hang(all, link);
+}
+
+static void admit(struct gc_heap *heap, uintptr_t link, struct gci_entries *aside) {
+    struct gci_entry *entry = entry_of(link);
+    if (entry->link != 0) return; /* met before */
+    if (!entry_lives(heap, entry, weak_of(link)))
+        wait_for_key(heap, link, aside);
+    else if (weak_of(link) != GCI_WEAK_BOTH)
+        put(&heap->ephemerons.ready, link);
+}
+
+static void admit_all(struct gc_heap *heap, struct gci_entries *aside) {
+    struct gci_entries list = heap->ephemerons.waiting;
+    gci_words run;
+    heap->ephemerons.waiting.first = 0;
+    while (gci_mark_pop(&heap->marker.entries, &run)) admit(heap, (uintptr_t)run.start, aside);
+    while (list.first != 0) admit(heap, take(&list), aside);
+}
+
+void gci_ephemeron_key_found(struct gc_heap *heap, size_t granule) {
+    struct gci_ephemerons *all = &heap->ephemerons;
+    uintptr_t key = gci_granule_address(&heap->arena, granule);
+    heap->arena.side[granule] &= (uint8_t)~GCI_SIDE_KEY;
+    for (uintptr_t *at = bucket_of(all, key); entry_of(*at) != NULL;) {
+        uintptr_t link = *at;
+        struct gci_entry *entry = entry_of(link);
+        if (*guard_of(entry, weak_of(link)) != key) {
+            at = &entry->link;
+            continue;
+        }
+        *at = entry->link;
+        all->hanging--;
+        put(&all->ready, link);
+    }
+}
+
+/* Those that still wait go on the list of WAITING. */
+static void unhang(struct gc_heap *heap) {
+    struct gci_ephemerons *all = &heap->ephemerons;
+    for (size_t i = 0; i < all->bucket_count; i++) {
+        uintptr_t link = all->buckets[i];
+        while (entry_of(link) != NULL) {
+            struct gci_entry *entry = entry_of(link);
+            uintptr_t next = entry->link, key = *guard_of(entry, weak_of(link));
+            heap->arena.side[gci_address_granule(&heap->arena, key)] &= (uint8_t)~GCI_SIDE_KEY;
+            put(&all->waiting, link);
+            link = next;
+        }
+    }
+    give_back(all, all->buckets, all->bucket_count);
+    all->buckets = NULL;
+}
+
+/* Until nothing more is found; by the calling thread alone.  About COUNT entries wait. */
+static void watch(struct gci_marker *marker, uint64_t count) {
+    struct gc_heap *heap = marker->heap;
+    struct gci_ephemerons *all = &heap->ephemerons;
+    struct gci_entries aside = {0};
+    open_buckets(all, count);
+    marker->watching = true;
+    for (admit_all(heap, &aside); all->ready.first != 0; admit_all(heap, &aside)) {
+        while (all->ready.first != 0) resolve(marker, take(&all->ready));
+        gci_mark_drain(marker);
+    }
+    marker->watching = false;
+    unhang(heap);
+    while (aside.first != 0) put(&all->waiting, take(&aside));
+}
+
+/* ---- The phases ----------------------------------------------------------------------------- */
+
+static uint64_t found_so_far(const struct gc_heap *heap) {
+    return heap->marker.marked_objects + heap->to_space.objects;
+}
+
+void gci_ephemerons_trace(struct gc_heap *heap) {
+    struct gci_ephemerons *all = &heap->ephemerons;
+    if (all->traced && found_so_far(heap) == all->found_then) return;
+    for (unsigned n = 1;; n++) {
+        struct round round = look_again(&heap->marker);
+        if (round.resolved == 0) break;
+        gci_mark_drain(&heap->marker);
+        if (n < CHEAP_ROUNDS || round.resolved >= round.seen / 2) continue;
+        watch(&heap->marker, round.seen - round.resolved);
+        break;
+    }
+    all->traced = true;
+    all->found_then = found_so_far(heap);
+}
+
+/* An entry of a table: its storage counts it. */
+static void empty(struct gc_heap *heap, struct gci_entry *entry) {
+    gci_object object;
+    entry->key = entry->value = 0;
+    heap->ephemerons.cleared++;
+    if (!gci_find(heap, (uintptr_t)entry, &object)) return;
+    struct gci_entry *first = (struct gci_entry *)gci_granule_address(&heap->arena, object.granule);
+    if (gci_object_bytes(heap, object) > GCI_ENTRY_BYTES) first->hash++;
+}
+
+static void settle(struct gc_heap *heap, uintptr_t link) {
+    struct gci_entry *entry = entry_of(link);
+    if (entry->key == 0) return; /* met twice */
+    if (!entry_lives(heap, entry, weak_of(link)))
+        empty(heap, entry);
+    else
+        GCI_ASSERT(weak_of(link) == GCI_WEAK_BOTH);
+}
+
+void gci_ephemerons_settle(struct gc_heap *heap) {
+    struct gci_ephemerons *all = &heap->ephemerons;
+    struct gci_marker *marker = &heap->marker;
+    gci_words run;
+    all->cleared = 0;
+    while (gci_mark_pop(&marker->entries, &run)) settle(heap, (uintptr_t)run.start);
+    while (all->waiting.first != 0) settle(heap, take(&all->waiting));
+    all->met = marker->entries_met;
+    all->pended = marker->entries_pended;
+    marker->entries_met = marker->entries_pended = 0;
+    all->traced = false;
+}
+
+/* ---- Checking ------------------------------------------------------------------------------- */
+
+static bool is_start(const struct gc_heap *heap, uintptr_t p) {
+    gci_object object;
+    return gci_find(heap, p, &object) && gci_granule_address(&heap->arena, object.granule) == p;
+}
+
+/* May a field that isn't ambiguous hold it? */
+static bool is_plain(const struct gc_heap *heap, uintptr_t p) {
+    return p - heap->arena.base >= gci_arena_used_bytes(&heap->arena) || is_start(heap, p);
+}
+
+static size_t check_object(const struct gc_heap *heap, size_t granule) {
+    const struct gci_type *type = gci_type_at(heap, granule);
+    if (type->weak == GCI_WEAK_NONE) return 0;
+    struct gci_entry *entry = (struct gci_entry *)gci_granule_address(&heap->arena, granule);
+    size_t count = gci_object_bytes(heap, (gci_object){granule}) / GCI_ENTRY_BYTES, broken = 0;
+    for (; count > 0; count--, entry++) {
+        bool right = entry->link == 0 && (entry->key != 0 || entry->value == 0);
+        if (!heap->freed_by_hand)
+            right = right && is_plain(heap, entry->key) && is_plain(heap, entry->value);
+        if (right) continue;
+        gci_log("ephemerons: the entry at %p, of type %s, has key %#zx, value %#zx, link %#zx",
+            (void *)entry, type->desc.name, (size_t)entry->key, (size_t)entry->value,
+            (size_t)entry->link);
+        broken++;
+    }
+    return broken;
+}
+
+size_t gci_check_ephemerons(const struct gc_heap *heap) {
+    const struct gci_arena *arena = &heap->arena;
+    size_t broken = 0;
+    if (heap->own_types[GCI_OWN_EPHEMERON] == NULL && heap->own_types[GCI_OWN_TABLE] == NULL)
+        return 0;
+    for (uint32_t b = 0; b < arena->frontier; b++) {
+        if (!(arena->tags[b] & GCI_TAG_TYPED) || gci_tag_use(arena->tags[b]) == GCI_USE_FREE)
+            continue;
+        size_t first = gci_block_granule(b);
+        for (size_t g = first; g < first + GCI_BLOCK_GRANULES; g++)
+            if ((arena->side[g] & (GCI_SIDE_START | GCI_SIDE_MARK)) ==
+                (GCI_SIDE_START | GCI_SIDE_MARK))
+                broken += check_object(heap, g);
+    }
+    return broken;
+}
+
+/* ---- Types ---------------------------------------------------------------------------------- */
+
+/* For all that isn't the marker: these fields are none but what lives. */
+static void trace_entries(void *object, size_t bytes, void *from, void *to, gc_visitor *visitor) {
+    size_t at = (size_t)((char *)from - (char *)object) / GCI_ENTRY_BYTES;
+    struct gci_entry *entry = (struct gci_entry *)object + at;
+    const struct gci_entry *end = (struct gci_entry *)object + bytes / GCI_ENTRY_BYTES;
+    for (; entry < end && (void *)entry < to; entry++) {
+        gc_visit_plain(visitor, (void **)&entry->key);
+        gc_visit_plain(visitor, (void **)&entry->value);
+    }
+}
+
+static const uint32_t strong_fields[] = {
+    offsetof(struct gci_entry, key), offsetof(struct gci_entry, value)};
+static const uint32_t table_fields[] = {
+    offsetof(struct gci_table_object, entries), offsetof(struct gci_table_object, index)};
+
+static const struct own_description {
+    gc_type_desc desc;
+    enum gci_weak weak;
+} own_types[GCI_OWN_TYPES] = {
+    [GCI_OWN_EPHEMERON] = {{"gc_ephemeron", GCI_ENTRY_BYTES, NULL, 0, trace_entries, 0},
+        GCI_WEAK_KEY},
+    [GCI_OWN_KEY_ENTRIES] = {{"gc_table, weak keys", GCI_ENTRY_BYTES, NULL, 0, trace_entries, 0},
+        GCI_WEAK_KEY},
+    [GCI_OWN_VALUE_ENTRIES] = {{"gc_table, weak values", GCI_ENTRY_BYTES, NULL, 0, trace_entries,
+                                   0},
+        GCI_WEAK_VALUE},
+    [GCI_OWN_BOTH_ENTRIES] = {{"gc_table, weak", GCI_ENTRY_BYTES, NULL, 0, trace_entries, 0},
+        GCI_WEAK_BOTH},
+    [GCI_OWN_STRONG_ENTRIES] = {{"gc_table, strong", GCI_ENTRY_BYTES, strong_fields, 2, NULL,
+                                    GC_TYPE_PLAIN_FIELDS},
+        GCI_WEAK_NONE},
+    [GCI_OWN_TABLE] = {
+        {"gc_table", sizeof(struct gci_table_object), table_fields, 2, NULL, GC_TYPE_PLAIN_FIELDS},
+        GCI_WEAK_NONE}};
+
+const gc_type *gci_entry_library_type(
+    size_t which, size_t b, size_t c, const struct gci_frame *frame);
+GCI_ENTRY(gc_library_type, gci_entry_library_type);
+
+const gc_type *gci_entry_library_type(
+    size_t which, size_t b, size_t c, const struct gci_frame *frame) {
+    (void)b, (void)c;
+    int error = 0;
+    struct gci_thread *thread = gci_api_enter_if_attached(frame);
+    struct gc_heap *heap = gci_default_heap();
+    gci_heap_lock(heap);
+    const gc_type *type = heap->own_types[which];
+    if (type == NULL) {
+        error = gci_type_register_own(heap, &own_types[which].desc, own_types[which].weak, &type);
+        if (error == 0) __atomic_store_n(&heap->own_types[which], type, __ATOMIC_RELEASE);
+    }
+    gci_heap_unlock(heap);
+    gci_api_leave_if_attached(thread, 0);
+    if (error != 0) errno = error;
+    return type;
+}
+
+const gc_type *gci_own_type(enum gci_own_type which) {
+    const struct gc_heap *heap = gci_default_heap();
+    const gc_type *type =
+        heap != NULL ? __atomic_load_n(&heap->own_types[which], __ATOMIC_ACQUIRE) : NULL;
+    return type != NULL ? type : gc_library_type(which);
+}
+
+/* ---- Public functions ----------------------------------------------------------------------- */
+
+/* These are code like a program's: a thread may be stopped for a collection between any two of
+ * their instructions, but what they have loaded it holds; with precise stacks it stops in
+ * allocations only. */
+
+static struct gci_entry *entry_at(const gc_ephemeron *ephemeron) {
+    return (struct gci_entry *)(void *)(uintptr_t)ephemeron;
+}
+
+static void *load(const uintptr_t *slot) {
+    return (void *)__atomic_load_n(slot, __ATOMIC_RELAXED);
+}
+
+bool gci_may_be_key(const char *function, const void *key) {
+    const struct gc_heap *heap = gci_default_heap();
+    if (heap != NULL && is_start(heap, (uintptr_t)key)) return true;
+    gci_log("%s(): %p can't be a key: expected the start of a live object", function, key);
+    errno = EINVAL;
+    return false;
+}
+
+bool gci_may_be_value(const char *function, const void *value) {
+    const struct gc_heap *heap = gci_default_heap();
+    if (heap == NULL || is_plain(heap, (uintptr_t)value)) return true;
+    gci_log("%s(): %p can't be a value: expected NULL, the start of a live object, or a word that "
+            "is no address in the heap",
+        function, value);
+    errno = EINVAL;
+    return false;
+}
+
+gc_ephemeron *gc_ephemeron_new(void *key, void *value) {
+    if (!gci_may_be_key("gc_ephemeron_new", key) || !gci_may_be_value("gc_ephemeron_new", value))
+        return NULL;
+    GC_FRAME(key, value);
+    const gc_type *type = gci_own_type(GCI_OWN_EPHEMERON);
+    struct gci_entry *entry = type != NULL ? gc_alloc_typed(type) : NULL;
+    if (entry == NULL) return NULL;
+    gc_store(&entry->key, key);
+    gc_store(&entry->value, value);
+    return (gc_ephemeron *)(void *)entry;
+}
+
+void *gc_ephemeron_key(const gc_ephemeron *ephemeron) {
+    return load(&entry_at(ephemeron)->key);
+}
+
+void *gc_ephemeron_value(const gc_ephemeron *ephemeron) {
+    return load(&entry_at(ephemeron)->value);
+}
+
+int gc_ephemeron_is_dead(const gc_ephemeron *ephemeron) {
+    return load(&entry_at(ephemeron)->key) == NULL;
+}
+
+/* The key is held until the value is stored, so that the ephemeron can't die in between. */
+int gc_ephemeron_set_value(gc_ephemeron *ephemeron, void *value) {
+    if (!gci_may_be_value("gc_ephemeron_set_value", value)) return EINVAL;
+    void *key = load(&entry_at(ephemeron)->key);
+    if (key == NULL) return ESRCH;
+    gc_store(&entry_at(ephemeron)->value, value);
+    __asm__ volatile("" : : "r"(key) : "memory");
+    return 0;
+}
+
+/* In this order: what has no key has no value. */
+void gc_ephemeron_clear(gc_ephemeron *ephemeron) {
+    gc_store(&entry_at(ephemeron)->value, NULL);
+    gc_store(&entry_at(ephemeron)->key, NULL);
+}

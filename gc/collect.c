@@ -15,11 +15,13 @@
 #include "gc/hooks.h"
 #include "gc/identity.h"
 #include "gc/large.h"
+#include "gc/leaks.h"
 #include "gc/mark.h"
 #include "gc/missed.h"
 #include "gc/pthreads.h"
 #include "gc/quarantine.h"
 #include "gc/remember.h"
+#include "gc/sample.h"
 #include "gc/slots.h"
 #include "gc/stats.h"
 #include "gc/thread.h"
@@ -267,7 +269,9 @@ static void collect(struct gc_heap *heap, struct gci_cycle *cycle) {
         cycle->census_ns += gci_clock_ns() - cycle->marked_ns;
     }
     if (heap->options.verify) gci_verify_marks(heap);
+    if (heap->options.find_leaks != GC_LEAKS_OFF) gci_leaks_count(heap);
     gci_identity_update(heap, kind == GC_FULL);
+    gci_samples_update(heap, kind == GC_FULL);
     if (heap->marker.holding) cycle->compacted = gci_compact(heap, cycle->compact, by_roots);
     if (heap->options.verify && cycle->compacted) gci_verify_marks(heap);
     settle_blocks(heap, kind);

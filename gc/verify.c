@@ -8,6 +8,7 @@
 #include "gc/block.h"
 #include "gc/identity.h"
 #include "gc/large.h"
+#include "gc/sample.h"
 #include "gc/slots.h"
 #include "gc/type.h"
 #include "gc/word.h"
@@ -118,6 +119,7 @@ static void check_buffer(const struct gc_heap *heap, const struct gci_bump *bump
 size_t gci_verify_heap(struct gc_heap *heap) {
     const struct gci_arena *arena = &heap->arena;
     size_t broken = gci_check_arena(arena) + gci_check_large(heap) + gci_check_identities(heap);
+    broken += gci_check_samples(heap);
     for (uint32_t b = 0; b < arena->frontier; b++) {
         check_tag(heap, b, &broken);
         enum gci_use use = gci_tag_use(arena->tags[b]);

@@ -151,10 +151,11 @@ static uint32_t walk(const struct gci_thread *thread, uintptr_t *pcs, uint32_t m
     struct gci_registers registers;
     gci_registers_at_entry(&registers, (const struct gci_frame *)m->scan_from);
     uintptr_t high = gci_stack_end(m->world, m, registers.sp);
+    struct gci_unwind_cache *cache = &thread->heap->sampler->unwinding;
     uint32_t depth = 0;
     while (depth < most && registers.pc != 0) {
         pcs[depth++] = registers.pc;
-        if (high == 0 || gci_unwind(&registers, high) != GCI_STEP_CALLER) break;
+        if (high == 0 || gci_unwind_again(&registers, high, cache) != GCI_STEP_CALLER) break;
     }
     return depth;
 }

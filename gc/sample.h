@@ -5,6 +5,7 @@
 #include "gc/sites.h"
 #include "gc/tracked.h"
 #include "gc/types.h"
+#include "runtime/unwind.h"
 
 /* What a heap has once something was to be sampled.  Written with the lock held or the world
  * stopped. */
@@ -16,6 +17,7 @@ struct gci_sampler {
     uint64_t start_ns, end_ns; /* of the profile */
     struct gci_sites sites;
     struct gci_tracking tracking;
+    struct gci_unwind_cache unwinding;
     uint64_t untracked;                    /* samples there was no memory for */
     uint64_t leaked_objects, leaked_bytes; /* since the last report, all of them */
     int opener;                            /* the process that opened the heap */

@@ -15,6 +15,7 @@
 #include "gc/collect.h"
 #include "gc/keyed.h"
 #include "gc/large.h"
+#include "gc/sample.h"
 #include "gc/thread.h"
 
 #define ZERO_AHEAD                                                                                 \
@@ -44,6 +45,7 @@ static void retire(struct gci_bump *bump) {
     bump->buffer->cursor = bump->buffer->limit = bump->hole_start = 0;
     bump->overflow = (struct gc_buffer){0, 0};
     bump->block = GCI_NONE;
+    bump->point = false;
     bump->freed_count = 0;
 }
 
@@ -66,6 +68,7 @@ static void open_hole(struct gci_bump *bump, uintptr_t start, uintptr_t end, boo
     bump->buffer->cursor = bump->buffer->limit = end;
     bump->hole_start = start;
     bump->zeroed = zeroed;
+    bump->point = false;
 }
 
 /* The next hole of the block being allocated into that has room for BYTES. */
@@ -190,6 +193,7 @@ static void *bump_overflow(
     }
     memset((void *)(overflow->cursor - bytes), 0, bytes);
     count_allocated(thread, bytes);
+    gci_sample_object(thread, bytes);
     return gc_bump(overflow, bytes);
 }
 
@@ -203,13 +207,16 @@ static void tell_type(struct gci_thread *thread, const struct gci_bump *bump, ui
         (bump->buffer->limit - start) / GC_GRANULE);
 }
 
-/* Makes [START, cursor) of the hole allocatable: zeroes some of it, and a little more. */
-static void zero_hole(struct gci_thread *thread, struct gci_bump *bump, uintptr_t start) {
+/* Makes [START, cursor) of the hole allocatable, for an object that ends at END: zeroes some of it,
+ * and a little more. */
+static void zero_hole(
+    struct gci_thread *thread, struct gci_bump *bump, uintptr_t start, uintptr_t end) {
     struct gc_buffer *buffer = bump->buffer;
     if (start >= buffer->limit) return;
     uintptr_t ahead = buffer->limit - ZERO_AHEAD;
-    if (ahead < start && thread->heap->options.stress == 0) start = ahead;
-    if (start < bump->hole_start) start = bump->hole_start;
+    if (ahead > start || thread->heap->options.stress != 0) ahead = start;
+    if (ahead < bump->hole_start) ahead = bump->hole_start;
+    start = gci_sample_hole(thread, bump, start, end, ahead);
     if (!bump->zeroed) memset((void *)start, 0, buffer->limit - start);
     tell_type(thread, bump, start);
     count_allocated(thread, buffer->limit - start);
@@ -222,7 +229,7 @@ static void *allocate_small(struct gci_thread *thread, struct gci_bump *bump, en
     for (;;) {
         uintptr_t start = (bump->buffer->cursor - bytes) & ~(alignment - 1);
         if (bump->buffer->cursor - bump->hole_start >= bytes && start >= bump->hole_start) {
-            zero_hole(thread, bump, start);
+            zero_hole(thread, bump, start, start + bytes);
             bump->buffer->cursor = start + bytes;
             return gc_bump(bump->buffer, bytes);
         }
@@ -302,6 +309,7 @@ static void *allocate_cell(struct gci_thread *thread, enum gci_kind kind, size_t
     if (!__atomic_load_n(&heap->arena.blocks[cells->block].zeroed, __ATOMIC_RELAXED))
         memset((void *)start, 0, cell);
     count_allocated(thread, cell);
+    gci_sample_object(thread, cell);
     uint8_t *side = heap->arena.side + gci_address_granule(&heap->arena, start);
     side[cell / GC_GRANULE - 1] = GCI_SIDE_END;
     __atomic_signal_fence(__ATOMIC_SEQ_CST);
@@ -319,7 +327,10 @@ static void *try_allocate(struct gci_thread *thread, struct gci_bump *bump, enum
     lock_after_collection(thread);
     void *p = gci_large_allocate(thread->heap, kind, bytes, alignment);
     gci_heap_unlock(thread->heap);
-    if (p != NULL) gci_large_zero(&thread->heap->arena, (uintptr_t)p, bytes);
+    if (p == NULL) return NULL;
+    gci_large_zero(&thread->heap->arena, (uintptr_t)p, bytes);
+    size_t page = (size_t)1 << thread->heap->arena.page_shift;
+    gci_sample_object(thread, (bytes + page - 1) & ~(page - 1));
     return p;
 }
 
@@ -441,6 +452,7 @@ static void deallocate_small(struct gci_thread *thread, gci_object object) {
     if (is_last(bump, start)) {
         memset((void *)start, 0, end - start);
         bump->buffer->cursor = end;
+        gci_sample_again(thread, bump);
     } else if (bump->freed_count < GCI_FREED_RUNS) {
         bump->freed[bump->freed_count++] = (struct gc_buffer){.cursor = end, .limit = start};
     }
@@ -454,10 +466,12 @@ void gci_deallocate(struct gci_thread *thread, gci_object object) {
     if (gci_tag_use(gci_tag(&heap->arena, block)) == GCI_USE_LARGE) {
         gci_heap_lock(heap);
         if (*side & GCI_SIDE_KEYED) gci_keyed_forget(heap, object.granule);
+        gci_sample_forget(heap, object.granule);
         gci_large_free(heap, object);
     } else {
         lock_swept(heap, block);
         if (*side & GCI_SIDE_KEYED) gci_keyed_forget(heap, object.granule);
+        gci_sample_forget(heap, object.granule);
         deallocate_small(thread, object);
     }
     gci_heap_unlock(heap);

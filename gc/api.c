@@ -21,6 +21,7 @@
 #include "gc/heap.h"
 #include "gc/keyed.h"
 #include "gc/large.h"
+#include "gc/sample.h"
 #include "gc/stats.h"
 #include "gc/type.h"
 #include "gc/thread.h"
@@ -124,6 +125,7 @@ struct gci_thread *gci_api_enter(const struct gci_frame *frame) {
 
 void *gci_api_leave_with(struct gci_thread *thread, void *p) {
     thread->held = (uintptr_t)p;
+    if (__builtin_expect(thread->draw.sampled != 0, 0)) gci_sample_take(thread, p);
     gci_leave(&thread->mutator);
     thread->held = 0;
     return p;

@@ -15,8 +15,9 @@
 #include "gc/finalize.h"
 #include "gc/frames.h"
 #include "gc/hooks.h"
-#include "gc/identity.h"
+#include "gc/keyed.h"
 #include "gc/large.h"
+#include "gc/leaks.h"
 #include "gc/liveness.h"
 #include "gc/mark.h"
 #include "gc/missed.h"
@@ -27,7 +28,6 @@
 #include "gc/stats.h"
 #include "gc/thread.h"
 #include "gc/verify.h"
-#include "gc/watch.h"
 #include "runtime/log.h"
 #include "runtime/tls.h"
 #include "runtime/vm.h"
@@ -310,8 +310,8 @@ static void collect(struct gc_heap *heap, struct gci_cycle *cycle) {
         cycle->census_ns += gci_clock_ns() - cycle->marked_ns;
     }
     if (heap->options.verify) gci_verify_marks(heap);
-    gci_identity_update(heap, kind == GC_FULL);
-    gci_watches_update(heap, kind == GC_FULL);
+    if (heap->options.find_leaks != GC_LEAKS_OFF) gci_leaks_count(heap);
+    gci_keyed_update(heap, kind == GC_FULL);
     if (heap->marker.holding) cycle->compacted = gci_compact(heap, cycle->compact, by_roots);
     if (heap->options.verify && cycle->compacted) gci_verify_marks(heap);
     settle_blocks(heap, kind);

@@ -13,12 +13,11 @@
 #include "gc/collect.h"
 #include "gc/crew.h"
 #include "gc/evacuate.h"
-#include "gc/identity.h"
+#include "gc/keyed.h"
 #include "gc/large.h"
 #include "gc/mark.h"
 #include "gc/slots.h"
 #include "gc/type.h"
-#include "gc/watch.h"
 #include "gc/word.h"
 #include "runtime/log.h"
 #include "runtime/vm.h"
@@ -486,8 +485,7 @@ static void fix_references(struct gc_heap *heap) {
 
 static void fix_all(struct gc_heap *heap) {
     fix_references(heap);
-    gci_identity_update(heap, true);
-    gci_watches_update(heap, true);
+    gci_keyed_update(heap, true);
 }
 
 /* How many blocks of bumped objects there were that nothing is in any more, nor refers to. */

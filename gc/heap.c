@@ -13,6 +13,7 @@
 #include "gc/frames.h"
 #include "gc/large.h"
 #include "gc/mark.h"
+#include "gc/profile.h"
 #include "gc/quarantine.h"
 #include "gc/thread.h"
 #include "gc/word.h"
@@ -71,7 +72,8 @@ struct gc_heap *gci_heap_open(const gc_options *options, const void *frame, int 
     if (*error != 0) goto no_threads;
     *error = gci_thread_attach(heap, frame);
     if (*error != 0) goto no_thread;
-    *error = gci_fork_open(heap);
+    *error = gci_profile_open(heap);
+    if (*error == 0) *error = gci_fork_open(heap);
     if (*error != 0) {
         gci_thread_detach();
         goto no_thread;

@@ -2,7 +2,18 @@
 #include "gc/keyed.h"
 
 #include "gc/identity.h"
+#include "gc/sample.h"
 #include "gc/watch.h"
+
+void gci_keyed_update(struct gc_heap *heap, bool full) {
+    gci_identity_update(heap, full);
+    gci_watches_update(heap, full);
+    gci_samples_update(heap, full);
+}
+
+size_t gci_check_keyed(const struct gc_heap *heap) {
+    return gci_check_identities(heap) + gci_check_watches(heap) + gci_check_samples(heap);
+}
 
 static void clear_keyed(struct gc_heap *heap, size_t granule) {
     __atomic_fetch_and(&heap->arena.side[granule], (uint8_t)~GCI_SIDE_KEYED, __ATOMIC_RELAXED);

@@ -242,6 +242,20 @@ void gci_large_sweep(struct gc_heap *heap) {
     }
 }
 
+size_t gci_large_count_dead(const struct gc_heap *heap, uint64_t *bytes) {
+    const struct gci_arena *arena = &heap->arena;
+    size_t dead = 0;
+    for (unsigned kind = 0; kind < GCI_KINDS; kind++) {
+        uint32_t head = heap->large[kind].young;
+        for (; head != GCI_NONE; head = arena->pages[head].next) {
+            if (arena->side[page_granule(arena, head)] & GCI_SIDE_MARK) continue;
+            *bytes += (uint64_t)arena->pages[head].pages << arena->page_shift;
+            dead++;
+        }
+    }
+    return dead;
+}
+
 /* Checks one list; adds its pages to *PAGES. */
 static size_t check_list(const struct gc_heap *heap, const struct gci_large *space, uint32_t head,
     uint8_t side, uint64_t *pages) {

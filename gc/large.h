@@ -47,6 +47,9 @@ static inline size_t gci_large_bytes(const struct gci_arena *arena, gci_object o
     return (size_t)arena->pages[gci_large_page(arena, object)].pages << arena->page_shift;
 }
 
+/* After marking: how many large objects were found dead; adds their bytes to *BYTES. */
+size_t gci_large_count_dead(const struct gc_heap *heap, uint64_t *bytes);
+
 /* Checks the page tables and lists; returns how many invariants are broken. */
 size_t gci_check_large(const struct gc_heap *heap);
 

@@ -249,6 +249,7 @@ struct gci_bump {
     uint32_t next_granule; /* of the block: where to look for its next hole */
     bool zeroed;           /* the hole reads as zero */
     bool recycled;         /* the block had live objects when it was claimed */
+    bool point;            /* the granule below the buffer's limit is to be sampled: gc/sample.c */
     struct gc_buffer
         overflow; /* in a block of its own, for objects too big for the present hole; unzeroed */
     uint64_t
@@ -261,6 +262,14 @@ struct gci_bump {
 struct gci_cells {
     uint32_t block;
     uint32_t next; /* first cell that may be free */
+};
+
+/* What a thread draws samples by: gc/sample.c. */
+struct gci_draw {
+    uint32_t sampling; /* the heap's, when DISTANCE was drawn */
+    size_t distance;   /* bytes to hand out until the next point */
+    size_t sampled;    /* bytes of the object that is being allocated, if it has a point; else 0 */
+    uint64_t random;
 };
 
 /* A thread's part of the heap.  Written by its thread inside the library, and by the collector.
@@ -288,6 +297,7 @@ struct gci_thread {
     struct gci_bump old[GCI_KINDS]; /* for what is allocated old: gc/pretenure.c */
     struct gc_buffer old_buffers[GCI_KINDS];
     struct gci_cells cells[GCI_KINDS][GCI_CLASSES];
+    struct gci_draw draw;
 };
 
 /* ---- Words ---------------------------------------------------------------------------------- */
@@ -470,6 +480,8 @@ struct gc_heap {
     const struct gc_type *own_types[GCI_OWN_TYPES]; /* atomic; NULL until one is used */
     struct gci_identities *identities; /* gc/identity.c; NULL until a hash is asked for */
     struct gci_watches *watches;       /* gc/watch.c; NULL until something is watched */
+    struct gci_sampler *sampler;       /* gc/sample.c; NULL until something is to be sampled */
+    uint32_t sampling;                 /* 0: nothing is; else changes with the interval; atomic */
     struct gci_policy policy;
     size_t limit;         /* bytes; SIZE_MAX: none */
     uint32_t sweeping;    /* blocks that are swept at the moment without the lock; atomic */

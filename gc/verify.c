@@ -7,11 +7,10 @@
 #include "gc/arena.h"
 #include "gc/block.h"
 #include "gc/ephemeron.h"
-#include "gc/identity.h"
+#include "gc/keyed.h"
 #include "gc/large.h"
 #include "gc/slots.h"
 #include "gc/type.h"
-#include "gc/watch.h"
 #include "gc/word.h"
 #include "runtime/log.h"
 
@@ -120,8 +119,8 @@ static void check_buffer(const struct gc_heap *heap, const struct gci_bump *bump
 
 size_t gci_verify_heap(struct gc_heap *heap) {
     const struct gci_arena *arena = &heap->arena;
-    size_t broken = gci_check_arena(arena) + gci_check_large(heap) + gci_check_identities(heap) +
-                    gci_check_watches(heap) + gci_check_ephemerons(heap);
+    size_t broken = gci_check_arena(arena) + gci_check_large(heap) + gci_check_keyed(heap) +
+                    gci_check_ephemerons(heap);
     for (uint32_t b = 0; b < arena->frontier; b++) {
         check_tag(heap, b, &broken);
         enum gci_use use = gci_tag_use(arena->tags[b]);

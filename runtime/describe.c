@@ -1,11 +1,13 @@
 /* Names for places where references were found, for gc_explain(): which function's frame, which
- * static variable. See roots.h.  Owns nothing and allocates nothing.  libunwind and the loader take
+ * static variable (roots.h); and for instructions, for profiles (describe.h).  Owns nothing; only
+ * what describes instructions allocates.  libunwind and the loader take
  * locks here, so it is called only while the program's threads run.  Static variables are named
  * from the symbol tables of the object's file on disk, as most of them are in no table that is
  * loaded; the file is read with pread(2) and may be cut off, malformed or another one than was
  * loaded: then there is no name, and nothing worse. */
 #define _GNU_SOURCE
 #define UNW_LOCAL_ONLY
+#include "runtime/describe.h"
 #include "runtime/roots.h"
 
 #include <dlfcn.h>
@@ -15,6 +17,7 @@
 #include <libunwind.h>
 #include <link.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -308,4 +311,210 @@ bool gci_describe_stack(const void *address, char *buffer, size_t bytes) {
         snprintf(buffer, bytes, "frame of %s (+0x%zx)", holder.name, holder.offset);
     }
     return true;
+}
+
+uint32_t gci_backtrace(uintptr_t frame, uintptr_t *pcs, uint32_t most) {
+    unw_context_t registers;
+    unw_cursor_t cursor;
+    uint32_t depth = 0;
+    if (unw_getcontext(&registers) != 0 || unw_init_local(&cursor, &registers) != 0) return 0;
+    for (int i = 0; i < MAX_FRAMES && depth < most && unw_step(&cursor) > 0; i++) {
+        unw_word_t sp, pc;
+        if (unw_get_reg(&cursor, UNW_REG_SP, &sp) != 0 ||
+            unw_get_reg(&cursor, UNW_REG_IP, &pc) != 0 || pc == 0)
+            break;
+        if (sp > frame) pcs[depth++] = pc;
+    }
+    return depth;
+}
+
+/* ---- Instructions --------------------------------------------------------------------------- */
+
+static int by_address(const void *a, const void *b) {
+    uintptr_t x = ((const struct gci_place *)a)->address,
+              y = ((const struct gci_place *)b)->address;
+    return (x > y) - (x < y);
+}
+
+/* The position of the first place at ADDRESS or above. */
+static size_t first_from(const struct gci_places *p, uintptr_t address) {
+    size_t low = 0, high = p->count;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        if (p->places[middle].address < address)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+const struct gci_place *gci_place_at(const struct gci_places *places, uintptr_t address) {
+    size_t at = first_from(places, address);
+    return at < places->count && places->places[at].address == address ? &places->places[at] : NULL;
+}
+
+static void read_build_id(const struct dl_phdr_info *info, const ElfW(Phdr) * note, char *text) {
+    const uint8_t *at = (const uint8_t *)(info->dlpi_addr + note->p_vaddr);
+    const uint8_t *end = at + note->p_memsz;
+    while ((size_t)(end - at) >= sizeof(ElfW(Nhdr))) {
+        ElfW(Nhdr) header;
+        memcpy(&header, at, sizeof header);
+        size_t name = ((size_t)header.n_namesz + 3) / 4 * 4;
+        size_t bytes = ((size_t)header.n_descsz + 3) / 4 * 4;
+        at += sizeof header;
+        if (name + bytes > (size_t)(end - at)) return;
+        if (header.n_type == NT_GNU_BUILD_ID && header.n_descsz <= 32 && header.n_namesz == 4 &&
+            memcmp(at, "GNU", 4) == 0) {
+            for (size_t i = 0; i < header.n_descsz; i++)
+                snprintf(text + 2 * i, 3, "%02x", at[name + i]);
+            return;
+        }
+        at += name + bytes;
+    }
+}
+
+/* Room for one more. */
+static struct gci_mapping *add_mapping(struct gci_places *p) {
+    if ((p->mapping_count & (p->mapping_count - 1)) == 0) {
+        size_t capacity = p->mapping_count == 0 ? 1 : 2 * p->mapping_count;
+        struct gci_mapping *more = realloc(p->mappings, capacity * sizeof *more);
+        if (more == NULL) return NULL;
+        p->mappings = more;
+    }
+    struct gci_mapping *m = &p->mappings[p->mapping_count++];
+    *m = (struct gci_mapping){.path = NULL};
+    return m;
+}
+
+/* Notes the parts of an object that places lie in. */
+static int note_mappings(struct dl_phdr_info *info, size_t size, void *context) {
+    (void)size;
+    struct gci_places *p = context;
+    for (size_t i = 0; i < info->dlpi_phnum; i++) {
+        const ElfW(Phdr) *header = &info->dlpi_phdr[i];
+        uintptr_t start = info->dlpi_addr + header->p_vaddr, end = start + header->p_memsz;
+        if (header->p_type != PT_LOAD || !(header->p_flags & PF_X)) continue;
+        size_t first = first_from(p, start);
+        if (first == p->count || p->places[first].address >= end) continue;
+        struct gci_mapping *m = add_mapping(p);
+        if (m == NULL) return 1;
+        m->start = start;
+        m->end = end;
+        m->offset = header->p_offset;
+        m->base = info->dlpi_addr;
+        for (size_t j = 0; j < info->dlpi_phnum; j++)
+            if (info->dlpi_phdr[j].p_type == PT_NOTE)
+                read_build_id(info, &info->dlpi_phdr[j], m->build_id);
+    }
+    return 0;
+}
+
+/* A symbol that covers a place: where its name is. */
+struct covering {
+    uint64_t size; /* of the symbol; 0: none yet */
+    uint64_t value;
+    uint64_t name;
+};
+
+/* Finds for each place in [FIRST, END) the function's symbol in the table of SECTION; the narrowest
+ * says most. */
+static void cover_places(int file, const ElfW(Shdr) * section, uintptr_t base,
+    const struct gci_places *p, size_t first, size_t end, struct covering *covering) {
+    ElfW(Sym) chunk[512];
+    uint64_t count = section->sh_size / sizeof *chunk;
+    for (uint64_t i = 0; i < count; i += sizeof chunk / sizeof *chunk) {
+        size_t n = sizeof chunk / sizeof *chunk;
+        if (count - i < n) n = (size_t)(count - i);
+        uint64_t offset = section->sh_offset + i * sizeof *chunk;
+        if (offset < section->sh_offset || !read_at(file, chunk, n * sizeof *chunk, offset)) return;
+        for (size_t j = 0; j < n; j++) {
+            const ElfW(Sym) *symbol = &chunk[j];
+            unsigned type = ELF64_ST_TYPE(symbol->st_info);
+            if ((type != STT_FUNC && type != STT_GNU_IFUNC) || symbol->st_shndx == SHN_UNDEF)
+                continue;
+            size_t at = first_from(p, base + symbol->st_value);
+            for (at = at < first ? first : at; at < end; at++) {
+                if (p->places[at].address - base - symbol->st_value >= symbol->st_size) break;
+                struct covering *c = &covering[at];
+                if (c->size != 0 && c->size <= symbol->st_size) continue;
+                *c = (struct covering){symbol->st_size, symbol->st_value, symbol->st_name};
+            }
+        }
+    }
+}
+
+static void name_functions(int file, const struct object *object, ElfW(Word) type,
+    struct gci_places *p, size_t first, size_t end, struct covering *covering) {
+    ElfW(Ehdr) header;
+    ElfW(Shdr) section;
+    if (!read_elf_header(file, object, &header)) return;
+    uint64_t sections = header.e_shnum;
+    if (sections == 0 && read_entry(file, &section, sizeof section, header.e_shoff, 0))
+        sections = section.sh_size;
+    for (uint64_t i = 0; i < sections; i++) {
+        if (!read_entry(file, &section, sizeof section, header.e_shoff, i)) return;
+        if (section.sh_type != type || section.sh_entsize != sizeof(ElfW(Sym))) continue;
+        memset(covering + first, 0, (end - first) * sizeof *covering);
+        cover_places(file, &section, object->base, p, first, end, covering);
+        for (size_t at = first; at < end; at++) {
+            char name[NAME_BYTES * 4];
+            const ElfW(Sym) symbol = {.st_name = (ElfW(Word))covering[at].name};
+            if (covering[at].size == 0 || p->places[at].function != NULL) continue;
+            if (!read_name(file, &header, &section, &symbol, name, sizeof name)) continue;
+            p->places[at].function = strdup(name);
+            p->places[at].function_start = object->base + covering[at].value;
+        }
+    }
+}
+
+static void describe_mapping(
+    struct gci_places *p, struct gci_mapping *mapping, struct covering *covering) {
+    struct object object;
+    int file = find_object(&object, (const void *)mapping->start);
+    mapping->path = strdup(object.found ? object.path : "");
+    size_t first = first_from(p, mapping->start), end = first_from(p, mapping->end);
+    for (size_t at = first; at < end; at++) p->places[at].mapping = mapping;
+    if (file < 0) return;
+    name_functions(file, &object, SHT_SYMTAB, p, first, end, covering);
+    name_functions(file, &object, SHT_DYNSYM, p, first, end, covering);
+    close(file);
+}
+
+struct gci_places gci_places_describe(const uintptr_t *addresses, size_t count) {
+    struct gci_places p = {.places = malloc((count > 0 ? count : 1) * sizeof *p.places)};
+    if (p.places == NULL) return p;
+    for (size_t i = 0; i < count; i++) p.places[i] = (struct gci_place){.address = addresses[i]};
+    qsort(p.places, count, sizeof *p.places, by_address);
+    for (size_t i = 0; i < count; i++)
+        if (p.count == 0 || p.places[i].address != p.places[p.count - 1].address)
+            p.places[p.count++] = p.places[i];
+    struct covering *covering = calloc(p.count > 0 ? p.count : 1, sizeof *covering);
+    if (covering == NULL) return p;
+    dl_iterate_phdr(note_mappings, &p);
+    for (size_t i = 0; i < p.mapping_count; i++) describe_mapping(&p, &p.mappings[i], covering);
+    free(covering);
+    return p;
+}
+
+void gci_places_free(struct gci_places *places) {
+    for (size_t i = 0; i < places->count; i++) free(places->places[i].function);
+    for (size_t i = 0; i < places->mapping_count; i++) free(places->mappings[i].path);
+    free(places->places);
+    free(places->mappings);
+    *places = (struct gci_places){.count = 0};
+}
+
+void gci_place_print(const struct gci_place *place, uintptr_t address, char *buffer, size_t bytes) {
+    const struct gci_mapping *m = place != NULL ? place->mapping : NULL;
+    const char *path = m != NULL && m->path != NULL ? m->path : "", *slash = strrchr(path, '/');
+    if (slash != NULL) path = slash + 1;
+    if (m == NULL)
+        snprintf(buffer, bytes, "%p", (void *)address);
+    else if (place->function == NULL)
+        snprintf(buffer, bytes, "%s+0x%zx", *path != '\0' ? path : "the program",
+            (size_t)(address - m->base));
+    else
+        snprintf(buffer, bytes, "%s (+0x%zx) in %s", place->function,
+            (size_t)(address - place->function_start), *path != '\0' ? path : "the program");
 }

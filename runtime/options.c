@@ -23,8 +23,8 @@
 
 _Static_assert(sizeof(size_t) == 8, "the limits below need 64-bit sizes");
 
-/* The field is a size_t; a uint64_t; a uint32_t, for the next three; a uint8_t. */
-enum type { SIZE, WORD, COUNT, ENUM, SIGNAL, SWITCH };
+/* The field is a size_t; a uint64_t; a const char *; a uint32_t, for the next three; a uint8_t. */
+enum type { SIZE, WORD, TEXT, COUNT, ENUM, SIGNAL, SWITCH };
 
 struct option {
     const char *field;
@@ -34,7 +34,8 @@ struct option {
     size_t offset;
     uint64_t initial, min, max;
     const char *accepted;
-    const char *const *names; /* ENUM: of the values 0, 1, ...; ends in NULL */
+    const char *const *names; /* ENUM: of the values 0, 1, ...; TEXT: what it may end in; ends in
+                                 NULL */
 };
 
 static const char *const barrier_names[] = {
@@ -43,6 +44,8 @@ static const char *const writes_names[] = {"no", "typed", "all", NULL};
 static const char *const fit_names[] = {"first", "best", "worst", NULL};
 static const char *const stop_names[] = {"signal", "safepoint", NULL};
 static const char *const attach_names[] = {"explicit", "auto", NULL};
+static const char *const leaks_names[] = {"0", "1", "all", NULL};
+static const char *const profile_endings[] = {".folded", ".pb", ".pb.gz", NULL};
 static const char *const scan_names[] = {"ambiguous", "precise", NULL};
 
 static const char *const finalizers_names[] = {"manual", "thread", "inline", NULL};
@@ -53,6 +56,7 @@ _Static_assert(sizeof writes_names / sizeof *writes_names == GC_WRITES_ALL + 2, 
 _Static_assert(sizeof fit_names / sizeof *fit_names == GC_FIT_WORST + 2, "a name each");
 _Static_assert(sizeof stop_names / sizeof *stop_names == GC_STOP_SAFEPOINT + 2, "a name each");
 _Static_assert(sizeof attach_names / sizeof *attach_names == GC_ATTACH_AUTO + 2, "a name each");
+_Static_assert(sizeof leaks_names / sizeof *leaks_names == GC_LEAKS_ALL + 2, "a name each");
 _Static_assert(sizeof scan_names / sizeof *scan_names == GC_STACK_SCAN_PRECISE + 2, "a name each");
 _Static_assert(
     sizeof finalizers_names / sizeof *finalizers_names == GC_FINALIZERS_INLINE + 2, "a name each");
@@ -77,6 +81,15 @@ static const struct option options_table[] = {
         "0 (by cost) or 64K to 64G", NULL},
     {"mark_stack_limit", "CAIRN_MARK_STACK_LIMIT", SIZE, true, AT(mark_stack_limit), 0, 4 * K,
         SIZE_MAX, "0 (no limit) or at least 4K", NULL},
+    {"profile_interval", "CAIRN_PROFILE_INTERVAL", SIZE, false, AT(profile_interval), 512 * K, 1, T,
+        "1 to 1T", NULL},
+    {"site_memory", "CAIRN_SITE_MEMORY", SIZE, false, AT(site_memory), 64 * M, 64 * K, 16 * G,
+        "64K to 16G", NULL},
+    {"profile", "CAIRN_PROFILE", TEXT, true, AT(profile), 0, 0, 0,
+        "a path that ends in .folded, .pb or .pb.gz", profile_endings},
+    {"site_depth", "CAIRN_SITE_DEPTH", COUNT, false, AT(site_depth), 64, 1, 256, "1 to 256", NULL},
+    {"find_leaks", "CAIRN_FIND_LEAKS", ENUM, false, AT(find_leaks), GC_LEAKS_OFF, GC_LEAKS_OFF,
+        GC_LEAKS_ALL, "0 (off), 1 (where by samples) or all (where of each)", leaks_names},
     {"tag_mask", "CAIRN_TAG_MASK", WORD, false, AT(tag_mask), 0, 0, UINT64_MAX, ANY_WORD, NULL},
     {"tag_value", "CAIRN_TAG_VALUE", WORD, false, AT(tag_value), 0, 0, UINT64_MAX, ANY_WORD, NULL},
     {"tag_kind_mask", "CAIRN_TAG_KIND_MASK", WORD, false, AT(tag_kind_mask), 0, 0, UINT64_MAX,
@@ -143,6 +156,9 @@ static void store(gc_options *options, const struct option *option, uint64_t val
     case WORD:
         *(uint64_t *)(void *)field = value;
         break;
+    case TEXT:
+        *(const char **)(void *)field = (const char *)(uintptr_t)value;
+        break;
     case COUNT:
     case ENUM:
     case SIGNAL:
@@ -161,6 +177,8 @@ static uint64_t load(const gc_options *options, const struct option *option) {
         return *(const size_t *)(const void *)field;
     case WORD:
         return *(const uint64_t *)(const void *)field;
+    case TEXT:
+        return (uintptr_t) * (const char *const *)(const void *)field;
     case COUNT:
     case ENUM:
     case SIGNAL:
@@ -177,8 +195,19 @@ static bool is_refused(uint64_t signal) {
     return false;
 }
 
+/* More than just an ending. */
+static bool ends_in_one_of(const char *text, const char *const *endings) {
+    size_t length = strlen(text);
+    for (; *endings != NULL; endings++) {
+        size_t end = strlen(*endings);
+        if (length > end && strcmp(text + length - end, *endings) == 0) return true;
+    }
+    return false;
+}
+
 static bool acceptable(const struct option *option, uint64_t value) {
     if (value == 0 && option->zero) return true;
+    if (option->type == TEXT) return ends_in_one_of((const char *)(uintptr_t)value, option->names);
     if (option->type == SIGNAL && is_refused(value)) return false;
     return value >= option->min && value <= option->max;
 }
@@ -215,8 +244,12 @@ static int check_fields(const gc_options *user) {
         const struct option *option = &options_table[i];
         uint64_t value = load(user, option);
         if (acceptable(option, value)) continue;
-        gci_log("gc_init: the field %s is %llu; accepted: %s", option->field,
-            (unsigned long long)value, option->accepted);
+        if (option->type == TEXT)
+            gci_log("gc_init: the field %s is \"%.64s\"; accepted: NULL or %s", option->field,
+                (const char *)(uintptr_t)value, option->accepted);
+        else
+            gci_log("gc_init: the field %s is %llu; accepted: %s", option->field,
+                (unsigned long long)value, option->accepted);
         return EINVAL;
     }
     return 0;
@@ -348,7 +381,9 @@ static void override_from_environment(gc_options *options) {
         const char *text = getenv(option->variable);
         if (!text) continue;
         uint64_t value = 0;
-        bool parsed = option->names          ? parse_name(text, option->names, &value)
+        if (option->type == TEXT) value = (uintptr_t)text;
+        bool parsed = option->type == TEXT   ? true
+                      : option->names        ? parse_name(text, option->names, &value)
                       : option->type == WORD ? parse_word(text, &value)
                                              : parse_number(text, option->type == SIZE, &value);
         if (parsed && acceptable(option, value)) {

@@ -33,6 +33,12 @@ enum gci_step gci_unwind(struct gci_registers *registers, uintptr_t high) {
     return GCI_STEP_UNKNOWN;
 }
 
+enum gci_step gci_unwind_again(
+    struct gci_registers *registers, uintptr_t high, struct gci_unwind_cache *cache) {
+    (void)cache;
+    return gci_unwind(registers, high);
+}
+
 #else
 
 #define WORD sizeof(uintptr_t)
@@ -436,39 +442,120 @@ static bool follow(const struct gci_registers *registers, uintptr_t high, uintpt
            read_stack(registers, high, address, value);
 }
 
-__attribute__((no_sanitize("address"), no_sanitize("thread"))) enum gci_step gci_unwind(
-    struct gci_registers *registers, uintptr_t high) {
+/* The row that holds in the function that called from before PC. */
+static enum gci_step find_row(struct machine *m, uintptr_t pc) {
     struct function f;
-    uintptr_t inside = registers->pc - 1, frame; /* the call is its function's last instruction */
-    if (registers->pc == 0) return GCI_STEP_END;
+    uintptr_t inside = pc - 1; /* the call is its function's last instruction */
+    if (pc == 0) return GCI_STEP_END;
     if (!find_function(&f, inside) || f.is_signal || f.pc_column != DWARF_PC)
         return GCI_STEP_UNKNOWN;
-    struct machine m = {.place = f.start, .pc = inside};
-    m.row.rules[DWARF_PC].how = ANOTHER;
-    if (!run(&m, &f, f.common)) return GCI_STEP_UNKNOWN;
-    m.initial = m.row;
-    if (!run(&m, &f, f.own)) return GCI_STEP_UNKNOWN;
-    if (m.row.rules[DWARF_PC].how == UNDEFINED) return GCI_STEP_END;
-    if (m.row.by_expression) {
-        if (!evaluate(registers, high, m.row.expression, &frame)) return GCI_STEP_UNKNOWN;
+    *m = (struct machine){.place = f.start, .pc = inside};
+    m->row.rules[DWARF_PC].how = ANOTHER;
+    if (!run(m, &f, f.common)) return GCI_STEP_UNKNOWN;
+    m->initial = m->row;
+    if (!run(m, &f, f.own)) return GCI_STEP_UNKNOWN;
+    return m->row.rules[DWARF_PC].how == UNDEFINED ? GCI_STEP_END : GCI_STEP_CALLER;
+}
+
+/* Is FRAME above where the function's caller is, and on the stack? */
+static bool may_be_frame(const struct gci_registers *registers, uintptr_t high, uintptr_t frame) {
+    return frame > registers->sp && frame <= high && frame % WORD == 0;
+}
+
+static __attribute__((no_sanitize("address"), no_sanitize("thread"))) enum gci_step follow_row(
+    struct gci_registers *registers, uintptr_t high, const struct row *row) {
+    uintptr_t frame;
+    if (row->by_expression) {
+        if (!evaluate(registers, high, row->expression, &frame)) return GCI_STEP_UNKNOWN;
     } else {
-        if (!read_register(registers, m.row.base, &frame)) return GCI_STEP_UNKNOWN;
-        frame += (uintptr_t)m.row.offset;
+        if (!read_register(registers, row->base, &frame)) return GCI_STEP_UNKNOWN;
+        frame += (uintptr_t)row->offset;
     }
     struct gci_registers caller = {.sp = frame};
-    if (frame <= registers->sp || frame > high || frame % WORD != 0 ||
-        !follow(registers, high, frame, &m.row.rules[DWARF_PC], &caller.pc))
+    if (!may_be_frame(registers, high, frame) ||
+        !follow(registers, high, frame, &row->rules[DWARF_PC], &caller.pc))
         return GCI_STEP_UNKNOWN;
     for (uint64_t column = 0; column < DWARF_REGISTERS; column++) {
         int index = saved_index(column);
         if (index < 0) continue;
-        const struct rule *rule = &m.row.rules[column];
+        const struct rule *rule = &row->rules[column];
         bool known = rule->how == SAME ? read_register(registers, column, &caller.saved[index])
                                        : follow(registers, high, frame, rule, &caller.saved[index]);
         caller.known |= (uint32_t)known << index;
     }
     *registers = caller;
     return caller.pc == 0 ? GCI_STEP_END : GCI_STEP_CALLER;
+}
+
+enum gci_step gci_unwind(struct gci_registers *registers, uintptr_t high) {
+    struct machine m;
+    enum gci_step step = find_row(&m, registers->pc);
+    return step == GCI_STEP_CALLER ? follow_row(registers, high, &m.row) : step;
+}
+
+/* ---- Again and again ------------------------------------------------------------------------ */
+
+#define IS_SAME   INT16_MIN       /* the caller's value is the function's */
+#define NOT_KNOWN (INT16_MIN + 1) /* nor where it is */
+
+_Static_assert(sizeof(struct gci_unwind_entry) <= 64, "one cache line");
+
+/* Keeps ROW, if it is of the usual kind: the frame by a register and an offset, and what was saved
+ * at offsets from there. */
+static void keep_row(struct gci_unwind_entry *entry, uintptr_t pc, const struct row *row) {
+    struct gci_unwind_entry fresh = {.pc = pc, .base = (uint8_t)row->base};
+    if (row->by_expression || row->base >= DWARF_REGISTERS || row->offset != (int32_t)row->offset)
+        return;
+    fresh.offset = (int32_t)row->offset;
+    for (uint64_t column = 0; column < DWARF_REGISTERS; column++) {
+        const struct rule *rule = &row->rules[column];
+        int index = column == DWARF_PC ? GCI_SAVED_REGISTERS : saved_index(column);
+        if (index < 0) continue;
+        if (rule->how == AT_EXPRESSION || rule->offset < NOT_KNOWN + 1 || rule->offset > INT16_MAX)
+            return;
+        fresh.saved[index] = rule->how == SAME        ? IS_SAME
+                             : rule->how == AT_OFFSET ? (int16_t)rule->offset
+                                                      : NOT_KNOWN;
+    }
+    *entry = fresh;
+}
+
+static __attribute__((no_sanitize("address"), no_sanitize("thread"))) enum gci_step follow_entry(
+    struct gci_registers *registers, uintptr_t high, const struct gci_unwind_entry *entry) {
+    uintptr_t frame;
+    struct gci_registers caller = {.pc = 0};
+    if (!read_register(registers, entry->base, &frame)) return GCI_STEP_UNKNOWN;
+    frame += (uintptr_t)(intptr_t)entry->offset;
+    if (!may_be_frame(registers, high, frame)) return GCI_STEP_UNKNOWN;
+    for (int i = 0; i < (int)GCI_SAVED_REGISTERS; i++) {
+        bool same = entry->saved[i] == IS_SAME;
+        if (same) caller.saved[i] = registers->saved[i];
+        bool known = same ? registers->known >> i & 1
+                          : entry->saved[i] != NOT_KNOWN &&
+                                read_stack(registers, high,
+                                    frame + (uintptr_t)(intptr_t)entry->saved[i], &caller.saved[i]);
+        caller.known |= (uint32_t)known << i;
+    }
+    if (entry->saved[GCI_SAVED_REGISTERS] <= NOT_KNOWN ||
+        !read_stack(registers, high, frame + (uintptr_t)(intptr_t)entry->saved[GCI_SAVED_REGISTERS],
+            &caller.pc))
+        return GCI_STEP_UNKNOWN;
+    caller.sp = frame;
+    *registers = caller;
+    return caller.pc == 0 ? GCI_STEP_END : GCI_STEP_CALLER;
+}
+
+enum gci_step gci_unwind_again(
+    struct gci_registers *registers, uintptr_t high, struct gci_unwind_cache *cache) {
+    uintptr_t pc = registers->pc;
+    struct gci_unwind_entry *entry =
+        &cache->entries[pc * UINT64_C(0x9e3779b97f4a7c15) >> (64 - GCI_UNWIND_BITS)];
+    if (pc != 0 && entry->pc == pc) return follow_entry(registers, high, entry);
+    struct machine m;
+    enum gci_step step = find_row(&m, pc);
+    if (step != GCI_STEP_CALLER) return step;
+    keep_row(entry, pc, &m.row);
+    return follow_row(registers, high, &m.row);
 }
 
 #endif

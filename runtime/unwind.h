@@ -34,4 +34,24 @@ void gci_registers_at_entry(struct gci_registers *registers, const struct gci_fr
 /* One step, on a stack that ends at HIGH. */
 enum gci_step gci_unwind(struct gci_registers *registers, uintptr_t high);
 
+/* The same for who walks stacks often: what the tables said of a call is kept, in a line of memory
+ * for each, where reading the tables takes ten and more.  It isn't noticed when another object is
+ * loaded where one was: then a walk may end early, or tell of callers that never were, but still
+ * reads nothing but the stack.  So it is for reports, not for finding references. */
+#define GCI_UNWIND_BITS 9u
+
+struct gci_unwind_entry {
+    uintptr_t pc;
+    int32_t offset; /* of the frame, from the register BASE */
+    uint8_t base;
+    int16_t saved[GCI_SAVED_REGISTERS + 1]; /* from the frame; the last is where to return to */
+};
+
+struct gci_unwind_cache {
+    struct gci_unwind_entry entries[1u << GCI_UNWIND_BITS]; /* zeroed before the first use */
+};
+
+enum gci_step gci_unwind_again(
+    struct gci_registers *registers, uintptr_t high, struct gci_unwind_cache *cache);
+
 #endif

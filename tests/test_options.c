@@ -57,6 +57,11 @@ static void the_defaults_are_those_of_the_manual(void **state) {
     assert_int_equal(options.tag_address_mask, 0);
     assert_int_equal(options.tag_address_left, 0);
     assert_int_equal(options.tag_address_right, 0);
+    assert_int_equal(options.profile_interval, 512 << 10);
+    assert_int_equal(options.site_memory, 64 << 20);
+    assert_null(options.profile);
+    assert_int_equal(options.site_depth, 64);
+    assert_int_equal(options.find_leaks, GC_LEAKS_OFF);
     assert_int_equal(options.growth_percent, 115);
     assert_int_equal(options.barrier, GC_BARRIER_AUTO);
     assert_int_equal(options.writes_explicitly, GC_WRITES_PLAINLY);
@@ -168,6 +173,17 @@ static const struct {
         {"", "64", "0x1", "-1"}},
     {FIELD(tag_address_right), {0}, {64, UINT32_MAX}, false, "CAIRN_TAG_ADDRESS_RIGHT", {"0"}, {0},
         {"", "64", "0x1", "-1"}},
+    {FIELD(profile_interval), {1, 4 * KIB, MIB, TIB}, {0, TIB + 1}, true, "CAIRN_PROFILE_INTERVAL",
+        {"1", "64K", "1T"}, {1, 64 * KIB, TIB}, {"0", "2T", "", "often", "-1"}},
+    {FIELD(site_memory), {64 * KIB, MIB, GIB, 16 * GIB}, {0, 64 * KIB - 1, 16 * GIB + 1}, true,
+        "CAIRN_SITE_MEMORY", {"64K", "16G"}, {64 * KIB, 16 * GIB}, {"0", "63K", "17G", "all"}},
+    /* A text: what is right is below. */
+    {FIELD(profile), {0}, {0}, false, "CAIRN_PROFILE", {NULL}, {0},
+        {"", "profile", "profile.svg", ".pb", "profile.pb.xz", "profile.PB"}},
+    {FIELD(site_depth), {1, 2, 64, 256}, {0, 257, UINT32_MAX}, true, "CAIRN_SITE_DEPTH",
+        {"1", "256"}, {1, 256}, {"0", "257", "1K", ""}},
+    {FIELD(find_leaks), {0, 1, GC_LEAKS_ALL, GC_LEAKS_SAMPLED}, {GC_LEAKS_ALL + 1, UINT32_MAX},
+        false, "CAIRN_FIND_LEAKS", {"0", "1", "all"}, {0, 1, 2}, {"", "2", "yes", "All"}},
     {FIELD(growth_percent), {10, 75, 1000, 11}, {9, 1001, UINT32_MAX}, true, "CAIRN_GROWTH_PERCENT",
         {"10", "1000"}, {10, 1000}, {"9", "1001", "75%", "1K", "4294967306"}},
     {FIELD(barrier), {0, 1, GC_BARRIER_CROSS, GC_BARRIER_EXPLICIT_CROSS},
@@ -306,6 +322,33 @@ static void a_wrong_variable_is_named_and_ignored(void **state) {
             assert_non_null(strstr(messages, "accepted: "));
             assert_memory_equal(&resolved, &options, sizeof options);
         }
+    }
+}
+
+static void a_profile_has_a_name_that_says_its_format(void **state) {
+    (void)state;
+    static const char *const good[] = {"a.folded", "/tmp/x.live.folded", "x-%p.pb", "b.pb.gz"};
+    static const char *const bad[] = {"", "a", ".pb", "a.svg", "a.pb.gz "};
+    gc_options options, resolved;
+    const char *messages;
+    for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
+        gc_options_init(&options);
+        options.profile = good[i];
+        assert_int_equal(resolve(&options, &resolved, &messages), 0);
+        assert_string_equal(resolved.profile, good[i]);
+        options.profile = "other.pb";
+        setenv("CAIRN_PROFILE", good[i], 1);
+        assert_int_equal(resolve(&options, &resolved, &messages), 0);
+        assert_string_equal(resolved.profile, good[i]);
+        unsetenv("CAIRN_PROFILE");
+        assert_string_equal(messages, "");
+    }
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        gc_options_init(&options);
+        options.profile = bad[i];
+        assert_int_equal(resolve(&options, &resolved, &messages), EINVAL);
+        assert_non_null(strstr(messages, "the field profile is"));
+        assert_non_null(strstr(messages, "accepted: NULL or a path that ends in"));
     }
 }
 
@@ -599,6 +642,7 @@ int main(void) {
         cmocka_unit_test(a_wrong_field_is_refused_and_named),
         cmocka_unit_test(a_variable_wins_over_its_field),
         cmocka_unit_test(a_wrong_variable_is_named_and_ignored),
+        cmocka_unit_test(a_profile_has_a_name_that_says_its_format),
         cmocka_unit_test(a_wrong_field_is_refused_although_its_variable_is_right),
         cmocka_unit_test(signals_that_the_program_or_the_system_needs_are_refused),
         cmocka_unit_test(the_fields_of_a_format_must_fit_together),

@@ -87,6 +87,13 @@ enum gc_finalizers {
 /* Where a large object is placed among the free runs of pages. */
 enum gc_fit { GC_FIT_FIRST, GC_FIT_BEST, GC_FIT_WORST };
 
+/* Finding objects that the program lost without gc_free() (docs/leaks.md). */
+enum gc_leaks {
+    GC_LEAKS_OFF,
+    GC_LEAKS_SAMPLED, /* counts them all, and says of a sample where they were allocated */
+    GC_LEAKS_ALL      /* says so of every one: each allocation is slow then */
+};
+
 /* Options for gc_init().  Fill it with gc_options_init(), then change fields.  Each field has an
  * environment variable, named in docs/options.md, which wins over the field, so that one who
  * runs a program can tune it without its source. */
@@ -104,6 +111,12 @@ typedef struct gc_options {
     uint64_t tag_address_mask;    /* which of its bits are the address; 0: references are plain */
     uint32_t tag_address_left;    /* by how much to shift these to the left, */
     uint32_t tag_address_right;   /* or to the right, to get the address */
+    size_t profile_interval;      /* bytes allocated, on average, from one sample to the next */
+    size_t site_memory;           /* bytes that the table of allocation sites may take */
+    const char *profile;          /* file that a profile is written to at exit; NULL: none.  Ends in
+                                     .folded, .pb or .pb.gz (docs/profiling.md) */
+    uint32_t site_depth;          /* callers that are told apart in an allocation site, up to 256 */
+    uint32_t find_leaks;          /* enum gc_leaks */
     uint32_t growth_percent;      /* old space may grow by this much between full collections */
     uint32_t barrier;             /* enum gc_barrier */
     uint32_t writes_explicitly;   /* enum gc_writes; choosing GC_BARRIER_EXPLICIT says TYPED */
@@ -392,6 +405,37 @@ GC_API size_t gc_verify(void);
  * Returns 0; ESRCH if nothing does; EINVAL if P points into no live object; ENOMEM.  Never
  * collects. */
 GC_API int gc_explain(const void *p);
+
+/* What gc_profile_write() writes. */
+enum gc_profile_format {
+    GC_PROFILE_BY_NAME,     /* what the path ends in: .live.folded, .folded, .pb or .pb.gz */
+    GC_PROFILE_FOLDED,      /* a line for each stack, with the bytes allocated: for flame graphs */
+    GC_PROFILE_FOLDED_LIVE, /* the same, with the bytes in use */
+    GC_PROFILE_PPROF,     /* profile.proto of pprof, with objects and bytes allocated and in use */
+    GC_PROFILE_PPROF_GZIP /* the same in a gzip file */
+};
+
+/* Begins a profile: from here on allocations are sampled, one for INTERVAL bytes on average (0: the
+ * option profile_interval), with their call stacks; what was counted before is forgotten.  Under
+ * GC_LEAKS_ALL every one is, whatever INTERVAL says.  Returns 0; EALREADY if one is being made;
+ * EINVAL if INTERVAL is more than 1 TiB; ENOMEM.  Any thread may call it, and the other two.  Never
+ * collects. */
+GC_API int gc_profile_start(size_t interval);
+/* Ends it: no more is sampled.  What was stays, to be written; whether it is still in use is
+ * followed further.  Returns 0, or ESRCH if none is being made. */
+GC_API int gc_profile_stop(void);
+/* Writes the profile that is being made, or was, to PATH, in FORMAT of enum gc_profile_format.
+ * In use is what no collection has found dead: gc_collect(GC_FULL) before makes that exact.
+ * Returns 0; EINVAL if PATH is NULL, FORMAT none of these, or the name says none; ESRCH if no
+ * profile was ever begun; ENOMEM; or what the system said of the file.  Calls malloc.  Never
+ * collects. */
+GC_API int gc_profile_write(const char *path, int format);
+
+/* Runs a full collection, and prints on stderr which objects were found unreachable that were never
+ * given to gc_free(), since the last such report, by where they were allocated, most bytes first.
+ * Returns how many they are; always 0 when the option find_leaks is off.  They are gone, and their
+ * memory is used again: each is reported once.  At exit the same is done. Calls malloc. */
+GC_API size_t gc_find_leaks(void);
 
 /* "cairn 0.1.0". */
 GC_API const char *gc_version(void);

@@ -334,6 +334,22 @@ int gci_with_world_stopped(struct gci_thread *thread,
     return call_stopped(&call);
 }
 
+/* As for who collects, the thread must not be waited for meanwhile, nor its lock taken when it
+ * forks; and libunwind blocks signals by itself. */
+void gci_aside(struct gci_thread *thread, void (*function)(void *context), void *context) {
+    struct gci_world *world = &thread->heap->world;
+    int cancel;
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel);
+    uint64_t signals = gci_signals_block();
+    gci_world_enter(world, &thread->mutator);
+    gci_block(&thread->mutator);
+    function(context);
+    gci_unblock(&thread->mutator);
+    gci_world_exit(world);
+    gci_signals_restore(signals);
+    pthread_setcancelstate(cancel, NULL);
+}
+
 /* ---- Collecting ----------------------------------------------------------------------------- */
 
 struct wish {
@@ -369,6 +385,25 @@ bool gci_collect(
     struct wish wish = {kind, reason, seen, 0, false};
     struct stopped_call call = {thread, is_wanted, collect_as_wished, &wish, 0};
     return call_stopped(&call) == 0 && !wish.refused;
+}
+
+struct collected_call {
+    const char *reason;
+    void (*function)(struct gc_heap *heap, void *context);
+    void *context;
+};
+
+static void collect_and_call(struct gc_heap *heap, void *context) {
+    const struct collected_call *call = context;
+    struct wish wish = {GC_FULL, call->reason, GCI_ALWAYS, gci_clock_ns(), false};
+    if (__atomic_load_n(&heap->disabled, __ATOMIC_RELAXED) == 0) collect_as_wished(heap, &wish);
+    call->function(heap, call->context);
+}
+
+int gci_with_world_collected(struct gci_thread *thread, const char *reason,
+    void (*function)(struct gc_heap *heap, void *context), void *context) {
+    struct collected_call call = {reason, function, context};
+    return gci_with_world_stopped(thread, collect_and_call, &call);
 }
 
 void gci_collect_stress(struct gci_thread *thread) {

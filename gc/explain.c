@@ -1,6 +1,6 @@
 /* Explains why an object is alive: a breadth-first search from the roots, remembering for each
  * object the word that led to it, until the target is met; the path found is a shortest one.
- * Uses memory of its own from the system: 40 bytes for each object passed, hash slots included.
+ * Uses memory of its own from the system: 48 bytes for each object passed, hash slots included.
  * Called by gc_explain(); the search runs with the world stopped, and what it found is printed when
  * the world runs again, since names are found by functions that take locks. */
 #include "gc/explain.h"
@@ -19,21 +19,25 @@
 
 struct step {
     gci_object object;
-    const uintptr_t *word; /* that refers to it */
-    size_t bytes;          /* of the object */
-    uint32_t from;         /* step whose object holds the word; GCI_NONE: a root */
-    uint8_t root;          /* enum gci_root_kind */
+    const struct gci_type *type; /* NULL: none that is kept */
+    const uintptr_t *word;       /* that refers to it */
+    size_t bytes;                /* of the object */
+    uint32_t from;               /* step whose object holds the word; GCI_NONE: a root */
+    uint8_t root;                /* enum gci_root_kind */
     bool leaf;
 };
 
 struct search {
+    struct gci_thread *thread; /* that explains */
     struct gc_heap *heap;
+    uintptr_t address; /* that it asks about */
+    bool known;        /* it is in TARGET */
     gci_object target;
     struct step *steps; /* in the order found: also the queue */
     uint32_t *slots;    /* hash of granule to step + 1; twice as many as steps */
     uint32_t count, capacity;
     uint32_t found;
-    pid_t thread; /* whose stack or registers hold the root, if these do; else 0 */
+    pid_t tid; /* whose stack or registers hold the root, if these do; else 0 */
     bool failed;
 };
 
@@ -81,7 +85,8 @@ static void meet(struct search *s, uintptr_t address, const uintptr_t *word, uin
     uint32_t slot = slot_of(s, object);
     if (s->slots[slot] != 0) return;
     uint8_t tag = s->heap->arena.tags[gci_block_of(object.granule)];
-    s->steps[s->count] = (struct step){object, word, gci_object_bytes(s->heap, object), from,
+    const struct gci_type *type = tag & GCI_TAG_TYPED ? gci_type_at(s->heap, object.granule) : NULL;
+    s->steps[s->count] = (struct step){object, type, word, gci_object_bytes(s->heap, object), from,
         (uint8_t)root, (tag & GCI_TAG_LEAF) != 0};
     s->slots[slot] = ++s->count;
     if (object.granule == s->target.granule) s->found = s->count - 1;
@@ -94,14 +99,14 @@ static __attribute__((no_sanitize("address"), no_sanitize("thread"))) void meet_
     if (gci_word_decode(&s->heap->words, *word, &address)) meet(s, address, word, from, root);
 }
 
+/* PAST_END: a word at an object's end means that, too. */
 static __attribute__((no_sanitize("address"), no_sanitize("thread"))) void meet_words(
     struct search *s, const uintptr_t *start, const uintptr_t *end, uint32_t from,
-    enum gci_root_kind root) {
-    bool past_end = from == GCI_NONE || s->heap->options.one_past_end_in_heap;
+    enum gci_root_kind root, bool past_end, bool worded) {
     for (const uintptr_t *w = start; w < end && s->found == GCI_NONE; w++) {
         meet(s, *w, w, from, root);
         if (past_end && *w % GC_GRANULE == 0) meet(s, *w - 1, w, from, root);
-        if (s->heap->words.on) meet_tagged(s, w, from, root);
+        if (worded) meet_tagged(s, w, from, root);
     }
 }
 
@@ -135,16 +140,19 @@ static void meet_object(struct search *s, const struct step *step, uint32_t from
         gci_type_visit(&visitor);
         return;
     }
-    meet_words(s, (const uintptr_t *)start, (const uintptr_t *)end, from, GCI_ROOT_RANGE);
+    meet_words(s, (const uintptr_t *)start, (const uintptr_t *)end, from, GCI_ROOT_RANGE,
+        heap->options.one_past_end_in_heap, heap->words.on);
 }
 
 static void visit_root(
     void *context, enum gci_root_kind kind, const uintptr_t *start, const uintptr_t *end) {
     struct search *s = context;
-    if (gci_root_is_worded(kind) && s->heap->words.on)
+    bool precise = gci_root_is_precise(kind), words = s->heap->words.on;
+    if (start == &s->thread->held) return; /* what is asked about */
+    if (gci_root_is_worded(kind) && words)
         for (const uintptr_t *w = start; w < end; w++) meet_tagged(s, w, GCI_NONE, kind);
     else
-        meet_words(s, start, end, GCI_NONE, kind);
+        meet_words(s, start, end, GCI_NONE, kind, !precise, words && !precise);
 }
 
 static void print_root(const struct step *step, pid_t thread) {
@@ -188,6 +196,24 @@ static void print_root(const struct step *step, pid_t thread) {
     gci_print("  root: %s, at %p\n", place, (const void *)step->word);
 }
 
+/* The object at START, and which WORD of it leads on. */
+static void print_step(const struct step *step, uintptr_t start, const uintptr_t *word) {
+    const struct gci_type *type = step->type;
+    char by[192], field[128];
+    size_t offset = (uintptr_t)word - start;
+    if (word == NULL)
+        by[0] = '\0';
+    else if (type == NULL || !gci_type_name_field(type, offset, field, sizeof field))
+        snprintf(by, sizeof by, ", by its word at +%zu", offset);
+    else if (step->bytes / GC_GRANULE > type->granules)
+        snprintf(by, sizeof by, ", by the field %s of its element %zu, at +%zu", field,
+            offset / type->size, offset);
+    else
+        snprintf(by, sizeof by, ", by its field %s, at +%zu", field, offset);
+    gci_print("  -> %p, %s%s%zu bytes%s%s\n", (void *)start, type != NULL ? type->desc.name : "",
+        type != NULL ? ", " : "", step->bytes, step->leaf ? ", leaf" : "", by);
+}
+
 static void print_path(const struct search *s, uint32_t at) {
     const struct gci_arena *arena = &s->heap->arena;
     uint32_t length = 0;
@@ -199,7 +225,7 @@ static void print_path(const struct search *s, uint32_t at) {
         next = i;
         i = from;
     }
-    print_root(&s->steps[next], s->thread);
+    print_root(&s->steps[next], s->tid);
     for (uint32_t i = next, n = 0; i != GCI_NONE; i = s->steps[i].from, n++) {
         if (n == 10 && length > 20) {
             gci_print("  ... %u objects ...\n", length - 20);
@@ -207,17 +233,14 @@ static void print_path(const struct search *s, uint32_t at) {
         }
         const struct step *step = &s->steps[i];
         uintptr_t start = gci_granule_address(arena, step->object.granule);
-        gci_print("  -> %p, %zu bytes%s", (void *)start, step->bytes, step->leaf ? ", leaf" : "");
-        if (step->from != GCI_NONE)
-            gci_print(
-                ", by its word at +%zu", (size_t)((uintptr_t)s->steps[step->from].word - start));
-        gci_print("\n");
+        print_step(step, start, step->from != GCI_NONE ? s->steps[step->from].word : NULL);
     }
 }
 
 static void search(struct gc_heap *heap, void *context) {
     struct search *s = context;
-    if (!make_room(s)) return;
+    s->known = gci_find(heap, s->address, &s->target);
+    if (!s->known || !make_room(s)) return;
     gci_visit_roots(heap, visit_root, s);
     gci_slots_visit(heap, visit_root, s);
     for (uint32_t i = 0; i < s->count && s->found == GCI_NONE && !s->failed; i++) {
@@ -229,32 +252,30 @@ static void search(struct gc_heap *heap, void *context) {
     const struct step *root = &s->steps[s->found];
     while (root->from != GCI_NONE) root = &s->steps[root->from];
     const struct gci_mutator *m = gci_mutator_at(&heap->world, (uintptr_t)root->word);
-    if (m != NULL) s->thread = m->tid;
+    if (m != NULL) s->tid = m->tid;
 }
 
-int gci_explain(struct gci_thread *thread, gci_object target) {
-    struct gc_heap *heap = thread->heap;
-    struct search s = {.heap = heap, .target = target, .found = GCI_NONE};
-    if (gci_with_world_stopped(thread, search, &s) != 0) s.failed = true;
-    /* Names are found with the loader's lock, and by libunwind with all signals blocked: so as who
-     * collects, the thread must not be waited for meanwhile, nor its lock taken when it forks. */
-    int cancel;
-    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel);
-    uint64_t signals = gci_signals_block();
-    gci_world_enter(&heap->world, &thread->mutator);
-    gci_block(&thread->mutator);
-    void *address = (void *)gci_granule_address(&heap->arena, target.granule);
-    if (s.found != GCI_NONE) {
+/* Names are found with the loader's lock, and by libunwind. */
+static void print(void *context) {
+    const struct search *s = context;
+    void *address = (void *)gci_granule_address(&s->heap->arena, s->target.granule);
+    if (s->found != GCI_NONE) {
         gci_print("cairn: the object at %p is kept alive by\n", address);
-        print_path(&s, s.found);
-    } else if (!s.failed) {
+        print_path(s, s->found);
+    } else {
         gci_print("cairn: nothing keeps the object at %p alive\n", address);
     }
-    gci_unblock(&thread->mutator);
-    gci_world_exit(&heap->world);
-    gci_signals_restore(signals);
-    pthread_setcancelstate(cancel, NULL);
+}
+
+/* The pointer is held until the world stands still, lest the object moves before it is found. */
+int gci_explain(struct gci_thread *thread, uintptr_t address) {
+    struct search s = {
+        .thread = thread, .heap = thread->heap, .address = address, .found = GCI_NONE};
+    thread->held = address;
+    if (gci_with_world_stopped(thread, search, &s) != 0) s.failed = true;
+    thread->held = 0;
+    if (!s.failed && s.known) gci_aside(thread, print, &s);
     gci_leave(&thread->mutator);
     free_tables(&s);
-    return s.failed ? ENOMEM : s.found != GCI_NONE ? 0 : ESRCH;
+    return s.failed ? ENOMEM : !s.known ? EINVAL : s.found != GCI_NONE ? 0 : ESRCH;
 }

@@ -11,6 +11,7 @@
 #include "gc/crew.h"
 #include "gc/fork.h"
 #include "gc/frames.h"
+#include "gc/guard.h"
 #include "gc/large.h"
 #include "gc/mark.h"
 #include "gc/quarantine.h"
@@ -62,6 +63,7 @@ struct gc_heap *gci_heap_open(const gc_options *options, const void *frame, int 
     gci_mark_init(heap);
     gci_policy_init(heap);
     gci_quarantine_open(heap);
+    gci_guard_open(heap);
 
     gci_tls_init();
     *error = gci_world_open(&heap->world, stop_signal(options));

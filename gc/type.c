@@ -242,7 +242,7 @@ static const char *find_item(const char *list, uint32_t index, size_t *length) {
     return *length > 0 ? list : NULL;
 }
 
-void gci_type_name_field(const struct gci_type *type, size_t offset, char *buffer, size_t bytes) {
+bool gci_type_name_field(const struct gci_type *type, size_t offset, char *buffer, size_t bytes) {
     size_t length, within = type->count > 0 ? offset % type->size : offset;
     for (uint32_t i = 0; i < type->count; i++) {
         if (type->offsets[i] != within) continue;
@@ -251,9 +251,10 @@ void gci_type_name_field(const struct gci_type *type, size_t offset, char *buffe
         if (length >= bytes) length = bytes - 1;
         memcpy(buffer, name, length);
         buffer[length] = '\0';
-        return;
+        return true;
     }
     snprintf(buffer, bytes, "+%zu", offset);
+    return false;
 }
 
 /* ---- Layouts by tag ------------------------------------------------------------------------- */

@@ -23,8 +23,8 @@
 
 _Static_assert(sizeof(size_t) == 8, "the limits below need 64-bit sizes");
 
-/* The field is a size_t; a uint64_t; a uint32_t, for the next three; a uint8_t. */
-enum type { SIZE, WORD, COUNT, ENUM, SIGNAL, SWITCH };
+/* The field is a size_t; a uint64_t; a uint32_t, for the next three; a uint8_t, for the last two. */
+enum type { SIZE, WORD, COUNT, ENUM, SIGNAL, SMALL_ENUM, SWITCH };
 
 struct option {
     const char *field;
@@ -34,7 +34,7 @@ struct option {
     size_t offset;
     uint64_t initial, min, max;
     const char *accepted;
-    const char *const *names; /* ENUM: of the values 0, 1, ...; ends in NULL */
+    const char *const *names; /* enums: of the values 0, 1, ...; ends in NULL */
 };
 
 static const char *const barrier_names[] = {
@@ -43,6 +43,7 @@ static const char *const writes_names[] = {"no", "typed", "all", NULL};
 static const char *const fit_names[] = {"first", "best", "worst", NULL};
 static const char *const stop_names[] = {"signal", "safepoint", NULL};
 static const char *const attach_names[] = {"explicit", "auto", NULL};
+static const char *const poison_names[] = {"0", "1", "guard", NULL};
 static const char *const scan_names[] = {"ambiguous", "precise", NULL};
 
 _Static_assert(
@@ -51,6 +52,7 @@ _Static_assert(sizeof writes_names / sizeof *writes_names == GC_WRITES_ALL + 2, 
 _Static_assert(sizeof fit_names / sizeof *fit_names == GC_FIT_WORST + 2, "a name each");
 _Static_assert(sizeof stop_names / sizeof *stop_names == GC_STOP_SAFEPOINT + 2, "a name each");
 _Static_assert(sizeof attach_names / sizeof *attach_names == GC_ATTACH_AUTO + 2, "a name each");
+_Static_assert(sizeof poison_names / sizeof *poison_names == GC_POISON_GUARD + 2, "a name each");
 _Static_assert(sizeof scan_names / sizeof *scan_names == GC_STACK_SCAN_PRECISE + 2, "a name each");
 
 /* What can't be handled, what a fault in the program raises, and what the C library keeps for
@@ -120,7 +122,8 @@ static const struct option options_table[] = {
     SWITCH_OPTION(huge_pages, "CAIRN_HUGE_PAGES", 1),
     SWITCH_OPTION(log, "CAIRN_LOG", 0),
     SWITCH_OPTION(verify, "CAIRN_VERIFY", 0),
-    SWITCH_OPTION(poison, "CAIRN_POISON", 0),
+    {"poison", "CAIRN_POISON", SMALL_ENUM, false, AT(poison), GC_POISON_OFF, 0, GC_POISON_GUARD,
+        "0, 1 or guard", poison_names},
 };
 /* clang-format on */
 
@@ -142,6 +145,7 @@ static void store(gc_options *options, const struct option *option, uint64_t val
     case SIGNAL:
         *(uint32_t *)(void *)field = (uint32_t)value;
         break;
+    case SMALL_ENUM:
     case SWITCH:
         *(uint8_t *)field = (uint8_t)value;
         break;
@@ -159,6 +163,7 @@ static uint64_t load(const gc_options *options, const struct option *option) {
     case ENUM:
     case SIGNAL:
         return *(const uint32_t *)(const void *)field;
+    case SMALL_ENUM:
     case SWITCH:
         return *(const uint8_t *)field;
     }

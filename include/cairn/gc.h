@@ -80,6 +80,13 @@ enum gc_attach {
 /* Where a large object is placed among the free runs of pages. */
 enum gc_fit { GC_FIT_FIRST, GC_FIT_BEST, GC_FIT_WORST };
 
+/* What is done so that mistakes are noticed. */
+enum gc_poison {
+    GC_POISON_OFF,
+    GC_POISON_FILL, /* what is freed is filled with 0xfb */
+    GC_POISON_GUARD /* the same, and a large object ends at a page that can't be accessed */
+};
+
 /* Options for gc_init().  Fill it with gc_options_init(), then change fields.  Each field has an
  * environment variable, named in docs/options.md, which wins over the field, so that one who
  * runs a program can tune it without its source. */
@@ -118,7 +125,7 @@ typedef struct gc_options {
     uint8_t huge_pages;           /* ask for transparent huge pages */
     uint8_t log;                  /* one line on stderr for each collection */
     uint8_t verify;               /* check every invariant of the heap at each collection */
-    uint8_t poison;               /* fill what is freed with 0xfb */
+    uint8_t poison;               /* enum gc_poison */
 } gc_options;
 
 /* Sets *options to the defaults of the library the program runs with.  ABI and SIZE are the

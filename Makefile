@@ -197,6 +197,8 @@ SANITIZE_TESTS := $(filter-out blocking fork stacks step threads,$(TEST_NAMES))
 # Links the library as a user's C++ program does, without a sanitizer's run-time library.
 CXX_TEST := $(if $(SANITIZE),,tests/cxx.sh)
 SOAK_TEST := $(if $(SANITIZE),,tests/soak.sh)
+# A debugger sees too much of a program with a sanitizer.
+GDB_TEST := $(if $(SANITIZE),,tests/gdb.sh)
 TESTS_TO_RUN := $(if $(SANITIZE),$(SANITIZE_TESTS),$(TEST_NAMES))
 
 $(TEST_OBJ) $(TEST_AUTO_OBJ): $(B)/obj/%.o: %.c $(B)/flags
@@ -246,7 +248,7 @@ run-test: export CAIRN_TEST_CALC := $(abspath $(B)/examples/calc)
 run-test: export CAIRN_TEST_JSON_GENERATE := $(abspath $(B)/examples/json-generate)
 run-test: tests examples
 	@bash tests/run.sh $(TEST_OPTIONS) $(TESTS_TO_RUN:%=$(B)/tests/%) tests/json.sh \
-	    $(CXX_TEST) $(SOAK_TEST)
+	    $(CXX_TEST) $(GDB_TEST) $(SOAK_TEST)
 
 # With ThreadSanitizer (SANITIZE=thread): the soak alone, its threads stopped at safepoints, as that
 # sanitizer keeps signals back.
@@ -285,7 +287,7 @@ models:
 
 # ---- Packages ------------------------------------------------------------------------------------
 
-DEPS := binutils iso-codes libc6-dev libcmocka-dev libgc-dev liblzma-dev libmimalloc-dev \
+DEPS := binutils gdb iso-codes libc6-dev libcmocka-dev libgc-dev liblzma-dev libmimalloc-dev \
         libunwind-dev make pkg-config spin
 CC_COMMAND := $(firstword $(CC))
 CC_PACKAGE := $(if $(filter cc,$(CC_COMMAND)),gcc,$(CC_COMMAND))
@@ -319,6 +321,7 @@ DOCS    := README.md LICENSE $(sort $(wildcard docs/*.md))
 TO_INCLUDE := $(DESTDIR)$(PREFIX)/include
 TO_LIB     := $(DESTDIR)$(PREFIX)/lib
 TO_DOC     := $(DESTDIR)$(PREFIX)/share/doc/cairn
+TO_SHARE   := $(DESTDIR)$(PREFIX)/share/cairn
 
 define PC_FILE
 prefix=$(PREFIX)
@@ -346,6 +349,7 @@ install: libraries
 	ln -sf libcairn.so.$(SOVERSION) $(TO_LIB)/libcairn.so
 	@mkdir -p $(TO_LIB)/pkgconfig
 	@printf '%s\n' "$$PC_FILE" >$(TO_LIB)/pkgconfig/cairn.pc
+	install -D -m 644 gc/gdb/cairn-gdb.py $(TO_SHARE)/cairn-gdb.py
 	install -d $(TO_DOC)
 	install -m 644 $(DOCS) $(TO_DOC)
 	@if [ -z "$(DESTDIR)" ] && [ "$$(id -u)" = 0 ]; then ldconfig; fi
@@ -355,7 +359,7 @@ uninstall:
 	rm -f $(TO_LIB)/libcairn.a $(TO_LIB)/libcairn.so $(TO_LIB)/libcairn.so.$(SOVERSION)
 	rm -f $(TO_LIB)/libcairn.so.$(VERSION) $(TO_LIB)/pkgconfig/cairn.pc
 	rm -f $(addprefix $(TO_DOC)/,$(notdir $(DOCS)))
-	@for dir in $(TO_DOC) $(TO_INCLUDE)/cairn; do \
+	@for dir in $(TO_DOC) $(TO_SHARE) $(TO_INCLUDE)/cairn; do \
 	    if [ -d $$dir ]; then find $$dir -depth -type d -empty -delete; fi; \
 	done
 	@if [ -z "$(DESTDIR)" ] && [ "$$(id -u)" = 0 ]; then ldconfig; fi

@@ -50,6 +50,7 @@ struct gc_heap *gci_heap_open(const gc_options *options, const void *frame, int 
     heap->words = gci_word_format_of(options);
     if (gci_arena_open(&heap->arena, options->heap_reserve, options->huge_pages) != 0)
         goto no_arena;
+    heap->arena.dumped = options->dump_heap;
     size_t block_limit = heap->limit >> GCI_BLOCK_SHIFT;
     heap->arena.block_limit = block_limit < GCI_NONE ? (uint32_t)block_limit : GCI_NONE;
     heap->barrier = gci_barrier_open((enum gc_barrier)options->barrier, options->prepares_writes,

@@ -202,6 +202,7 @@ struct gci_arena {
     uint32_t resident_blocks;         /* used, or free and not returned to the system */
     uint32_t block_limit;             /* resident_blocks stays at or below */
     bool huge_pages;
+    bool dumped;                 /* what is committed is put into core dumps */
     bool guards_refused;         /* gc/guard.c */
     uint32_t guard_pages;        /* behind each large object: 1 under CAIRN_POISON=guard, else 0 */
     uint32_t guards;             /* those that are protected */

@@ -124,6 +124,7 @@ static const struct option options_table[] = {
     SWITCH_OPTION(verify, "CAIRN_VERIFY", 0),
     {"poison", "CAIRN_POISON", SMALL_ENUM, false, AT(poison), GC_POISON_OFF, 0, GC_POISON_GUARD,
         "0, 1 or guard", poison_names},
+    SWITCH_OPTION(dump_heap, "CAIRN_DUMP_HEAP", 0),
 };
 /* clang-format on */
 

@@ -126,6 +126,7 @@ typedef struct gc_options {
     uint8_t log;                  /* one line on stderr for each collection */
     uint8_t verify;               /* check every invariant of the heap at each collection */
     uint8_t poison;               /* enum gc_poison */
+    uint8_t dump_heap;            /* the heap is in core dumps, too: for debuggers */
 } gc_options;
 
 /* Sets *options to the defaults of the library the program runs with.  ABI and SIZE are the

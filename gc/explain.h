@@ -4,8 +4,8 @@
 
 #include "gc/types.h"
 
-/* Prints a shortest path from a root to the object that ADDRESS is in.  The calling thread is inside
- * the library, and out of it when this returns.  Returns 0, ESRCH, EINVAL or ENOMEM. */
+/* Prints a shortest path from a root to the object that ADDRESS is in.  The calling thread is
+ * inside the library, and out of it when this returns.  Returns 0, ESRCH, EINVAL or ENOMEM. */
 int gci_explain(struct gci_thread *thread, uintptr_t address);
 
 /* Visits every range of root words of the program (gc/collect.c). */

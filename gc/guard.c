@@ -1,8 +1,8 @@
-/* Guard pages.  Under CAIRN_POISON=guard the run of pages of a large object is one page longer than
- * the object, which ends where that page begins, and the page is inaccessible: who runs past the
- * object's end faults there, and the fault says what he ran past.  Owns the count of such pages and,
- * in the page table's entry of each, PREV: whether it is protected.  Called by gc/large.c
- * (docs/debugging.md, rules 6 to 9). */
+/* Guard pages.  Under CAIRN_POISON=guard the run of pages of a large object is one page longer
+ * than the object, which ends where that page begins, and the page is inaccessible: who runs
+ * past the object's end faults there, and the fault says what he ran past.  Owns the count of
+ * such pages and, in the page table's entry of each, PREV: whether it is protected.  Called by
+ * gc/large.c (docs/debugging.md, rules 6 to 9). */
 #include "gc/guard.h"
 
 #include "gc/arena.h"

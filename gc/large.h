@@ -56,7 +56,8 @@ static inline size_t gci_large_bytes(const struct gci_arena *arena, gci_object o
     return (end - object.granule) << GCI_GRANULE_SHIFT;
 }
 
-/* Where in [START, the end of its page) an object's part begins; the page's end if there is none. */
+/* Where in [START, the end of its page) an object's part begins; the page's end if there is
+ * none. */
 uintptr_t gci_large_first(const struct gci_arena *arena, uintptr_t start);
 
 /* Checks the page tables and lists; returns how many invariants are broken. */

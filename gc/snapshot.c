@@ -443,8 +443,7 @@ static void write_counts(struct snapshot *s) {
     gci_output_text(&s->output, ",\"trace_function_count\":0},\n");
 }
 
-/* Takes back the comma and the newline after a list's last item.  The buffer has them: what fills it
- * up is shorter than a line. */
+/* Takes back the comma and the newline after a list's last item. */
 static void end_list(struct snapshot *s, const char *then) {
     gci_output_unwrite(&s->output, 2);
     gci_output_text(&s->output, then);

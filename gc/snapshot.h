@@ -1,13 +1,13 @@
-/* Heap snapshots (docs/snapshots.md): gc/snapshot.c writes them, gc/snapshot_roots.c finds and names
- * the roots. */
+/* Heap snapshots (docs/snapshots.md): gc/snapshot.c writes them, gc/snapshot_roots.c finds and
+ * names the roots. */
 #ifndef CAIRN_GC_SNAPSHOT_H
 #define CAIRN_GC_SNAPSHOT_H
 
 #include "gc/types.h"
 #include "runtime/symbols.h"
 
-/* Collects, and writes a snapshot to PATH, or to FILE if PATH is NULL.  The calling thread is inside
- * the library.  Returns 0 or an errno value. */
+/* Collects, and writes a snapshot to PATH, or to FILE if PATH is NULL.  The calling thread is
+ * inside the library.  Returns 0 or an errno value. */
 int gci_snapshot_write(struct gci_thread *thread, const char *path, int file);
 
 /* ---- Roots ---------------------------------------------------------------------------------- */

@@ -1,6 +1,6 @@
-/* The files of loaded objects: which one an address lies in, and reading it.  A file may be cut off,
- * malformed or another one than was loaded: then reading fails, and nothing worse.  Takes the
- * loader's lock where it says so; allocates nothing. */
+/* The files of loaded objects: which one an address lies in, and reading it.  A file may be cut
+ * off, malformed or another one than was loaded: then reading fails, and nothing worse.  Takes
+ * the loader's lock where it says so; allocates nothing. */
 #ifndef CAIRN_RUNTIME_ELF_H
 #define CAIRN_RUNTIME_ELF_H
 

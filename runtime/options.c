@@ -23,7 +23,8 @@
 
 _Static_assert(sizeof(size_t) == 8, "the limits below need 64-bit sizes");
 
-/* The field is a size_t; a uint64_t; a uint32_t, for the next three; a uint8_t, for the last two. */
+/* The field is a size_t; a uint64_t; a uint32_t, for the next three; a uint8_t, for the last
+ * two. */
 enum type { SIZE, WORD, COUNT, ENUM, SIGNAL, SMALL_ENUM, SWITCH };
 
 struct option {

@@ -16,7 +16,8 @@
 
 #define BUFFER_BYTES ((size_t)1 << 20)
 
-/* System calls by their numbers: the C library's functions of these names are cancellation points. */
+/* System calls by their numbers: the C library's functions of these names are cancellation
+ * points. */
 static int open_file(const char *path, int flags) {
     long file = syscall(SYS_openat, AT_FDCWD, path, flags | O_CLOEXEC, 0666);
     return file >= 0 ? (int)file : -errno;

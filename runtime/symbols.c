@@ -1,6 +1,6 @@
-/* All symbols of the loaded objects' files: see symbols.h.  Owns nothing; the table is its caller's.
- * Called by gc/snapshot.c, before threads are stopped, and to look up while they are.  Invariant:
- * a name of the table is terminated, whatever its file says. */
+/* All symbols of the loaded objects' files: see symbols.h.  Owns nothing; the table is its
+ * caller's.  Called by gc/snapshot.c, before threads are stopped, and to look up while they
+ * are.  Invariant: a name of the table is terminated, whatever its file says. */
 #define _GNU_SOURCE
 #include "runtime/symbols.h"
 
@@ -123,8 +123,8 @@ static int read_object(struct dl_phdr_info *info, size_t size, void *context) {
     return 0;
 }
 
-/* By their starts; of those with the same start the widest first.  Shell's method with Ciura's gaps,
- * continued: qsort(3) may call malloc. */
+/* By their starts; of those with the same start the widest first.  Shell's method with Tokuda's
+ * gaps, each 9/4 of the next: qsort(3) may call malloc. */
 static bool is_before(const struct gci_symbol *a, const struct gci_symbol *b) {
     return a->start != b->start ? a->start < b->start : a->bytes > b->bytes;
 }

@@ -1,7 +1,8 @@
 #!/bin/bash
-# Runs gc/gdb/cairn-gdb.py in GDB, on a small program that is stopped in the middle and on core dumps
-# of it.  CAIRN_TEST_LIBRARY names the library.  Everything is skipped where there is no GDB that can
-# run a program.  The output has the form of a cmocka program's, so that tests/run.sh counts it.
+# Runs gc/gdb/cairn-gdb.py in GDB, on a small program that is stopped in the middle and on core
+# dumps of it.  CAIRN_TEST_LIBRARY names the library.  Everything is skipped where there is no GDB
+# that can run a program.  The output has the form of a cmocka program's, so that tests/run.sh
+# counts it.
 set -u
 
 library=${CAIRN_TEST_LIBRARY:-build/lib/libcairn.a}
@@ -143,8 +144,9 @@ grep -q "hit Breakpoint 1\|Breakpoint 1, stop_here" "$directory/live" || {
     cat "$directory/live"
     skip_all "gdb can't run a program here"
 }
-check live the_state_of_the_heap_is_printed "^heap at 0x.*blocks of 64 KiB" "large, leaf .* blocks" \
-    "bump, typed .* blocks" "^collections: 1 \(0 minor, 1 full\)" "^types: 1, "
+check live the_state_of_the_heap_is_printed "^heap at 0x.*blocks of 64 KiB" \
+    "large, leaf .* blocks" "bump, typed .* blocks" "^collections: 1 \(0 minor, 1 full\)" \
+    "^types: 1, "
 check live threads_are_listed "^thread 1 \(LWP [0-9]+\): running; stack \[0x" \
     "^thread [23] \(LWP [0-9]+\): "
 check live objects_are_described "^0x[0-9a-f]+, struct node, 32 bytes" \
@@ -165,8 +167,8 @@ check without a_core_dump_without_the_heap_says_so "the program ran with CAIRN_D
 run core2 -ex "set environment CAIRN_DUMP_HEAP=1" -ex "handle SIG59 nostop noprint pass" \
     -ex "break stop_here" -ex run -ex "gcore $directory/core.2" -ex kill "$directory/debuggee"
 run with "${commands[@]}" "$directory/debuggee" "$directory/core.2"
-check with a_core_dump_with_the_heap_is_read "^heap at 0x.*blocks of 64 KiB" "struct node, 32 bytes" \
-    ": static variable kept" "field right at \+16" ": slots at 0x"
+check with a_core_dump_with_the_heap_is_read "^heap at 0x.*blocks of 64 KiB" \
+    "struct node, 32 bytes" ": static variable kept" "field right at \+16" ": slots at 0x"
 
 run none -x "$script" -ex "cairn heap" "$directory/debuggee"
 check none a_program_that_is_not_started_has_no_heap "there is no heap yet|no heap of Cairn's"

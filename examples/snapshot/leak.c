@@ -1,7 +1,7 @@
-/* A program with a leak, for finding it in a heap snapshot (docs/snapshots.md): it serves requests,
- * whose sessions it forgets when they end, but each has left its log in a registry of listeners.
- * `leak FILE [OBJECTS]` writes the snapshot when that many objects are alive, and prints how long it
- * took. */
+/* A program with a leak, for finding it in a heap snapshot (docs/snapshots.md): it serves
+ * requests, whose sessions it forgets when they end, but each has left its log in a registry of
+ * listeners. `leak FILE [OBJECTS]` writes the snapshot when that many objects are alive, and
+ * prints how long it took. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

@@ -382,14 +382,14 @@ GC_API size_t gc_verify(void);
  * collects. */
 GC_API int gc_explain(const void *p);
 
-/* Runs a full collection, unless collection is disabled, and writes what is alive then to a file, as
- * a heap snapshot in V8's format (".heapsnapshot"), which Chrome's DevTools and memlab open: objects
- * by type, their sizes and references, and roots by name (docs/snapshots.md).  PATH is replaced
- * when all is written; where it is a pipe or the like it is written to directly.  Returns 0;
- * EINVAL if PATH is NULL; ENOMEM; EOVERFLOW if there are more objects than the format can number;
- * or the error of the file, of which nothing is left then.  All threads are stopped for the
- * collection and for most of the writing, some 0.5 s for a million objects.  May not be called
- * between gc_blocking_begin() and _end(). */
+/* Runs a full collection, unless collection is disabled, and writes what is alive then to a
+ * file, as a heap snapshot in V8's format (".heapsnapshot"), which Chrome's DevTools and memlab
+ * open: objects by type, their sizes and references, and roots by name (docs/snapshots.md).
+ * PATH is replaced when all is written; where it is a pipe or the like it is written to
+ * directly.  Returns 0; EINVAL if PATH is NULL; ENOMEM; EOVERFLOW if there are more objects than
+ * the format can number; or the error of the file, of which nothing is left then.  All threads
+ * are stopped for the collection and for most of the writing, some 0.5 s for a million objects.
+ * May not be called between gc_blocking_begin() and _end(). */
 GC_API int gc_snapshot_write(const char *path);
 /* The same to a file descriptor, which stays open; after an error a part may have been written.
  * EBADF if FILE is negative. */

@@ -137,9 +137,11 @@ JSON_OBJ := $(patsubst %,$(B)/obj/examples/json/%.o,main parse query print)
 GENERATE_OBJ := $(B)/obj/examples/json/generate.o
 CALC_OBJ := $(B)/obj/examples/calc/calc.o
 
-examples: $(B)/examples/json $(B)/examples/json-generate $(B)/examples/calc
+LEAK_OBJ := $(B)/obj/examples/snapshot/leak.o
 
-$(JSON_OBJ) $(GENERATE_OBJ) $(CALC_OBJ): $(B)/obj/%.o: %.c $(B)/flags
+examples: $(B)/examples/json $(B)/examples/json-generate $(B)/examples/calc $(B)/examples/leak
+
+$(JSON_OBJ) $(GENERATE_OBJ) $(CALC_OBJ) $(LEAK_OBJ): $(B)/obj/%.o: %.c $(B)/flags
 	@mkdir -p $(@D)
 	$(CC) $(PROGFLAGS) $(CFLAGS) -MMD -MP -c $< -o $@
 
@@ -148,6 +150,10 @@ $(B)/examples/json: $(JSON_OBJ) $(STATIC_LIB)
 	$(CC) $(PROGFLAGS) $(CFLAGS) $(LDFLAGS) $^ $(LDLIBS) -o $@
 
 $(B)/examples/calc: $(CALC_OBJ) $(STATIC_LIB)
+	@mkdir -p $(@D)
+	$(CC) $(PROGFLAGS) $(CFLAGS) $(LDFLAGS) $^ $(LDLIBS) -o $@
+
+$(B)/examples/leak: $(LEAK_OBJ) $(STATIC_LIB)
 	@mkdir -p $(@D)
 	$(CC) $(PROGFLAGS) $(CFLAGS) $(LDFLAGS) $^ $(LDLIBS) -o $@
 
@@ -191,6 +197,8 @@ SANITIZE_TESTS := $(filter-out blocking fork stacks step threads,$(TEST_NAMES))
 # Links the library as a user's C++ program does, without a sanitizer's run-time library.
 CXX_TEST := $(if $(SANITIZE),,tests/cxx.sh)
 SOAK_TEST := $(if $(SANITIZE),,tests/soak.sh)
+# A debugger sees too much of a program with a sanitizer.
+GDB_TEST := $(if $(SANITIZE),,tests/gdb.sh)
 TESTS_TO_RUN := $(if $(SANITIZE),$(SANITIZE_TESTS),$(TEST_NAMES))
 
 $(TEST_OBJ) $(TEST_AUTO_OBJ): $(B)/obj/%.o: %.c $(B)/flags
@@ -240,7 +248,7 @@ run-test: export CAIRN_TEST_CALC := $(abspath $(B)/examples/calc)
 run-test: export CAIRN_TEST_JSON_GENERATE := $(abspath $(B)/examples/json-generate)
 run-test: tests examples
 	@bash tests/run.sh $(TEST_OPTIONS) $(TESTS_TO_RUN:%=$(B)/tests/%) tests/json.sh \
-	    $(CXX_TEST) $(SOAK_TEST)
+	    $(CXX_TEST) $(GDB_TEST) $(SOAK_TEST)
 
 # With ThreadSanitizer (SANITIZE=thread): the soak alone, its threads stopped at safepoints, as that
 # sanitizer keeps signals back.
@@ -251,6 +259,27 @@ test-threads: export SOAK_SECONDS := 24
 test-threads: $(B)/tests/soak
 	@bash tests/run.sh tests/soak.sh
 
+# A snapshot of a million objects, and whether memlab, which reads those of V8, finds the leak in it.
+# Needs Node.js, which it installs where there is none, and the registry of npm.
+MEMLAB := @memlab/core@2.0.5
+MEMLAB_DIR := $(B)/npm
+.PHONY: test-snapshot node
+node:
+	@if ! command -v npm >/dev/null || ! command -v node >/dev/null; then \
+	    export DEBIAN_FRONTEND=noninteractive; \
+	    apt-get update -q && apt-get install -q -y --no-install-recommends nodejs npm; \
+	fi
+
+$(MEMLAB_DIR)/$(MEMLAB): | node
+	@mkdir -p $(MEMLAB_DIR)
+	cd $(MEMLAB_DIR) && npm install --prefix . --ignore-scripts --no-audit --no-fund --no-save \
+	    --no-package-lock --loglevel=error $(MEMLAB)
+	@mkdir -p $(@D) && touch $@
+
+test-snapshot: $(B)/examples/leak $(MEMLAB_DIR)/$(MEMLAB)
+	$(B)/examples/leak $(B)/leak.heapsnapshot 1020000
+	NODE_PATH=$(abspath $(MEMLAB_DIR))/node_modules node tests/snapshot.cjs $(B)/leak.heapsnapshot
+
 # The protocols between threads, as models: needs spin.
 .PHONY: models
 models:
@@ -258,7 +287,7 @@ models:
 
 # ---- Packages ------------------------------------------------------------------------------------
 
-DEPS := binutils iso-codes libc6-dev libcmocka-dev libgc-dev liblzma-dev libmimalloc-dev \
+DEPS := binutils gdb iso-codes libc6-dev libcmocka-dev libgc-dev liblzma-dev libmimalloc-dev \
         libunwind-dev make pkg-config spin
 CC_COMMAND := $(firstword $(CC))
 CC_PACKAGE := $(if $(filter cc,$(CC_COMMAND)),gcc,$(CC_COMMAND))
@@ -292,6 +321,7 @@ DOCS    := README.md LICENSE $(sort $(wildcard docs/*.md))
 TO_INCLUDE := $(DESTDIR)$(PREFIX)/include
 TO_LIB     := $(DESTDIR)$(PREFIX)/lib
 TO_DOC     := $(DESTDIR)$(PREFIX)/share/doc/cairn
+TO_SHARE   := $(DESTDIR)$(PREFIX)/share/cairn
 
 define PC_FILE
 prefix=$(PREFIX)
@@ -319,6 +349,7 @@ install: libraries
 	ln -sf libcairn.so.$(SOVERSION) $(TO_LIB)/libcairn.so
 	@mkdir -p $(TO_LIB)/pkgconfig
 	@printf '%s\n' "$$PC_FILE" >$(TO_LIB)/pkgconfig/cairn.pc
+	install -D -m 644 gc/gdb/cairn-gdb.py $(TO_SHARE)/cairn-gdb.py
 	install -d $(TO_DOC)
 	install -m 644 $(DOCS) $(TO_DOC)
 	@if [ -z "$(DESTDIR)" ] && [ "$$(id -u)" = 0 ]; then ldconfig; fi
@@ -328,7 +359,7 @@ uninstall:
 	rm -f $(TO_LIB)/libcairn.a $(TO_LIB)/libcairn.so $(TO_LIB)/libcairn.so.$(SOVERSION)
 	rm -f $(TO_LIB)/libcairn.so.$(VERSION) $(TO_LIB)/pkgconfig/cairn.pc
 	rm -f $(addprefix $(TO_DOC)/,$(notdir $(DOCS)))
-	@for dir in $(TO_DOC) $(TO_INCLUDE)/cairn; do \
+	@for dir in $(TO_DOC) $(TO_SHARE) $(TO_INCLUDE)/cairn; do \
 	    if [ -d $$dir ]; then find $$dir -depth -type d -empty -delete; fi; \
 	done
 	@if [ -z "$(DESTDIR)" ] && [ "$$(id -u)" = 0 ]; then ldconfig; fi
@@ -352,6 +383,7 @@ make                 the libraries, the benchmark and the examples
 make deps            install the Debian packages that are missing (root), or say which
 make test            run all tests; TEST_OPTIONS=-v shows their output
 make test-threads    with SANITIZE=thread: the soak test under ThreadSanitizer
+make test-snapshot   whether memlab (from npm) finds a leak in a heap snapshot
 make models          check the models of the protocols between threads, in docs/models
 make demo            the JSON example at work, on real files and on a large one
 make bench           the benchmark, Cairn beside other allocators
@@ -374,7 +406,7 @@ ifneq ($(filter demo test,$(MAKECMDGOALS)),)
 .NOTPARALLEL:
 endif
 
--include $(OBJ:.o=.d) $(INTERPOSE_OBJ:.o=.d) $(JSON_OBJ:.o=.d) $(GENERATE_OBJ:.o=.d) $(CALC_OBJ:.o=.d)
+-include $(OBJ:.o=.d) $(INTERPOSE_OBJ:.o=.d) $(JSON_OBJ:.o=.d) $(GENERATE_OBJ:.o=.d) $(CALC_OBJ:.o=.d) $(LEAK_OBJ:.o=.d)
 -include $(TEST_OBJ:.o=.d) $(TEST_AUTO_OBJ:.o=.d)
 -include $(SOAK_OBJ:.o=.d)
 -include $(TEST_PLUGINS:$(B)/tests/%.so=$(B)/obj/tests/%.d)

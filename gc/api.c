@@ -595,9 +595,9 @@ size_t gci_entry_verify(size_t a, size_t b, size_t c, const struct gci_frame *fr
 
 int gci_entry_explain(const void *p, size_t b, size_t c, const struct gci_frame *frame) {
     (void)b, (void)c;
-    gci_object object;
-    struct gc_heap *heap = the_heap();
-    if (heap == NULL || !gci_find(heap, (uintptr_t)p, &object)) return EINVAL;
+    const struct gc_heap *heap = the_heap();
+    if (heap == NULL || (uintptr_t)p - heap->arena.base >= gci_arena_used_bytes(&heap->arena))
+        return EINVAL;
     struct gci_thread *thread = gci_api_enter(frame);
-    return thread == NULL ? errno : gci_explain(thread, object);
+    return thread == NULL ? errno : gci_explain(thread, (uintptr_t)p);
 }

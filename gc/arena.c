@@ -134,6 +134,7 @@ static int commit_to(struct gci_arena *arena, size_t bytes) {
         if (need <= table->committed) continue;
         int error = gci_vm_commit(table->base + table->committed, need - table->committed);
         if (error != 0) return error;
+        if (arena->dumped) gci_vm_dump(table->base + table->committed, need - table->committed);
         table->committed = need;
     }
     uint8_t *start = (uint8_t *)arena->base + arena->committed;
@@ -141,6 +142,7 @@ static int commit_to(struct gci_arena *arena, size_t bytes) {
     if (error != 0) return error;
     error = gci_vm_commit(start, bytes - arena->committed);
     if (error != 0) return error;
+    if (arena->dumped) gci_vm_dump(start, bytes - arena->committed);
     if (arena->huge_pages && arena->committed < HUGE_PART)
         use_huge_pages(arena, start, (bytes < HUGE_PART ? bytes : HUGE_PART) - arena->committed);
     arena->committed = bytes;

@@ -67,7 +67,7 @@ static inline __attribute__((always_inline)) void count_all(struct gc_heap *heap
     }
     for (uint32_t page = heap->large[GCI_TYPED].young; page != GCI_NONE;
          page = arena->pages[page].next) {
-        gci_object object = {(size_t)page << (arena->page_shift - GCI_GRANULE_SHIFT)};
+        gci_object object = gci_large_object(arena, page);
         size_t granules = gci_large_bytes(arena, object) / GC_GRANULE;
         if (after)
             count_after(heap, object.granule, granules);

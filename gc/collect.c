@@ -28,6 +28,7 @@
 #include "gc/stats.h"
 #include "gc/thread.h"
 #include "gc/verify.h"
+#include "gc/watch.h"
 #include "runtime/log.h"
 #include "runtime/tls.h"
 #include "runtime/vm.h"
@@ -178,6 +179,8 @@ static void settle_small(struct gc_heap *heap, uint32_t b) {
  * program promised to store by gc_write() (docs/barrier.md, rule 15). */
 static bool should_close(const struct gc_heap *heap, uint32_t b) {
     const struct gci_arena *arena = &heap->arena;
+    if (arena->guard_pages > 0 && gci_tag_use(arena->tags[b]) == GCI_USE_LARGE)
+        return false; /* opening it would open its guard pages: docs/debugging.md, rule 8 */
     if (gci_barrier_is_explicit(heap->barrier))
         return arena->tags[b] & GCI_TAG_TYPED || heap->options.writes_explicitly == GC_WRITES_ALL;
     if (arena->blocks[b].passed_over >= PASSED_OVER_MAX) return true;
@@ -378,6 +381,22 @@ int gci_with_world_stopped(struct gci_thread *thread,
     return call_stopped(&call);
 }
 
+/* As for who collects, the thread must not be waited for meanwhile, nor its lock taken when it
+ * forks; and libunwind blocks signals by itself. */
+void gci_aside(struct gci_thread *thread, void (*function)(void *context), void *context) {
+    struct gci_world *world = &thread->heap->world;
+    int cancel;
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel);
+    uint64_t signals = gci_signals_block();
+    gci_world_enter(world, &thread->mutator);
+    gci_block(&thread->mutator);
+    function(context);
+    gci_unblock(&thread->mutator);
+    gci_world_exit(world);
+    gci_signals_restore(signals);
+    pthread_setcancelstate(cancel, NULL);
+}
+
 /* ---- Collecting ----------------------------------------------------------------------------- */
 
 struct wish {
@@ -416,6 +435,25 @@ bool gci_collect(
     bool done = call_stopped(&call) == 0 && !wish.refused;
     gci_finalizers_announce(thread);
     return done;
+}
+
+struct collected_call {
+    const char *reason;
+    void (*function)(struct gc_heap *heap, void *context);
+    void *context;
+};
+
+static void collect_and_call(struct gc_heap *heap, void *context) {
+    const struct collected_call *call = context;
+    struct wish wish = {GC_FULL, call->reason, GCI_ALWAYS, gci_clock_ns(), false};
+    if (__atomic_load_n(&heap->disabled, __ATOMIC_RELAXED) == 0) collect_as_wished(heap, &wish);
+    call->function(heap, call->context);
+}
+
+int gci_with_world_collected(struct gci_thread *thread, const char *reason,
+    void (*function)(struct gc_heap *heap, void *context), void *context) {
+    struct collected_call call = {reason, function, context};
+    return gci_with_world_stopped(thread, collect_and_call, &call);
 }
 
 void gci_collect_stress(struct gci_thread *thread) {

@@ -18,6 +18,15 @@ bool gci_collect(
 int gci_with_world_stopped(struct gci_thread *thread,
     void (*function)(struct gc_heap *heap, void *context), void *context);
 
+/* The same after a full collection, for the REASON that the log gives, unless collection is
+ * disabled; nothing runs between the two. */
+int gci_with_world_collected(struct gci_thread *thread, const char *reason,
+    void (*function)(struct gc_heap *heap, void *context), void *context);
+
+/* Calls FUNCTION with the calling thread counted as stopped, so that it may take the loader's lock,
+ * or do what takes long, while others collect.  It may not touch the heap. */
+void gci_aside(struct gci_thread *thread, void (*function)(void *context), void *context);
+
 /* For CAIRN_STRESS: minor collections, and every eighth time a full one, of which every second
  * compacts if there are types. */
 void gci_collect_stress(struct gci_thread *thread);

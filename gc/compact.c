@@ -453,7 +453,7 @@ static void fix_large(struct gc_heap *heap) {
     const struct gci_arena *arena = &heap->arena;
     for (uint32_t page = heap->large[GCI_TYPED].young; page != GCI_NONE;
          page = arena->pages[page].next) {
-        gci_object object = {(size_t)page << (arena->page_shift - GCI_GRANULE_SHIFT)};
+        gci_object object = gci_large_object(arena, page);
         if (!(arena->side[object.granule] & GCI_SIDE_MARK)) continue;
         uintptr_t start = gci_granule_address(arena, object.granule);
         fix_object(heap, start, start + gci_large_bytes(arena, object));

@@ -69,7 +69,7 @@ static void hold_young(const struct gc_heap *heap) {
             hold_from_small(heap, b);
     for (uint32_t page = heap->large[GCI_AMBIGUOUS].young; page != GCI_NONE;
          page = arena->pages[page].next) {
-        gci_object object = {(size_t)page << (arena->page_shift - GCI_GRANULE_SHIFT)};
+        gci_object object = gci_large_object(arena, page);
         hold_words(heap, object.granule, gci_large_bytes(arena, object));
     }
 }

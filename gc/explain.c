@@ -1,7 +1,7 @@
 /* Explains why an object is alive: a breadth-first search from the roots, remembering for each
  * object the word that led to it, until the target is met; the path found is a shortest one.  What
  * ephemerons and weak tables keep is only gone on with when their keys were met, after all else.
- * Uses memory of its own from the system: 40 bytes for each object passed, hash slots included.
+ * Uses memory of its own from the system: 56 bytes for each object passed, hash slots included.
  * Called by gc_explain(); the search runs with the world stopped, and what it found is printed when
  * the world runs again, since names are found by functions that take locks. */
 #include "gc/explain.h"
@@ -21,23 +21,27 @@
 
 struct step {
     gci_object object;
-    const uintptr_t *word; /* that refers to it */
-    size_t bytes;          /* of the object */
-    uint32_t from;         /* step whose object holds the word; GCI_NONE: a root */
-    uint8_t root;          /* enum gci_root_kind */
-    bool leaf, weak;       /* WEAK: an ephemeron, or entries of a weak table */
-    bool conditional;      /* WORD is what an entry keeps, as long as what it doesn't keep lives */
+    const struct gci_type *type; /* NULL: none that is kept */
+    const uintptr_t *word;       /* that refers to it */
+    size_t bytes;                /* of the object */
+    uint32_t from;               /* step whose object holds the word; GCI_NONE: a root */
+    uint8_t root;                /* enum gci_root_kind */
+    bool leaf;
+    bool conditional; /* WORD is what an entry keeps, as long as what it doesn't keep lives */
 };
 
 struct search {
+    struct gci_thread *thread; /* that explains */
     struct gc_heap *heap;
+    uintptr_t address; /* that it asks about */
+    bool known;        /* it is in TARGET */
     gci_object target;
     bool conditional;   /* what is met now */
     struct step *steps; /* in the order found: also the queue */
     uint32_t *slots;    /* hash of granule to step + 1; twice as many as steps */
     uint32_t count, capacity;
     uint32_t found;
-    pid_t thread; /* whose stack or registers hold the root, if these do; else 0 */
+    pid_t tid; /* whose stack or registers hold the root, if these do; else 0 */
     bool failed;
 };
 
@@ -78,9 +82,9 @@ static bool make_room(struct search *s) {
     return true;
 }
 
-static enum gci_weak weak_type(const struct gc_heap *heap, gci_object object) {
-    if (!(heap->arena.tags[gci_block_of(object.granule)] & GCI_TAG_TYPED)) return GCI_WEAK_NONE;
-    return gci_type_at(heap, object.granule)->weak;
+/* An ephemeron, or the entries of a weak table. */
+static bool is_weak(const struct step *step) {
+    return step->type != NULL && step->type->weak != GCI_WEAK_NONE;
 }
 
 static bool was_met(const struct search *s, uintptr_t address) {
@@ -95,9 +99,9 @@ static void meet(struct search *s, uintptr_t address, const uintptr_t *word, uin
     uint32_t slot = slot_of(s, object);
     if (s->slots[slot] != 0) return;
     uint8_t tag = s->heap->arena.tags[gci_block_of(object.granule)];
-    s->steps[s->count] =
-        (struct step){object, word, gci_object_bytes(s->heap, object), from, (uint8_t)root,
-            (tag & GCI_TAG_LEAF) != 0, weak_type(s->heap, object) != GCI_WEAK_NONE, s->conditional};
+    const struct gci_type *type = tag & GCI_TAG_TYPED ? gci_type_at(s->heap, object.granule) : NULL;
+    s->steps[s->count] = (struct step){object, type, word, gci_object_bytes(s->heap, object), from,
+        (uint8_t)root, (tag & GCI_TAG_LEAF) != 0, s->conditional};
     s->slots[slot] = ++s->count;
     if (object.granule == s->target.granule) s->found = s->count - 1;
 }
@@ -109,14 +113,14 @@ static __attribute__((no_sanitize("address"), no_sanitize("thread"))) void meet_
     if (gci_word_decode(&s->heap->words, *word, &address)) meet(s, address, word, from, root);
 }
 
+/* PAST_END: a word at an object's end means that, too. */
 static __attribute__((no_sanitize("address"), no_sanitize("thread"))) void meet_words(
     struct search *s, const uintptr_t *start, const uintptr_t *end, uint32_t from,
-    enum gci_root_kind root) {
-    bool past_end = from == GCI_NONE || s->heap->options.one_past_end_in_heap;
+    enum gci_root_kind root, bool past_end, bool worded) {
     for (const uintptr_t *w = start; w < end && s->found == GCI_NONE; w++) {
         meet(s, *w, w, from, root);
         if (past_end && *w % GC_GRANULE == 0) meet(s, *w - 1, w, from, root);
-        if (s->heap->words.on) meet_tagged(s, w, from, root);
+        if (worded) meet_tagged(s, w, from, root);
     }
 }
 
@@ -142,7 +146,7 @@ static void meet_object(struct search *s, const struct step *step, uint32_t from
     const struct gc_heap *heap = s->heap;
     uintptr_t start = gci_granule_address(&heap->arena, step->object.granule);
     uintptr_t end = start + step->bytes;
-    if (step->weak) return; /* later */
+    if (is_weak(step)) return; /* later */
     if (heap->arena.tags[gci_block_of(step->object.granule)] & GCI_TAG_TYPED) {
         struct field_search fields = {s, from};
         const struct gci_type *type = gci_type_at(heap, step->object.granule);
@@ -151,29 +155,25 @@ static void meet_object(struct search *s, const struct step *step, uint32_t from
         gci_type_visit(&visitor);
         return;
     }
-    meet_words(s, (const uintptr_t *)start, (const uintptr_t *)end, from, GCI_ROOT_RANGE);
+    meet_words(s, (const uintptr_t *)start, (const uintptr_t *)end, from, GCI_ROOT_RANGE,
+        heap->options.one_past_end_in_heap, heap->words.on);
 }
 
 static void visit_root(
     void *context, enum gci_root_kind kind, const uintptr_t *start, const uintptr_t *end) {
-    meet_words(context, start, end, GCI_NONE, kind);
-}
-
-static void visit_slots(
-    void *context, enum gci_root_kind kind, const uintptr_t *start, const uintptr_t *end) {
     struct search *s = context;
-    bool tagged = gci_root_is_worded(kind) && s->heap->words.on;
-    for (const uintptr_t *w = start; w < end; w++)
-        if (tagged)
-            meet_tagged(s, w, GCI_NONE, kind);
-        else
-            meet(s, *w, w, GCI_NONE, kind);
+    bool precise = gci_root_is_precise(kind), words = s->heap->words.on;
+    if (start == &s->thread->held) return; /* what is asked about */
+    if (gci_root_is_worded(kind) && words)
+        for (const uintptr_t *w = start; w < end; w++) meet_tagged(s, w, GCI_NONE, kind);
+    else
+        meet_words(s, start, end, GCI_NONE, kind, !precise, words && !precise);
 }
 
 /* What the entries of the step numbered FROM keep now. */
 static void meet_entries(struct search *s, uint32_t from) {
     const struct step step = s->steps[from];
-    enum gci_weak weak = weak_type(s->heap, step.object);
+    enum gci_weak weak = step.type->weak;
     const struct gci_entry *entry =
         (const struct gci_entry *)gci_granule_address(&s->heap->arena, step.object.granule);
     const struct gci_entry *end = entry + step.bytes / GCI_ENTRY_BYTES;
@@ -192,7 +192,7 @@ static bool meet_all_entries(struct search *s, bool backwards) {
     uint32_t count = s->count;
     for (uint32_t n = 0; n < count && s->found == GCI_NONE && !s->failed; n++) {
         uint32_t i = backwards ? count - 1 - n : n;
-        if (s->steps[i].weak) meet_entries(s, i);
+        if (is_weak(&s->steps[i])) meet_entries(s, i);
     }
     return s->count != count && s->found == GCI_NONE && !s->failed;
 }
@@ -244,12 +244,33 @@ static void print_root(const struct step *step, pid_t thread) {
     gci_print("  root: %s, at %p\n", place, (const void *)step->word);
 }
 
-/* WORD is in an entry of OBJECT. */
-static void print_condition(const struct gc_heap *heap, const uintptr_t *word, gci_object object) {
-    bool by_key = weak_type(heap, object) == GCI_WEAK_KEY;
+/* WORD is in an entry of the object of STEP. */
+static void print_condition(const uintptr_t *word, const struct step *step) {
+    bool by_key = step->type->weak == GCI_WEAK_KEY;
     gci_print(", %s whose %s is %p",
         by_key ? "an ephemeron's value" : "a key in a table with weak values",
         by_key ? "key" : "value", (void *)(by_key ? word[-1] : word[1]));
+}
+
+/* The object at START, and which WORD of it leads on. */
+static void print_step(const struct step *step, uintptr_t start, const uintptr_t *word,
+    bool conditional) {
+    const struct gci_type *type = step->type;
+    char by[192], field[128];
+    size_t offset = (uintptr_t)word - start;
+    if (word == NULL)
+        by[0] = '\0';
+    else if (type == NULL || !gci_type_name_field(type, offset, field, sizeof field))
+        snprintf(by, sizeof by, ", by its word at +%zu", offset);
+    else if (step->bytes / GC_GRANULE > type->granules)
+        snprintf(by, sizeof by, ", by the field %s of its element %zu, at +%zu", field,
+            offset / type->size, offset);
+    else
+        snprintf(by, sizeof by, ", by its field %s, at +%zu", field, offset);
+    gci_print("  -> %p, %s%s%zu bytes%s%s", (void *)start, type != NULL ? type->desc.name : "",
+        type != NULL ? ", " : "", step->bytes, step->leaf ? ", leaf" : "", by);
+    if (conditional) print_condition(word, step);
+    gci_print("\n");
 }
 
 static void print_path(const struct search *s, uint32_t at) {
@@ -263,7 +284,7 @@ static void print_path(const struct search *s, uint32_t at) {
         next = i;
         i = from;
     }
-    print_root(&s->steps[next], s->thread);
+    print_root(&s->steps[next], s->tid);
     for (uint32_t i = next, n = 0; i != GCI_NONE; i = s->steps[i].from, n++) {
         if (n == 10 && length > 20) {
             gci_print("  ... %u objects ...\n", length - 20);
@@ -271,21 +292,17 @@ static void print_path(const struct search *s, uint32_t at) {
         }
         const struct step *step = &s->steps[i];
         uintptr_t start = gci_granule_address(arena, step->object.granule);
-        gci_print("  -> %p, %zu bytes%s", (void *)start, step->bytes, step->leaf ? ", leaf" : "");
-        const struct step *next_step = step->from != GCI_NONE ? &s->steps[step->from] : NULL;
-        if (next_step != NULL)
-            gci_print(", by its word at +%zu", (size_t)((uintptr_t)next_step->word - start));
-        if (next_step != NULL && next_step->conditional)
-            print_condition(s->heap, next_step->word, step->object);
-        gci_print("\n");
+        const struct step *after = step->from != GCI_NONE ? &s->steps[step->from] : NULL;
+        print_step(step, start, after ? after->word : NULL, after && after->conditional);
     }
 }
 
 static void search(struct gc_heap *heap, void *context) {
     struct search *s = context;
-    if (!make_room(s)) return;
+    s->known = gci_find(heap, s->address, &s->target);
+    if (!s->known || !make_room(s)) return;
     gci_visit_roots(heap, visit_root, s);
-    gci_slots_visit(heap, visit_slots, s);
+    gci_slots_visit(heap, visit_root, s);
     uint32_t i = 0;
     bool backwards = true;
     do {
@@ -300,32 +317,30 @@ static void search(struct gc_heap *heap, void *context) {
     const struct step *root = &s->steps[s->found];
     while (root->from != GCI_NONE) root = &s->steps[root->from];
     const struct gci_mutator *m = gci_mutator_at(&heap->world, (uintptr_t)root->word);
-    if (m != NULL) s->thread = m->tid;
+    if (m != NULL) s->tid = m->tid;
 }
 
-int gci_explain(struct gci_thread *thread, gci_object target) {
-    struct gc_heap *heap = thread->heap;
-    struct search s = {.heap = heap, .target = target, .found = GCI_NONE};
-    if (gci_with_world_stopped(thread, search, &s) != 0) s.failed = true;
-    /* Names are found with the loader's lock, and by libunwind with all signals blocked: so as who
-     * collects, the thread must not be waited for meanwhile, nor its lock taken when it forks. */
-    int cancel;
-    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel);
-    uint64_t signals = gci_signals_block();
-    gci_world_enter(&heap->world, &thread->mutator);
-    gci_block(&thread->mutator);
-    void *address = (void *)gci_granule_address(&heap->arena, target.granule);
-    if (s.found != GCI_NONE) {
+/* Names are found with the loader's lock, and by libunwind. */
+static void print(void *context) {
+    const struct search *s = context;
+    void *address = (void *)gci_granule_address(&s->heap->arena, s->target.granule);
+    if (s->found != GCI_NONE) {
         gci_print("cairn: the object at %p is kept alive by\n", address);
-        print_path(&s, s.found);
-    } else if (!s.failed) {
+        print_path(s, s->found);
+    } else {
         gci_print("cairn: nothing keeps the object at %p alive\n", address);
     }
-    gci_unblock(&thread->mutator);
-    gci_world_exit(&heap->world);
-    gci_signals_restore(signals);
-    pthread_setcancelstate(cancel, NULL);
+}
+
+/* The pointer is held until the world stands still, lest the object moves before it is found. */
+int gci_explain(struct gci_thread *thread, uintptr_t address) {
+    struct search s = {
+        .thread = thread, .heap = thread->heap, .address = address, .found = GCI_NONE};
+    thread->held = address;
+    if (gci_with_world_stopped(thread, search, &s) != 0) s.failed = true;
+    thread->held = 0;
+    if (!s.failed && s.known) gci_aside(thread, print, &s);
     gci_leave(&thread->mutator);
     free_tables(&s);
-    return s.failed ? ENOMEM : s.found != GCI_NONE ? 0 : ESRCH;
+    return s.failed ? ENOMEM : !s.known ? EINVAL : s.found != GCI_NONE ? 0 : ESRCH;
 }

@@ -11,6 +11,7 @@
 #include "gc/crew.h"
 #include "gc/fork.h"
 #include "gc/frames.h"
+#include "gc/guard.h"
 #include "gc/large.h"
 #include "gc/mark.h"
 #include "gc/profile.h"
@@ -50,6 +51,7 @@ struct gc_heap *gci_heap_open(const gc_options *options, const void *frame, int 
     heap->words = gci_word_format_of(options);
     if (gci_arena_open(&heap->arena, options->heap_reserve, options->huge_pages) != 0)
         goto no_arena;
+    heap->arena.dumped = options->dump_heap;
     size_t block_limit = heap->limit >> GCI_BLOCK_SHIFT;
     heap->arena.block_limit = block_limit < GCI_NONE ? (uint32_t)block_limit : GCI_NONE;
     heap->barrier = gci_barrier_open((enum gc_barrier)options->barrier, options->prepares_writes,
@@ -63,6 +65,7 @@ struct gc_heap *gci_heap_open(const gc_options *options, const void *frame, int 
     gci_mark_init(heap);
     gci_policy_init(heap);
     gci_quarantine_open(heap);
+    gci_guard_open(heap);
 
     gci_tls_init();
     *error = gci_world_open(&heap->world, stop_signal(options));

@@ -2,21 +2,19 @@
  * so that leaf pages are never protected.  Owns the page table and the free page runs.
  * Invariants: the pages of a LARGE block are each in one object or one free run of its space; a
  * whole block in a free run goes back to the arena at once; an object's START and MARK are in
- * the side byte of its first granule, and all other side bytes of a LARGE block are zero. */
+ * the side byte of its first granule, and all other side bytes of a LARGE block are zero.  An
+ * object begins with its first page, but under CAIRN_POISON=guard (gc/guard.c). */
 #include "gc/large.h"
 
 #include <string.h>
 
 #include "gc/block.h"
+#include "gc/guard.h"
 #include "gc/runs.h"
 #include "runtime/log.h"
 
 static uint32_t pages_per_block(const struct gci_arena *arena) {
     return 1u << (GCI_BLOCK_SHIFT - arena->page_shift);
-}
-
-static size_t page_granule(const struct gci_arena *arena, uint32_t page) {
-    return (size_t)page << (arena->page_shift - GCI_GRANULE_SHIFT);
 }
 
 static uint8_t *page_address(const struct gci_arena *arena, uint32_t page) {
@@ -41,9 +39,18 @@ void gci_large_init(struct gc_heap *heap) {
 
 bool gci_large_find(const struct gci_arena *arena, uintptr_t offset, gci_object *object) {
     uint32_t page = (uint32_t)(offset >> arena->page_shift), head = arena->pages[page].head;
-    if (head > page || page - head >= arena->pages[head].pages) return false;
-    object->granule = page_granule(arena, head);
-    return true;
+    if (head > page || page - head + arena->guard_pages >= arena->pages[head].pages) return false;
+    *object = gci_large_object(arena, head);
+    return offset >> GCI_GRANULE_SHIFT >= object->granule;
+}
+
+uintptr_t gci_large_first(const struct gci_arena *arena, uintptr_t start) {
+    uintptr_t end = (start | (((uintptr_t)1 << arena->page_shift) - 1)) + 1;
+    gci_object object;
+    if (gci_large_find(arena, start - arena->base, &object)) return start;
+    if (arena->guard_pages == 0 || !gci_large_find(arena, end - 1 - arena->base, &object))
+        return end;
+    return gci_granule_address(arena, object.granule);
 }
 
 static void list_push(struct gci_arena *arena, uint32_t *list, uint32_t head) {
@@ -130,25 +137,38 @@ static void settle(struct gc_heap *heap, uint32_t head, uint32_t first, uint32_t
     for (uint32_t page = first; page < end; page++) arena->pages[page].head = head;
 }
 
+/* The object of BYTES on the pages from HEAD on ends at its guard page, as far as ALIGNMENT lets
+ * it. */
+static void place_before_guard(
+    struct gci_arena *arena, uint32_t head, size_t bytes, size_t alignment) {
+    uint32_t guard = head + arena->pages[head].pages - 1;
+    size_t unused = ((size_t)(guard - head) << arena->page_shift) - bytes;
+    if (alignment < GC_GRANULE) alignment = GC_GRANULE;
+    arena->pages[guard].next = (uint32_t)(unused / alignment * alignment / GC_GRANULE);
+    gci_guard_raise(arena, guard);
+}
+
 void *gci_large_allocate(struct gc_heap *heap, enum gci_kind kind, size_t bytes, size_t alignment) {
     struct gci_arena *arena = &heap->arena;
     struct gci_large *space = &heap->large[kind];
     size_t page_bytes = (size_t)1 << arena->page_shift;
     /* Pages are aligned within the arena, so no further than the arena itself is. */
     if (bytes > arena->reserved || alignment > (arena->base & -arena->base)) return NULL;
-    uint32_t pages = (uint32_t)((bytes + page_bytes - 1) >> arena->page_shift);
+    uint32_t pages = (uint32_t)((bytes + page_bytes - 1) >> arena->page_shift) + arena->guard_pages;
     uint32_t page_alignment = alignment > page_bytes ? (uint32_t)(alignment / page_bytes) : 1;
     uint32_t first = gci_runs_take(&space->runs, pages, page_alignment);
     if (first == GCI_NONE) first = take_new(heap, space, pages, page_alignment);
     if (first == GCI_NONE) return NULL;
     settle(heap, first, first, first + pages);
     arena->pages[first].pages = pages;
+    if (arena->guard_pages > 0) place_before_guard(arena, first, bytes, alignment);
     list_push(arena, &space->young, first);
     space->used_pages += pages;
     heap->allocated_since += (size_t)pages << arena->page_shift;
     heap->allocated_large += (size_t)pages << arena->page_shift;
-    arena->side[page_granule(arena, first)] = GCI_SIDE_START;
-    return page_address(arena, first);
+    gci_object object = gci_large_object(arena, first);
+    arena->side[object.granule] = GCI_SIDE_START;
+    return (void *)gci_granule_address(arena, object.granule);
 }
 
 bool gci_large_resize(struct gc_heap *heap, gci_object object, size_t bytes) {
@@ -157,6 +177,8 @@ bool gci_large_resize(struct gc_heap *heap, gci_object object, size_t bytes) {
     struct gci_large *space = &heap->large[gci_tag_kind(arena->tags[gci_block_of(object.granule)])];
     size_t page_bytes = (size_t)1 << arena->page_shift;
     if (bytes > arena->reserved) return false;
+    if (arena->guard_pages > 0) /* it would have to begin elsewhere */
+        return (bytes + GC_GRANULE - 1) / GC_GRANULE == gci_large_bytes(arena, object) / GC_GRANULE;
     uint32_t pages = (uint32_t)((bytes + page_bytes - 1) >> arena->page_shift);
     if (pages > old) {
         uint32_t room = gci_runs_length(&space->runs, head + old);
@@ -176,7 +198,8 @@ bool gci_large_resize(struct gc_heap *heap, gci_object object, size_t bytes) {
 static void free_pages(struct gc_heap *heap, struct gci_large *space, uint32_t head) {
     struct gci_arena *arena = &heap->arena;
     uint32_t pages = arena->pages[head].pages;
-    arena->side[page_granule(arena, head)] = 0;
+    arena->side[gci_large_object(arena, head).granule] = 0;
+    if (arena->guard_pages > 0) gci_guard_lower(arena, head + pages - 1);
     arena->pages[head].pages = 0;
     space->used_pages -= pages;
     give_pages(heap, space, head, pages);
@@ -207,10 +230,10 @@ void gci_large_mark(struct gc_heap *heap) {
     struct gci_arena *arena = &heap->arena;
     for (unsigned kind = 0; kind < GCI_KINDS; kind++)
         for (uint32_t p = heap->large[kind].young; p != GCI_NONE; p = arena->pages[p].next) {
-            arena->side[page_granule(arena, p)] |= GCI_SIDE_MARK;
+            gci_object object = gci_large_object(arena, p);
+            arena->side[object.granule] |= GCI_SIDE_MARK;
             heap->marker.marked_objects++;
-            heap->marker.marked_granules +=
-                ((uint64_t)arena->pages[p].pages << arena->page_shift) / GC_GRANULE;
+            heap->marker.marked_granules += gci_large_bytes(arena, object) / GC_GRANULE;
         }
 }
 
@@ -222,7 +245,8 @@ void gci_large_unmark(struct gc_heap *heap) {
             uint32_t head = space->old;
             list_remove(arena, &space->old, head);
             list_push(arena, &space->young, head);
-            arena->side[page_granule(arena, head)] &= (uint8_t) ~(GCI_SIDE_MARK | GCI_SIDE_HELD);
+            arena->side[gci_large_object(arena, head).granule] &=
+                (uint8_t) ~(GCI_SIDE_MARK | GCI_SIDE_HELD);
         }
     }
 }
@@ -234,7 +258,7 @@ void gci_large_sweep(struct gc_heap *heap) {
         while (space->young != GCI_NONE) {
             uint32_t head = space->young;
             list_remove(arena, &space->young, head);
-            if (arena->side[page_granule(arena, head)] & GCI_SIDE_MARK)
+            if (arena->side[gci_large_object(arena, head).granule] & GCI_SIDE_MARK)
                 list_push(arena, &space->old, head);
             else
                 free_pages(heap, space, head);
@@ -248,8 +272,9 @@ size_t gci_large_count_dead(const struct gc_heap *heap, uint64_t *bytes) {
     for (unsigned kind = 0; kind < GCI_KINDS; kind++) {
         uint32_t head = heap->large[kind].young;
         for (; head != GCI_NONE; head = arena->pages[head].next) {
-            if (arena->side[page_granule(arena, head)] & GCI_SIDE_MARK) continue;
-            *bytes += (uint64_t)arena->pages[head].pages << arena->page_shift;
+            gci_object object = gci_large_object(arena, head);
+            if (arena->side[object.granule] & GCI_SIDE_MARK) continue;
+            *bytes += gci_large_bytes(arena, object);
             dead++;
         }
     }
@@ -263,7 +288,8 @@ static size_t check_list(const struct gc_heap *heap, const struct gci_large *spa
     size_t broken = 0;
     for (; head != GCI_NONE; head = arena->pages[head].next) {
         const struct gci_page *page = &arena->pages[head];
-        uint8_t seen = arena->side[page_granule(arena, head)] & (GCI_SIDE_START | GCI_SIDE_MARK);
+        uint8_t seen =
+            arena->side[gci_large_object(arena, head).granule] & (GCI_SIDE_START | GCI_SIDE_MARK);
         bool right = page->head == head && page->pages > 0 && seen == side;
         for (uint32_t p = head; right && p < head + page->pages; p++) {
             uint8_t tag = arena->tags[page_block(arena, p)];

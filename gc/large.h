@@ -43,9 +43,25 @@ static inline uint32_t gci_large_page(const struct gci_arena *arena, gci_object 
     return (uint32_t)(object.granule >> (arena->page_shift - GCI_GRANULE_SHIFT));
 }
 
-static inline size_t gci_large_bytes(const struct gci_arena *arena, gci_object object) {
-    return (size_t)arena->pages[gci_large_page(arena, object)].pages << arena->page_shift;
+/* The object whose first page is HEAD: it starts there, or under CAIRN_POISON=guard so far in that
+ * it ends where its guard page begins. */
+static inline gci_object gci_large_object(const struct gci_arena *arena, uint32_t head) {
+    size_t granule = (size_t)head << (arena->page_shift - GCI_GRANULE_SHIFT);
+    if (__builtin_expect(arena->guard_pages > 0, 0))
+        granule += arena->pages[head + arena->pages[head].pages - 1].next;
+    return (gci_object){granule};
 }
+
+static inline size_t gci_large_bytes(const struct gci_arena *arena, gci_object object) {
+    uint32_t head = gci_large_page(arena, object);
+    size_t end = (size_t)(head + arena->pages[head].pages - arena->guard_pages)
+                 << (arena->page_shift - GCI_GRANULE_SHIFT);
+    return (end - object.granule) << GCI_GRANULE_SHIFT;
+}
+
+/* Where in [START, the end of its page) an object's part begins; the page's end if there is
+ * none. */
+uintptr_t gci_large_first(const struct gci_arena *arena, uintptr_t start);
 
 /* After marking: how many large objects were found dead; adds their bytes to *BYTES. */
 size_t gci_large_count_dead(const struct gc_heap *heap, uint64_t *bytes);

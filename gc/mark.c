@@ -435,10 +435,10 @@ static void mark_large_objects(
     const struct gci_arena *arena = &marker->heap->arena;
     while (start < end) {
         gci_object object;
-        uintptr_t next = start + 1;
-        if (gci_large_find(arena, start - arena->base, &object) &&
+        uintptr_t first = gci_large_first(arena, start), next = start + 1;
+        if (first < end && gci_large_find(arena, first - arena->base, &object) &&
             arena->side[object.granule] & GCI_SIDE_MARK)
-            next = mark_typed(marker, start, end, how, move);
+            next = mark_typed(marker, first, end, how, move);
         start = (next + ((uintptr_t)1 << arena->page_shift) - 1) >> arena->page_shift
                                                                         << arena->page_shift;
     }

@@ -49,7 +49,8 @@ static void scan_large(struct gc_heap *heap, uintptr_t start, size_t bytes) {
         gci_object object;
         uintptr_t page = (uintptr_t)1 << arena->page_shift;
         uintptr_t stop = (start | (page - 1)) + 1; /* START may be in the middle: a card */
-        if (gci_large_find(arena, start - arena->base, &object)) {
+        start = gci_large_first(arena, start);
+        if (start < stop && gci_large_find(arena, start - arena->base, &object)) {
             stop = gci_granule_address(arena, object.granule) + gci_large_bytes(arena, object);
             if (stop > end) stop = end;
             if (arena->side[object.granule] & GCI_SIDE_MARK)

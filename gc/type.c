@@ -4,6 +4,7 @@
 #include "gc/type.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "gc/block.h"
@@ -124,12 +125,14 @@ static const struct gci_type *find(const struct gci_types *types, const char *na
 /* A copy of DESC and what it refers to.  TAGGED: of a type whose fields aren't plain. */
 static struct gci_type *make(struct gci_types *types, const gc_type_desc *desc, bool tagged) {
     size_t name = strlen(desc->name) + 1, offsets = desc->pointer_count * sizeof *desc->pointers;
-    struct gci_type *type = take_room(types, sizeof *type + offsets + name);
+    size_t fields = desc->fields != NULL ? strlen(desc->fields) + 1 : 0;
+    struct gci_type *type = take_room(types, sizeof *type + offsets + name + fields);
     struct gci_type_counts *counts = take_room(types, sizeof *counts);
     if (type == NULL || counts == NULL) return NULL;
     uint32_t *copy = (uint32_t *)(void *)(type + 1);
     if (offsets > 0) memcpy(copy, desc->pointers, offsets);
     memcpy((char *)copy + offsets, desc->name, name);
+    if (fields > 0) memcpy((char *)copy + offsets + name, desc->fields, fields);
     *type = (struct gci_type){.size = (uint32_t)desc->size,
         .granules = (uint32_t)((desc->size + GC_GRANULE - 1) / GC_GRANULE),
         .flags = desc->flags,
@@ -142,6 +145,7 @@ static struct gci_type *make(struct gci_types *types, const gc_type_desc *desc, 
         .desc = *desc};
     type->desc.pointers = copy;
     type->desc.name = (const char *)copy + offsets;
+    if (fields > 0) type->desc.fields = type->desc.name + name;
     bool small = !tagged && desc->pointer_count > 0 && copy[desc->pointer_count - 1] / WORD < 64;
     for (size_t i = 0; small && i < desc->pointer_count; i++)
         type->map |= (uint64_t)1 << (copy[i] / WORD);
@@ -237,6 +241,34 @@ static bool is_same(const gc_type_desc *a, const gc_type_desc *b) {
 const gc_type *gci_type_find(const struct gc_heap *heap, const gc_type_desc *desc) {
     const struct gci_type *type = heap->types != NULL ? find(heap->types, desc->name) : NULL;
     return type != NULL && is_same(&type->desc, desc) ? &type->visible : NULL;
+}
+
+/* The item numbered INDEX of LIST, without the blanks around it. */
+static const char *find_item(const char *list, uint32_t index, size_t *length) {
+    for (; list != NULL && index > 0; index--) {
+        list = strchr(list, ',');
+        if (list != NULL) list++;
+    }
+    if (list == NULL) return NULL;
+    list += strspn(list, " \t\n");
+    *length = strcspn(list, ",");
+    while (*length > 0 && strchr(" \t\n", list[*length - 1]) != NULL) --*length;
+    return *length > 0 ? list : NULL;
+}
+
+bool gci_type_name_field(const struct gci_type *type, size_t offset, char *buffer, size_t bytes) {
+    size_t length, within = type->count > 0 ? offset % type->size : offset;
+    for (uint32_t i = 0; i < type->count; i++) {
+        if (type->offsets[i] != within) continue;
+        const char *name = find_item(type->desc.fields, i, &length);
+        if (name == NULL) break;
+        if (length >= bytes) length = bytes - 1;
+        memcpy(buffer, name, length);
+        buffer[length] = '\0';
+        return true;
+    }
+    snprintf(buffer, bytes, "+%zu", offset);
+    return false;
 }
 
 /* ---- Layouts by tag ------------------------------------------------------------------------- */

@@ -75,6 +75,10 @@ extern const struct gci_type gci_no_type;
  * those who would move the object to gci_type_ask(). */
 extern const struct gci_type gci_type_by_tag;
 
+/* Writes what the word at OFFSET of an object of TYPE, or of an array of it, is called: the field's
+ * name; false if that isn't known: its offset ("+16"). */
+bool gci_type_name_field(const struct gci_type *type, size_t offset, char *buffer, size_t bytes);
+
 static inline bool gci_layout_hook_is_set(const struct gc_heap *heap) {
     return heap->types != NULL &&
            __atomic_load_n(&heap->types->layout_hook, __ATOMIC_ACQUIRE) != NULL;

@@ -162,9 +162,10 @@ _Static_assert(sizeof(struct gci_block) == 16, "four to a cache line");
  * head is an object long enough to cover it (gci_large_find). */
 struct gci_page {
     uint32_t head;  /* first page of the object that this page belongs to */
-    uint32_t pages; /* first page only: length in pages; 0: not an object */
-    uint32_t next;  /* first page only: neighbours on the young or the old list */
-    uint32_t prev;
+    uint32_t pages; /* first page only: length in pages, a guard page included; 0: not an object */
+    uint32_t next; /* first page only: neighbours on the young or the old list; guard page: how many
+                       granules into the first page the object starts */
+    uint32_t prev; /* guard page: it is protected */
 };
 
 enum gci_table_name {
@@ -213,6 +214,10 @@ struct gci_arena {
     uint32_t resident_blocks;         /* used, or free and not returned to the system */
     uint32_t block_limit;             /* resident_blocks stays at or below */
     bool huge_pages;
+    bool dumped;                 /* what is committed is put into core dumps */
+    bool guards_refused;         /* gc/guard.c */
+    uint32_t guard_pages;        /* behind each large object: 1 under CAIRN_POISON=guard, else 0 */
+    uint32_t guards;             /* those that are protected */
     struct gci_barrier *barrier; /* told of what is committed, once there is one */
     struct gci_table tables[GCI_TABLES];
 };

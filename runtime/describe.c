@@ -8,12 +8,12 @@
 #define _GNU_SOURCE
 #define UNW_LOCAL_ONLY
 #include "runtime/describe.h"
+#include "runtime/elf.h"
 #include "runtime/roots.h"
+#include "runtime/symbols.h"
 
 #include <dlfcn.h>
 #include <elf.h>
-#include <errno.h>
-#include <fcntl.h>
 #include <libunwind.h>
 #include <link.h>
 #include <stdio.h>
@@ -22,106 +22,8 @@
 #include <unistd.h>
 
 #define NAME_BYTES 128
-#define PATH_BYTES 1024
-
-/* ---- Loaded objects ------------------------------------------------------------------------- */
-
-/* The object that ADDRESS lies in. */
-struct object {
-    uintptr_t address;
-    bool found;
-    uintptr_t base;       /* what the loader adds to the file's addresses */
-    uint64_t fingerprint; /* of its program headers */
-    char path[PATH_BYTES];
-};
-
-/* FNV-1a, going on from HASH. */
-static uint64_t hash_bytes(uint64_t hash, const void *bytes, size_t count) {
-    for (size_t i = 0; i < count; i++)
-        hash = (hash ^ ((const unsigned char *)bytes)[i]) * 0x100000001b3u;
-    return hash;
-}
-
-#define HASH_START 0xcbf29ce484222325u
-
-static int match_object(struct dl_phdr_info *info, size_t size, void *context) {
-    (void)size;
-    struct object *object = context;
-    for (size_t i = 0; i < info->dlpi_phnum; i++) {
-        const ElfW(Phdr) *header = &info->dlpi_phdr[i];
-        uintptr_t offset = object->address - info->dlpi_addr - header->p_vaddr;
-        if (header->p_type != PT_LOAD || offset >= header->p_memsz) continue;
-        object->found = true;
-        object->base = info->dlpi_addr;
-        object->fingerprint =
-            hash_bytes(HASH_START, info->dlpi_phdr, info->dlpi_phnum * sizeof *info->dlpi_phdr);
-        snprintf(object->path, sizeof object->path, "%s", info->dlpi_name);
-        return 1;
-    }
-    return 0;
-}
-
-/* The program itself has no name: the kernel knows its file. */
-static void name_program(struct object *object) {
-    ssize_t length = readlink("/proc/self/exe", object->path, sizeof object->path - 1);
-    if (length < 0) length = 0;
-    object->path[length] = '\0';
-}
-
-/* Returns where it is open, or -1. */
-static int find_object(struct object *object, const void *address) {
-    object->address = (uintptr_t)address;
-    object->found = false;
-    dl_iterate_phdr(match_object, object);
-    if (!object->found) return -1;
-    const char *path = object->path;
-    if (*path == '\0') {
-        name_program(object);
-        path = "/proc/self/exe"; /* right even if the file was removed or replaced */
-    }
-    /* A name without a slash, as of the kernel's vdso, is not a path. */
-    return strchr(path, '/') ? open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK) : -1;
-}
-
-static const char *file_name(const struct object *object) {
-    const char *slash = strrchr(object->path, '/');
-    const char *name = slash ? slash + 1 : object->path;
-    return *name ? name : "the program";
-}
 
 /* ---- Symbols on disk ------------------------------------------------------------------------ */
-
-static bool read_at(int file, void *to, size_t bytes, uint64_t offset) {
-    if (offset > INT64_MAX) return false;
-    ssize_t got;
-    do got = pread(file, to, bytes, (off_t)offset);
-    while (got < 0 && errno == EINTR);
-    return got == (ssize_t)bytes;
-}
-
-/* Reads entry INDEX of a table at START of entries of BYTES bytes. */
-static bool read_entry(int file, void *to, size_t bytes, uint64_t start, uint64_t index) {
-    uint64_t offset;
-    if (__builtin_mul_overflow(index, bytes, &offset)) return false;
-    if (__builtin_add_overflow(offset, start, &offset)) return false;
-    return read_at(file, to, bytes, offset);
-}
-
-/* Whether FILE is an ELF file of this kind of machine with the program headers that were loaded. */
-static bool read_elf_header(int file, const struct object *object, ElfW(Ehdr) * header) {
-    if (!read_at(file, header, sizeof *header, 0)) return false;
-    if (memcmp(header->e_ident, ELFMAG, SELFMAG) != 0) return false;
-    if (header->e_ident[EI_CLASS] != (sizeof(void *) == 8 ? ELFCLASS64 : ELFCLASS32)) return false;
-    if (header->e_phentsize != sizeof(ElfW(Phdr))) return false;
-    if (header->e_shentsize != sizeof(ElfW(Shdr))) return false;
-    uint64_t hash = HASH_START;
-    for (size_t i = 0; i < header->e_phnum; i++) {
-        ElfW(Phdr) program;
-        if (!read_entry(file, &program, sizeof program, header->e_phoff, i)) return false;
-        hash = hash_bytes(hash, &program, sizeof program);
-    }
-    return hash == object->fingerprint;
-}
 
 /* Finds the object symbol that covers VALUE, an address as the file counts them, in the table
  * described by SECTION.  A table that claims to be larger than the file ends with the file. */
@@ -134,7 +36,8 @@ static bool search_table(int file, const ElfW(Shdr) * section, uintptr_t value, 
         size_t n = sizeof chunk / sizeof *chunk;
         if (count - i < n) n = (size_t)(count - i);
         uint64_t offset = section->sh_offset + i * sizeof *chunk;
-        if (offset < section->sh_offset || !read_at(file, chunk, n * sizeof *chunk, offset)) break;
+        if (offset < section->sh_offset || !gci_elf_read(file, chunk, n * sizeof *chunk, offset))
+            break;
         for (size_t j = 0; j < n; j++) {
             const ElfW(Sym) *symbol = &chunk[j];
             if (ELF64_ST_TYPE(symbol->st_info) != STT_OBJECT) continue;
@@ -152,13 +55,13 @@ static bool search_table(int file, const ElfW(Shdr) * section, uintptr_t value, 
 static bool read_name(int file, const ElfW(Ehdr) * header, const ElfW(Shdr) * section,
     const ElfW(Sym) * symbol, char *name, size_t bytes) {
     ElfW(Shdr) strings;
-    if (!read_entry(file, &strings, sizeof strings, header->e_shoff, section->sh_link))
+    if (!gci_elf_read_entry(file, &strings, sizeof strings, header->e_shoff, section->sh_link))
         return false;
     if (strings.sh_type != SHT_STRTAB || symbol->st_name >= strings.sh_size) return false;
     uint64_t offset;
     if (__builtin_add_overflow(strings.sh_offset, symbol->st_name, &offset)) return false;
     size_t length = 0;
-    while (length < bytes - 1 && read_at(file, name + length, 1, offset + length)) {
+    while (length < bytes - 1 && gci_elf_read(file, name + length, 1, offset + length)) {
         if (name[length] == '\0') break;
         length++;
     }
@@ -167,18 +70,16 @@ static bool read_name(int file, const ElfW(Ehdr) * header, const ElfW(Shdr) * se
 }
 
 /* Looks in all tables of TYPE.  The symbol's offset from ADDRESS goes to *OFFSET. */
-static bool name_from_file(int file, const struct object *object, ElfW(Word) type, char *name,
-    size_t bytes, size_t *offset) {
+static bool name_from_file(int file, const struct gci_elf_object *object, ElfW(Word) type,
+    char *name, size_t bytes, size_t *offset) {
     ElfW(Ehdr) header;
-    if (!read_elf_header(file, object, &header)) return false;
-    uint64_t sections = header.e_shnum;
+    if (!gci_elf_read_header(file, object, &header)) return false;
+    uint64_t sections = gci_elf_sections(file, &header);
     ElfW(Shdr) section;
-    if (sections == 0 && read_entry(file, &section, sizeof section, header.e_shoff, 0))
-        sections = section.sh_size; /* too many for the header's field */
     uintptr_t value = object->address - object->base;
     for (uint64_t i = 0; i < sections; i++) {
         ElfW(Sym) symbol;
-        if (!read_entry(file, &section, sizeof section, header.e_shoff, i)) return false;
+        if (!gci_elf_read_entry(file, &section, sizeof section, header.e_shoff, i)) return false;
         if (section.sh_type != type || !search_table(file, &section, value, &symbol)) continue;
         *offset = value - symbol.st_value;
         if (read_name(file, &header, &section, &symbol, name, bytes)) return true;
@@ -199,8 +100,8 @@ static bool name_from_loader(const void *address, char *name, size_t bytes, size
 }
 
 bool gci_describe_static(const void *address, char *buffer, size_t bytes) {
-    struct object object;
-    int file = find_object(&object, address);
+    struct gci_elf_object object;
+    int file = gci_elf_find(&object, address);
     if (!object.found) {
         snprintf(buffer, bytes, "static data");
         return false;
@@ -215,12 +116,13 @@ bool gci_describe_static(const void *address, char *buffer, size_t bytes) {
     }
     if (!named) named = name_from_loader(address, name, sizeof name, &offset);
     if (!named) {
-        snprintf(buffer, bytes, "static data of %s+0x%zx", file_name(&object),
+        snprintf(buffer, bytes, "static data of %s+0x%zx", gci_elf_file_name(&object),
             (size_t)(object.address - object.base));
     } else if (offset == 0) {
-        snprintf(buffer, bytes, "static variable %s in %s", name, file_name(&object));
+        snprintf(buffer, bytes, "static variable %s in %s", name, gci_elf_file_name(&object));
     } else {
-        snprintf(buffer, bytes, "static variable %s+%zu in %s", name, offset, file_name(&object));
+        snprintf(buffer, bytes, "static variable %s+%zu in %s", name, offset,
+            gci_elf_file_name(&object));
     }
     return true;
 }
@@ -239,11 +141,11 @@ static void name_function(unw_cursor_t *frame, struct function *function) {
     if (error == 0 || error == -UNW_ENOMEM) return; /* the latter: the name was cut */
     unw_word_t instruction = 0;
     unw_get_reg(frame, UNW_REG_IP, &instruction);
-    struct object object;
-    int file = find_object(&object, (const void *)instruction);
+    struct gci_elf_object object;
+    int file = gci_elf_find(&object, (const void *)instruction);
     if (file >= 0) close(file);
     snprintf(function->name, sizeof function->name, "a function of %.100s",
-        object.found ? file_name(&object) : "no file");
+        object.found ? gci_elf_file_name(&object) : "no file");
     function->offset = instruction - (object.found ? object.base : 0);
 }
 
@@ -410,75 +312,21 @@ static int note_mappings(struct dl_phdr_info *info, size_t size, void *context) 
     return 0;
 }
 
-/* A symbol that covers a place: where its name is. */
-struct covering {
-    uint64_t size; /* of the symbol; 0: none yet */
-    uint64_t value;
-    uint64_t name;
-};
-
-/* Finds for each place in [FIRST, END) the function's symbol in the table of SECTION; the narrowest
- * says most. */
-static void cover_places(int file, const ElfW(Shdr) * section, uintptr_t base,
-    const struct gci_places *p, size_t first, size_t end, struct covering *covering) {
-    ElfW(Sym) chunk[512];
-    uint64_t count = section->sh_size / sizeof *chunk;
-    for (uint64_t i = 0; i < count; i += sizeof chunk / sizeof *chunk) {
-        size_t n = sizeof chunk / sizeof *chunk;
-        if (count - i < n) n = (size_t)(count - i);
-        uint64_t offset = section->sh_offset + i * sizeof *chunk;
-        if (offset < section->sh_offset || !read_at(file, chunk, n * sizeof *chunk, offset)) return;
-        for (size_t j = 0; j < n; j++) {
-            const ElfW(Sym) *symbol = &chunk[j];
-            unsigned type = ELF64_ST_TYPE(symbol->st_info);
-            if ((type != STT_FUNC && type != STT_GNU_IFUNC) || symbol->st_shndx == SHN_UNDEF)
-                continue;
-            size_t at = first_from(p, base + symbol->st_value);
-            for (at = at < first ? first : at; at < end; at++) {
-                if (p->places[at].address - base - symbol->st_value >= symbol->st_size) break;
-                struct covering *c = &covering[at];
-                if (c->size != 0 && c->size <= symbol->st_size) continue;
-                *c = (struct covering){symbol->st_size, symbol->st_value, symbol->st_name};
-            }
-        }
-    }
-}
-
-static void name_functions(int file, const struct object *object, ElfW(Word) type,
-    struct gci_places *p, size_t first, size_t end, struct covering *covering) {
-    ElfW(Ehdr) header;
-    ElfW(Shdr) section;
-    if (!read_elf_header(file, object, &header)) return;
-    uint64_t sections = header.e_shnum;
-    if (sections == 0 && read_entry(file, &section, sizeof section, header.e_shoff, 0))
-        sections = section.sh_size;
-    for (uint64_t i = 0; i < sections; i++) {
-        if (!read_entry(file, &section, sizeof section, header.e_shoff, i)) return;
-        if (section.sh_type != type || section.sh_entsize != sizeof(ElfW(Sym))) continue;
-        memset(covering + first, 0, (end - first) * sizeof *covering);
-        cover_places(file, &section, object->base, p, first, end, covering);
-        for (size_t at = first; at < end; at++) {
-            char name[NAME_BYTES * 4];
-            const ElfW(Sym) symbol = {.st_name = (ElfW(Word))covering[at].name};
-            if (covering[at].size == 0 || p->places[at].function != NULL) continue;
-            if (!read_name(file, &header, &section, &symbol, name, sizeof name)) continue;
-            p->places[at].function = strdup(name);
-            p->places[at].function_start = object->base + covering[at].value;
-        }
-    }
-}
-
 static void describe_mapping(
-    struct gci_places *p, struct gci_mapping *mapping, struct covering *covering) {
-    struct object object;
-    int file = find_object(&object, (const void *)mapping->start);
+    struct gci_places *p, struct gci_mapping *mapping, const struct gci_symbols *symbols) {
+    struct gci_elf_object object;
+    int file = gci_elf_find(&object, (const void *)mapping->start);
+    if (file >= 0) close(file);
     mapping->path = strdup(object.found ? object.path : "");
     size_t first = first_from(p, mapping->start), end = first_from(p, mapping->end);
-    for (size_t at = first; at < end; at++) p->places[at].mapping = mapping;
-    if (file < 0) return;
-    name_functions(file, &object, SHT_SYMTAB, p, first, end, covering);
-    name_functions(file, &object, SHT_DYNSYM, p, first, end, covering);
-    close(file);
+    for (size_t at = first; at < end; at++) {
+        struct gci_place *place = &p->places[at];
+        const struct gci_symbol *symbol = gci_symbol_at(symbols, place->address, true);
+        place->mapping = mapping;
+        if (symbol == NULL) continue;
+        place->function = strdup(symbol->name);
+        place->function_start = symbol->start;
+    }
 }
 
 struct gci_places gci_places_describe(const uintptr_t *addresses, size_t count) {
@@ -489,11 +337,11 @@ struct gci_places gci_places_describe(const uintptr_t *addresses, size_t count) 
     for (size_t i = 0; i < count; i++)
         if (p.count == 0 || p.places[i].address != p.places[p.count - 1].address)
             p.places[p.count++] = p.places[i];
-    struct covering *covering = calloc(p.count > 0 ? p.count : 1, sizeof *covering);
-    if (covering == NULL) return p;
+    struct gci_symbols symbols = {.count = 0};
+    gci_symbols_load(&symbols);
     dl_iterate_phdr(note_mappings, &p);
-    for (size_t i = 0; i < p.mapping_count; i++) describe_mapping(&p, &p.mappings[i], covering);
-    free(covering);
+    for (size_t i = 0; i < p.mapping_count; i++) describe_mapping(&p, &p.mappings[i], &symbols);
+    gci_symbols_free(&symbols);
     return p;
 }
 

@@ -23,8 +23,9 @@
 
 _Static_assert(sizeof(size_t) == 8, "the limits below need 64-bit sizes");
 
-/* The field is a size_t; a uint64_t; a const char *; a uint32_t, for the next three; a uint8_t. */
-enum type { SIZE, WORD, TEXT, COUNT, ENUM, SIGNAL, SWITCH };
+/* The field is a size_t; a uint64_t; a const char *; a uint32_t, for the next three; a uint8_t, for
+ * the last two. */
+enum type { SIZE, WORD, TEXT, COUNT, ENUM, SIGNAL, SMALL_ENUM, SWITCH };
 
 struct option {
     const char *field;
@@ -34,7 +35,7 @@ struct option {
     size_t offset;
     uint64_t initial, min, max;
     const char *accepted;
-    const char *const *names; /* ENUM: of the values 0, 1, ...; TEXT: what it may end in; ends in
+    const char *const *names; /* enums: of the values 0, 1, ...; TEXT: what it may end in; ends in
                                  NULL */
 };
 
@@ -46,6 +47,7 @@ static const char *const stop_names[] = {"signal", "safepoint", NULL};
 static const char *const attach_names[] = {"explicit", "auto", NULL};
 static const char *const leaks_names[] = {"0", "1", "all", NULL};
 static const char *const profile_endings[] = {".folded", ".pb", ".pb.gz", NULL};
+static const char *const poison_names[] = {"0", "1", "guard", NULL};
 static const char *const scan_names[] = {"ambiguous", "precise", NULL};
 
 static const char *const finalizers_names[] = {"manual", "thread", "inline", NULL};
@@ -57,6 +59,7 @@ _Static_assert(sizeof fit_names / sizeof *fit_names == GC_FIT_WORST + 2, "a name
 _Static_assert(sizeof stop_names / sizeof *stop_names == GC_STOP_SAFEPOINT + 2, "a name each");
 _Static_assert(sizeof attach_names / sizeof *attach_names == GC_ATTACH_AUTO + 2, "a name each");
 _Static_assert(sizeof leaks_names / sizeof *leaks_names == GC_LEAKS_ALL + 2, "a name each");
+_Static_assert(sizeof poison_names / sizeof *poison_names == GC_POISON_GUARD + 2, "a name each");
 _Static_assert(sizeof scan_names / sizeof *scan_names == GC_STACK_SCAN_PRECISE + 2, "a name each");
 _Static_assert(
     sizeof finalizers_names / sizeof *finalizers_names == GC_FINALIZERS_INLINE + 2, "a name each");
@@ -139,7 +142,9 @@ static const struct option options_table[] = {
     SWITCH_OPTION(huge_pages, "CAIRN_HUGE_PAGES", 1),
     SWITCH_OPTION(log, "CAIRN_LOG", 0),
     SWITCH_OPTION(verify, "CAIRN_VERIFY", 0),
-    SWITCH_OPTION(poison, "CAIRN_POISON", 0),
+    {"poison", "CAIRN_POISON", SMALL_ENUM, false, AT(poison), GC_POISON_OFF, 0, GC_POISON_GUARD,
+        "0, 1 or guard", poison_names},
+    SWITCH_OPTION(dump_heap, "CAIRN_DUMP_HEAP", 0),
 };
 /* clang-format on */
 
@@ -164,6 +169,7 @@ static void store(gc_options *options, const struct option *option, uint64_t val
     case SIGNAL:
         *(uint32_t *)(void *)field = (uint32_t)value;
         break;
+    case SMALL_ENUM:
     case SWITCH:
         *(uint8_t *)field = (uint8_t)value;
         break;
@@ -183,6 +189,7 @@ static uint64_t load(const gc_options *options, const struct option *option) {
     case ENUM:
     case SIGNAL:
         return *(const uint32_t *)(const void *)field;
+    case SMALL_ENUM:
     case SWITCH:
         return *(const uint8_t *)field;
     }

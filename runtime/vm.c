@@ -65,6 +65,10 @@ void *gci_vm_reserve(size_t bytes, size_t alignment) {
     return start;
 }
 
+void gci_vm_dump(void *start, size_t bytes) {
+    (void)madvise(start, bytes, MADV_DODUMP);
+}
+
 int gci_vm_commit(void *start, size_t bytes) {
     return mprotect(start, bytes, PROT_READ | PROT_WRITE) == 0 ? 0 : errno;
 }

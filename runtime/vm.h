@@ -18,6 +18,9 @@ size_t gci_page_size(void);
  * charged to anyone, left out of core dumps.  NULL if refused. */
 void *gci_vm_reserve(size_t bytes, size_t alignment);
 
+/* Puts what was committed into core dumps after all.  Advice: failure leaves it out. */
+void gci_vm_dump(void *start, size_t bytes);
+
 /* Makes reserved pages usable; they read as zero.  Idempotent.  A failure leaves them as they
  * were or usable, at the kernel's choice; the caller must not use them. */
 int gci_vm_commit(void *start, size_t bytes);

@@ -619,6 +619,38 @@ void gci_mutator_visit(struct gci_world *world, const struct gci_mutator *mutato
         visit_registers(mutator->registers, visit, context);
 }
 
+/* Where the signal met the thread: the address of an instruction, where gci_unwind() expects that
+ * of the one after a call. */
+static bool interrupted_registers(
+    const struct gci_interruption *at, struct gci_registers *registers, uintptr_t *low) {
+#if defined(__x86_64__)
+    static const uint8_t place[] = {REG_RBX, REG_RBP, REG_R12, REG_R13, REG_R14, REG_R15};
+    const ucontext_t *user = (const ucontext_t *)at->context;
+    for (unsigned i = 0; i < sizeof place; i++)
+        registers->saved[i] = (uintptr_t)user->uc_mcontext.gregs[place[i]];
+    registers->known = (1u << sizeof place) - 1;
+    registers->pc = (uintptr_t)user->uc_mcontext.gregs[REG_RIP] + 1;
+    registers->sp = at->stack_pointer;
+    bool on_other = at->context - at->other_low < at->other_high - at->other_low;
+    *low = on_other ? at->stack_pointer - RED_ZONE : at->context;
+    return true;
+#else
+    (void)at, (void)registers, (void)low;
+    return false;
+#endif
+}
+
+bool gci_mutator_registers(
+    const struct gci_mutator *m, struct gci_registers *registers, uintptr_t *low) {
+    if (!gci_can_unwind() || m->vanished || m->leaves ||
+        __atomic_load_n(&m->blocking, __ATOMIC_RELAXED) > 0)
+        return false;
+    if (m->interruption.valid) return interrupted_registers(&m->interruption, registers, low);
+    gci_registers_at_entry(registers, (const struct gci_frame *)m->scan_from);
+    *low = m->scan_from;
+    return true;
+}
+
 /* Of a registered stack on which a mutator runs, gci_mutator_visit() has done the live part. */
 void gci_stacks_visit(struct gci_world *world, gci_root_visitor *visit, void *context) {
     for (const struct gc_stack *s = world->stacks; s != NULL; s = s->next) {

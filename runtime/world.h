@@ -18,6 +18,7 @@
 #include "runtime/arch/arch.h"
 #include "runtime/futex.h"
 #include "runtime/roots.h"
+#include "runtime/unwind.h"
 
 /* docs/threads.md, rule 2. */
 enum gci_state { GCI_RUNNING, GCI_REQUESTED, GCI_STOPPED, GCI_BLOCKING, GCI_HELD };
@@ -166,6 +167,12 @@ uintptr_t gci_stack_end(
  * by longjmp(), say. */
 bool gci_frame_is_stale(
     const struct gci_world *world, const struct gci_mutator *mutator, const void *frame);
+
+/* For naming frames (runtime/unwind.h): what a stopped mutator has in its registers, in its
+ * innermost function that isn't the library's; *LOW is where that function's part of the stack
+ * begins.  False if it isn't known: it blocks, say. */
+bool gci_mutator_registers(
+    const struct gci_mutator *mutator, struct gci_registers *registers, uintptr_t *low);
 
 /* The mutator on whose own or present stack ADDRESS is; NULL if none. */
 const struct gci_mutator *gci_mutator_at(const struct gci_world *world, uintptr_t address);

@@ -228,7 +228,10 @@ static const struct {
     SWITCH(huge_pages, "CAIRN_HUGE_PAGES"),
     SWITCH(log, "CAIRN_LOG"),
     SWITCH(verify, "CAIRN_VERIFY"),
-    SWITCH(poison, "CAIRN_POISON"),
+    {FIELD(poison), {GC_POISON_OFF, GC_POISON_FILL, GC_POISON_GUARD}, {3, 255}, false,
+        "CAIRN_POISON", {"0", "1", "guard"}, {0, 1, GC_POISON_GUARD},
+        {"2", "yes", "", "256", "Guard"}},
+    SWITCH(dump_heap, "CAIRN_DUMP_HEAP"),
 };
 
 #define FIELDS (sizeof fields / sizeof *fields)

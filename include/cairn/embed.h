@@ -59,6 +59,8 @@ typedef struct gc_type_desc {
     size_t pointer_count;
     gc_trace_function *trace; /* instead of POINTERS, for layouts that vary from object to object */
     uint32_t flags;           /* enum gc_type_flags */
+    const char *fields;       /* names of the pointers at POINTERS, separated by commas; NULL: they
+                                 are named by their offsets; copied */
 } gc_type_desc;
 
 /* A registered type.  Its fields are the library's. */
@@ -417,7 +419,7 @@ GC_API int gc_code_unregister(gc_code *code);
  * The type is registered at the first gc_new(), under the name that is written here; the same name
  * in two files must mean the same layout.  GC_LEAF_TYPE(T): it has no pointers. */
 #define GC_TYPE(T, ...) GC_TYPE_NUMBERED(__COUNTER__, T, __VA_ARGS__)
-#define GC_LEAF_TYPE(T) GC_ENTER_TYPE(__COUNTER__, T, NULL, 0, GC_TYPE_LEAF)
+#define GC_LEAF_TYPE(T) GC_ENTER_TYPE(__COUNTER__, T, NULL, 0, GC_TYPE_LEAF, NULL)
 
 /* A zeroed object of T, a struct T * or whatever T says; NULL with errno ENOMEM.  May collect.
  * Aborts with a message if there is no GC_TYPE() for T in this file, or its description is
@@ -449,11 +451,12 @@ static struct gc_type_entry *gc_types_here __attribute__((__unused__));
 #define GC_TYPE_NUMBERED(n, T, ...)                                                                \
     static const uint32_t GC_JOIN(gc_offsets_, n)[] = {                                            \
         GC_JOIN(GC_EACH_, GC_COUNT(__VA_ARGS__))(T, __VA_ARGS__)};                                 \
-    GC_ENTER_TYPE(n, T, GC_JOIN(gc_offsets_, n), GC_COUNT(__VA_ARGS__), 0)
+    GC_ENTER_TYPE(n, T, GC_JOIN(gc_offsets_, n), GC_COUNT(__VA_ARGS__), 0, #__VA_ARGS__)
 
-#define GC_ENTER_TYPE(n, T, offsets, count, flags)                                                 \
+#define GC_ENTER_TYPE(n, T, offsets, count, flags, fields)                                         \
     __attribute__((__constructor__)) static void GC_JOIN(gc_enter_, n)(void) {                     \
-        static struct gc_type_entry entry = {NULL, {#T, sizeof(T), offsets, count, NULL, flags}};  \
+        static struct gc_type_entry entry = {                                                      \
+            NULL, {#T, sizeof(T), offsets, count, NULL, flags, fields}};                           \
         entry.next = gc_types_here;                                                                \
         gc_types_here = &entry;                                                                    \
     }                                                                                              \

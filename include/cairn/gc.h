@@ -94,6 +94,13 @@ enum gc_leaks {
     GC_LEAKS_ALL      /* says so of every one: each allocation is slow then */
 };
 
+/* What is done so that mistakes are noticed. */
+enum gc_poison {
+    GC_POISON_OFF,
+    GC_POISON_FILL, /* what is freed is filled with 0xfb */
+    GC_POISON_GUARD /* the same, and a large object ends at a page that can't be accessed */
+};
+
 /* Options for gc_init().  Fill it with gc_options_init(), then change fields.  Each field has an
  * environment variable, named in docs/options.md, which wins over the field, so that one who
  * runs a program can tune it without its source. */
@@ -139,7 +146,8 @@ typedef struct gc_options {
     uint8_t huge_pages;           /* ask for transparent huge pages */
     uint8_t log;                  /* one line on stderr for each collection */
     uint8_t verify;               /* check every invariant of the heap at each collection */
-    uint8_t poison;               /* fill what is freed with 0xfb */
+    uint8_t poison;               /* enum gc_poison */
+    uint8_t dump_heap;            /* the heap is in core dumps, too: for debuggers */
 } gc_options;
 
 /* Sets *options to the defaults of the library the program runs with.  ABI and SIZE are the
@@ -436,6 +444,18 @@ GC_API int gc_profile_write(const char *path, int format);
  * Returns how many they are; always 0 when the option find_leaks is off.  They are gone, and their
  * memory is used again: each is reported once.  At exit the same is done. Calls malloc. */
 GC_API size_t gc_find_leaks(void);
+/* Runs a full collection, unless collection is disabled, and writes what is alive then to a
+ * file, as a heap snapshot in V8's format (".heapsnapshot"), which Chrome's DevTools and memlab
+ * open: objects by type, their sizes and references, and roots by name (docs/snapshots.md).
+ * PATH is replaced when all is written; where it is a pipe or the like it is written to
+ * directly.  Returns 0; EINVAL if PATH is NULL; ENOMEM; EOVERFLOW if there are more objects than
+ * the format can number; or the error of the file, of which nothing is left then.  All threads
+ * are stopped for the collection and for most of the writing, some 0.5 s for a million objects.
+ * May not be called between gc_blocking_begin() and _end(). */
+GC_API int gc_snapshot_write(const char *path);
+/* The same to a file descriptor, which stays open; after an error a part may have been written.
+ * EBADF if FILE is negative. */
+GC_API int gc_snapshot_write_fd(int file);
 
 /* "cairn 0.1.0". */
 GC_API const char *gc_version(void);

@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "gc/event.h"
 #include "gc/quarantine.h"
 #include "gc/runs.h"
 #include "runtime/log.h"
@@ -161,6 +162,7 @@ static bool extend(struct gci_arena *arena, uint32_t length) {
         arena->blocks[b] = (struct gci_block){.list = GCI_NO_LIST, .zeroed = true};
     __atomic_store_n(&arena->frontier, arena->frontier + length, __ATOMIC_RELAXED);
     arena->free_blocks += length;
+    gci_event_grown(arena->heap, (uint64_t)length << GCI_BLOCK_SHIFT);
     return true;
 }
 
@@ -308,6 +310,7 @@ uint32_t gci_arena_release(struct gci_arena *arena, uint32_t count) {
         }
         end = first + 1;
     }
+    if (released > 0) gci_event_returned(arena->heap, (uint64_t)released << GCI_BLOCK_SHIFT);
     return released;
 }
 

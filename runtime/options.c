@@ -23,8 +23,8 @@
 
 _Static_assert(sizeof(size_t) == 8, "the limits below need 64-bit sizes");
 
-/* The field is a size_t; a uint64_t; a uint32_t, for the next three; a uint8_t. */
-enum type { SIZE, WORD, COUNT, ENUM, SIGNAL, SWITCH };
+/* The field is a size_t; a uint64_t; a uint32_t, for the next three; a uint8_t; a string. */
+enum type { SIZE, WORD, COUNT, ENUM, SIGNAL, SWITCH, TEXT };
 
 struct option {
     const char *field;
@@ -73,6 +73,7 @@ static const struct option options_table[] = {
         "0 (by cost) or 64K to 64G", NULL},
     {"mark_stack_limit", "CAIRN_MARK_STACK_LIMIT", SIZE, true, AT(mark_stack_limit), 0, 4 * K,
         SIZE_MAX, "0 (no limit) or at least 4K", NULL},
+    {"trace", "CAIRN_TRACE", TEXT, true, AT(trace), 0, 0, UINT64_MAX, "the name of a file", NULL},
     {"tag_mask", "CAIRN_TAG_MASK", WORD, false, AT(tag_mask), 0, 0, UINT64_MAX, ANY_WORD, NULL},
     {"tag_value", "CAIRN_TAG_VALUE", WORD, false, AT(tag_value), 0, 0, UINT64_MAX, ANY_WORD, NULL},
     {"tag_kind_mask", "CAIRN_TAG_KIND_MASK", WORD, false, AT(tag_kind_mask), 0, 0, UINT64_MAX,
@@ -145,6 +146,9 @@ static void store(gc_options *options, const struct option *option, uint64_t val
     case SWITCH:
         *(uint8_t *)field = (uint8_t)value;
         break;
+    case TEXT:
+        *(const char **)(void *)field = (const char *)(uintptr_t)value;
+        break;
     }
 }
 
@@ -161,6 +165,8 @@ static uint64_t load(const gc_options *options, const struct option *option) {
         return *(const uint32_t *)(const void *)field;
     case SWITCH:
         return *(const uint8_t *)field;
+    case TEXT:
+        return (uintptr_t) * (const char *const *)(const void *)field;
     }
     return 0;
 }
@@ -342,6 +348,10 @@ static void override_from_environment(gc_options *options) {
         const char *text = getenv(option->variable);
         if (!text) continue;
         uint64_t value = 0;
+        if (option->type == TEXT) {
+            store(options, option, (uintptr_t)text);
+            continue;
+        }
         bool parsed = option->names          ? parse_name(text, option->names, &value)
                       : option->type == WORD ? parse_word(text, &value)
                                              : parse_number(text, option->type == SIZE, &value);

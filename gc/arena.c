@@ -144,7 +144,9 @@ static int commit_to(struct gci_arena *arena, size_t bytes) {
     if (error != 0) return error;
     if (arena->huge_pages && arena->committed < HUGE_PART)
         use_huge_pages(arena, start, (bytes < HUGE_PART ? bytes : HUGE_PART) - arena->committed);
+    uint64_t more = bytes - arena->committed;
     arena->committed = bytes;
+    gci_event_grown(arena->heap, more);
     return 0;
 }
 
@@ -162,7 +164,6 @@ static bool extend(struct gci_arena *arena, uint32_t length) {
         arena->blocks[b] = (struct gci_block){.list = GCI_NO_LIST, .zeroed = true};
     __atomic_store_n(&arena->frontier, arena->frontier + length, __ATOMIC_RELAXED);
     arena->free_blocks += length;
-    gci_event_grown(arena->heap, (uint64_t)length << GCI_BLOCK_SHIFT);
     return true;
 }
 

@@ -162,8 +162,7 @@ void gci_event_collection(struct gc_heap *heap, const struct gci_cycle *cycle) {
     events->phase = GC_PHASE_STOP;
     GCI_PROBE(phase__begin, GC_PHASE_STOP, events->number, gc_phase_name(GC_PHASE_STOP));
     if (is_wanted(heap)) {
-        gc_event event = event_now(heap);
-        event.ns = cycle->start_ns;
+        gc_event event = event_now(heap); /* later than the collection's, so that they nest */
         event.phase = GC_PHASE_STOP;
         tell(heap, GCI_PHASE_BEGIN, &event);
     }

@@ -29,7 +29,7 @@ void gci_event_phase(struct gc_heap *heap, enum gc_phase phase);
  * *EVENT. */
 void gci_event_collected(struct gc_heap *heap, const struct gci_cycle *cycle, gc_event *event);
 
-/* BYTES more of the arena are in use than ever before; BYTES went back to the system.  HEAP may be
+/* BYTES more of the arena are usable from now on; BYTES went back to the system.  HEAP may be
  * NULL. */
 void gci_event_grown(struct gc_heap *heap, uint64_t bytes);
 void gci_event_returned(struct gc_heap *heap, uint64_t bytes);

@@ -146,8 +146,10 @@ static void put_phase(struct gci_timeline *timeline, const gc_event *event) {
 static void put_name(struct gci_timeline *timeline, const char *what, uint32_t thread) {
     char name[32];
     gci_thread_name(thread, name, sizeof name);
-    put(timeline, "{\"name\":\"%s\",\"ph\":\"M\",\"pid\":%u,\"tid\":%u,\"args\":{\"name\":", what,
-        timeline->process, thread);
+    put(timeline,
+        "{\"name\":\"%s\",\"cat\":\"__metadata\",\"ph\":\"M\",\"ts\":0,\"pid\":%u,\"tid\":%u,"
+        "\"args\":{\"name\":",
+        what, timeline->process, thread);
     put_string(timeline, name);
     put(timeline, "}}");
 }

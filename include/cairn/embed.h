@@ -383,7 +383,7 @@ typedef struct gc_listener {
     gc_event_function *collection_begin; /* threads are about to be stopped */
     gc_event_function *phase_begin;
     gc_event_function *phase_end;
-    gc_event_function *heap_grown;    /* BYTES more of the arena than ever before */
+    gc_event_function *heap_grown;    /* by BYTES, more than ever before */
     gc_event_function *heap_returned; /* BYTES went back to the system */
 
     gc_event_function *collection_end; /* the threads go on */

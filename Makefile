@@ -19,6 +19,7 @@ CC      := gcc
 endif
 SANITIZE     :=
 TEST_OPTIONS :=
+TEST_JOBS    := $(shell nproc)
 DEMO_BYTES   := 200000000
 
 # ---- Flags ---------------------------------------------------------------------------------------
@@ -239,7 +240,7 @@ run-test: export CAIRN_TEST_JSON := $(abspath $(B)/examples/json)
 run-test: export CAIRN_TEST_CALC := $(abspath $(B)/examples/calc)
 run-test: export CAIRN_TEST_JSON_GENERATE := $(abspath $(B)/examples/json-generate)
 run-test: tests examples
-	@bash tests/run.sh $(TEST_OPTIONS) $(TESTS_TO_RUN:%=$(B)/tests/%) tests/json.sh \
+	@bash tests/run.sh -j $(TEST_JOBS) $(TEST_OPTIONS) $(TESTS_TO_RUN:%=$(B)/tests/%) tests/json.sh \
 	    $(CXX_TEST) $(SOAK_TEST)
 
 # With ThreadSanitizer (SANITIZE=thread): the soak alone, its threads stopped at safepoints, as that
@@ -259,7 +260,7 @@ models:
 # ---- Packages ------------------------------------------------------------------------------------
 
 DEPS := binutils iso-codes libc6-dev libcmocka-dev libgc-dev liblzma-dev libmimalloc-dev \
-        libunwind-dev make pkg-config spin
+        libunwind-dev make pkg-config python3 spin systemtap-sdt-dev
 CC_COMMAND := $(firstword $(CC))
 CC_PACKAGE := $(if $(filter cc,$(CC_COMMAND)),gcc,$(CC_COMMAND))
 
@@ -350,7 +351,8 @@ clean:
 define HELP
 make                 the libraries, the benchmark and the examples
 make deps            install the Debian packages that are missing (root), or say which
-make test            run all tests; TEST_OPTIONS=-v shows their output
+make test            run all tests, as many programs at once as there are CPUs (TEST_JOBS);
+                     TEST_OPTIONS=-v shows their output
 make test-threads    with SANITIZE=thread: the soak test under ThreadSanitizer
 make models          check the models of the protocols between threads, in docs/models
 make demo            the JSON example at work, on real files and on a large one

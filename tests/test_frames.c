@@ -400,7 +400,7 @@ static void *grow_trees(void *seed) {
     struct expected expected[TREES] = {{0, 0}};
     GC_FRAME(trees[0], trees[1], trees[2], trees[3], trees[4], trees[5], trees[6], trees[7],
         trees[8], trees[9], trees[10], trees[11]);
-    unsigned rounds = getenv("CAIRN_STRESS") != NULL ? 20 : 300;
+    unsigned rounds = (unsigned)fewer(getenv("CAIRN_STRESS") != NULL ? 20 : 300);
     for (unsigned i = 0; i < rounds; i++) {
         unsigned at = (unsigned)(next_random(&random) % TREES);
         expected[at] = (struct expected){0, 0};

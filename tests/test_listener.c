@@ -317,7 +317,7 @@ static volatile size_t too_much = SIZE_MAX - 5;
 
 /* ---- Memory --------------------------------------------------------------------------------- */
 
-static void *big;
+static void *volatile big; /* or clang leaves out that it becomes NULL */
 
 static void make_big(void *none) {
     (void)none;

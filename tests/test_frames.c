@@ -120,7 +120,7 @@ out:
 }
 
 static void a_frame_ends_with_its_block(void) {
-    for (int i = 0; i < 1000; i++) {
+    for (int i = 0; i < (int)fewer(1000); i++) {
         leave_somehow(i % 5);
         REQUIRE(gc_frame_top() == NULL);
     }
@@ -141,7 +141,7 @@ static void longjmp_and_restore(void) {
     struct node *volatile kept = NULL; /* not changed after setjmp() but by the collector */
     GC_FRAME(kept);
     kept = make(42);
-    for (volatile unsigned i = 0; i < 200; i++) {
+    for (volatile unsigned i = 0; i < fewer(200); i++) {
         gc_frame *top = gc_frame_top();
         if (setjmp(there) == 0) jump(i % 50);
         gc_frame_restore(top);

@@ -19,6 +19,7 @@ CC      := gcc
 endif
 SANITIZE     :=
 TEST_OPTIONS :=
+TEST_JOBS    := $(shell nproc)
 DEMO_BYTES   := 200000000
 
 # ---- Flags ---------------------------------------------------------------------------------------
@@ -247,7 +248,7 @@ run-test: export CAIRN_TEST_JSON := $(abspath $(B)/examples/json)
 run-test: export CAIRN_TEST_CALC := $(abspath $(B)/examples/calc)
 run-test: export CAIRN_TEST_JSON_GENERATE := $(abspath $(B)/examples/json-generate)
 run-test: tests examples
-	@bash tests/run.sh $(TEST_OPTIONS) $(TESTS_TO_RUN:%=$(B)/tests/%) tests/json.sh \
+	@bash tests/run.sh -j $(TEST_JOBS) $(TEST_OPTIONS) $(TESTS_TO_RUN:%=$(B)/tests/%) tests/json.sh \
 	    $(CXX_TEST) $(GDB_TEST) $(SOAK_TEST)
 
 # With ThreadSanitizer (SANITIZE=thread): the soak alone, its threads stopped at safepoints, as that
@@ -279,6 +280,10 @@ $(MEMLAB_DIR)/$(MEMLAB): | node
 test-snapshot: $(B)/examples/leak $(MEMLAB_DIR)/$(MEMLAB)
 	$(B)/examples/leak $(B)/leak.heapsnapshot 1020000
 	NODE_PATH=$(abspath $(MEMLAB_DIR))/node_modules node tests/snapshot.cjs $(B)/leak.heapsnapshot
+# The timeline, read by a package from the npm registry: needs node and npm.
+.PHONY: check-trace
+check-trace: $(B)/examples/json $(BIG_JSON)
+	@bash tests/trace_model.sh $(abspath $(B)/examples/json) --count -q ..name $(abspath $(BIG_JSON))
 
 # The protocols between threads, as models: needs spin.
 .PHONY: models
@@ -288,7 +293,7 @@ models:
 # ---- Packages ------------------------------------------------------------------------------------
 
 DEPS := binutils gdb iso-codes libc6-dev libcmocka-dev libgc-dev liblzma-dev libmimalloc-dev \
-        libunwind-dev make pkg-config spin
+        libunwind-dev make pkg-config python3 spin systemtap-sdt-dev
 CC_COMMAND := $(firstword $(CC))
 CC_PACKAGE := $(if $(filter cc,$(CC_COMMAND)),gcc,$(CC_COMMAND))
 
@@ -381,9 +386,11 @@ clean:
 define HELP
 make                 the libraries, the benchmark and the examples
 make deps            install the Debian packages that are missing (root), or say which
-make test            run all tests; TEST_OPTIONS=-v shows their output
+make test            run all tests, as many programs at once as there are CPUs (TEST_JOBS);
+                     TEST_OPTIONS=-v shows their output
 make test-threads    with SANITIZE=thread: the soak test under ThreadSanitizer
 make test-snapshot   whether memlab (from npm) finds a leak in a heap snapshot
+make check-trace     have a timeline read by a package of npm's
 make models          check the models of the protocols between threads, in docs/models
 make demo            the JSON example at work, on real files and on a large one
 make bench           the benchmark, Cairn beside other allocators

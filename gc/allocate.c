@@ -13,10 +13,12 @@
 
 #include "gc/block.h"
 #include "gc/collect.h"
+#include "gc/event.h"
 #include "gc/keyed.h"
 #include "gc/large.h"
 #include "gc/sample.h"
 #include "gc/thread.h"
+#include "runtime/probe.h"
 
 #define ZERO_AHEAD                                                                                 \
     4096u /* bytes of a hole zeroed at a time: 1.5 % of a first-level cache's lines */
@@ -321,6 +323,7 @@ static void *allocate_cell(struct gci_thread *thread, enum gci_kind kind, size_t
 
 static void *try_allocate(struct gci_thread *thread, struct gci_bump *bump, enum gci_kind kind,
     size_t bytes, size_t alignment) {
+    GCI_PROBE(alloc__slow, kind, bytes);
     if (bytes <= GC_SMALL_MAX && alignment <= GC_SMALL_MAX)
         return allocate_small(thread, bump, kind, bytes, alignment);
     if (bytes <= GCI_CELL_MAX && alignment <= GC_GRANULE) return allocate_cell(thread, kind, bytes);
@@ -368,6 +371,7 @@ static void *allocate(struct gci_thread *thread, struct gci_bump *bump, enum gci
     size_t size, size_t alignment) {
     struct gc_heap *heap = thread->heap;
     if (size > PTRDIFF_MAX - GCI_BLOCK_BYTES) {
+        gci_event_out_of_memory(thread, size);
         errno = ENOMEM;
         return NULL;
     }
@@ -384,6 +388,7 @@ static void *allocate(struct gci_thread *thread, struct gci_bump *bump, enum gci
         gci_collect(thread, GC_COMPACT, "memory is short", GCI_ALWAYS);
         p = try_allocate(thread, bump, kind, bytes, alignment);
     }
+    if (p == NULL) gci_event_out_of_memory(thread, size);
     if (p == NULL) errno = ENOMEM;
     return p;
 }

@@ -15,6 +15,7 @@
 #include "gc/block.h"
 #include "gc/code.h"
 #include "gc/collect.h"
+#include "gc/event.h"
 #include "gc/explain.h"
 #include "gc/fork.h"
 #include "gc/frames.h"
@@ -118,6 +119,7 @@ struct gci_thread *gci_api_enter(const struct gci_frame *frame) {
     gci_fork_notice(thread->heap);
     if (__builtin_expect(thread->mutator.blocking > 0, 0))
         gci_fatal("a call that may touch the heap between gc_blocking_begin() and _end()");
+    if (__builtin_expect(gci_listening, 0)) gci_event_refuse();
     if (__builtin_expect(thread->heap->in_hook, 0))
         gci_fatal("a root hook calls a function that may touch the heap: it may only report roots");
     return thread;
@@ -138,6 +140,7 @@ int gci_api_leave(struct gci_thread *thread, int result) {
 
 struct gci_thread *gci_api_enter_if_attached(const struct gci_frame *frame) {
     if (gci_need_heap(frame) != 0) gci_fatal("there is no memory for a heap");
+    if (gci_listening) gci_event_refuse();
     return gci_self != NULL ? gci_api_enter(frame) : NULL;
 }
 

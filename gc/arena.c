@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "gc/event.h"
 #include "gc/quarantine.h"
 #include "gc/runs.h"
 #include "runtime/log.h"
@@ -145,7 +146,9 @@ static int commit_to(struct gci_arena *arena, size_t bytes) {
     if (arena->dumped) gci_vm_dump(start, bytes - arena->committed);
     if (arena->huge_pages && arena->committed < HUGE_PART)
         use_huge_pages(arena, start, (bytes < HUGE_PART ? bytes : HUGE_PART) - arena->committed);
+    uint64_t more = bytes - arena->committed;
     arena->committed = bytes;
+    gci_event_grown(arena->heap, more);
     return 0;
 }
 
@@ -310,6 +313,7 @@ uint32_t gci_arena_release(struct gci_arena *arena, uint32_t count) {
         }
         end = first + 1;
     }
+    if (released > 0) gci_event_returned(arena->heap, (uint64_t)released << GCI_BLOCK_SHIFT);
     return released;
 }
 

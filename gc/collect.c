@@ -11,6 +11,7 @@
 #include "gc/crew.h"
 #include "gc/ephemeron.h"
 #include "gc/evacuate.h"
+#include "gc/event.h"
 #include "gc/explain.h"
 #include "gc/finalize.h"
 #include "gc/frames.h"
@@ -135,11 +136,16 @@ static void promote_all(struct gc_heap *heap) {
 /* Marks what is reached, or moves it.  Returns how much only roots hold, if the heap's marker
  * holds. */
 static uint64_t mark(struct gc_heap *heap, struct gci_cycle *cycle) {
-    if (cycle->kind == GC_MINOR) gci_remember_scan(heap);
+    if (cycle->kind == GC_MINOR) {
+        gci_event_phase(heap, GC_PHASE_REMEMBERED);
+        gci_remember_scan(heap);
+    }
+    gci_event_phase(heap, GC_PHASE_ROOTS);
     gci_visit_roots(heap, visit_root, &heap->marker);
     gci_slots_mark(heap);
     uint64_t by_roots = heap->marker.held_granules;
     cycle->roots_ns = gci_clock_ns();
+    gci_event_phase(heap, GC_PHASE_MARK);
     gci_mark_drain(&heap->marker);
     return by_roots;
 }
@@ -287,6 +293,7 @@ static void add_counts(struct gc_heap *heap, const struct gci_cycle *cycle) {
 /* The phases, with the world stopped. */
 static void collect(struct gc_heap *heap, struct gci_cycle *cycle) {
     enum gc_collection kind = cycle->kind;
+    gci_event_phase(heap, GC_PHASE_PREPARE);
     begin_counts(heap, cycle);
     uint64_t before = heap->live_bytes + cycle->allocated;
     gci_threads_release_buffers(heap);
@@ -294,7 +301,10 @@ static void collect(struct gc_heap *heap, struct gci_cycle *cycle) {
     gci_missed_stores_find(heap);
     bool counting = kind == GC_MINOR && gci_census_begin(heap);
     if (counting) cycle->census_ns = gci_clock_ns() - cycle->stopped_ns;
-    if (kind == GC_FULL) make_all_young(heap);
+    if (kind == GC_FULL) {
+        gci_event_phase(heap, GC_PHASE_MAKE_YOUNG);
+        make_all_young(heap);
+    }
     heap->marker.holding = kind == GC_FULL && (cycle->compact || gci_policy_holds(heap));
     cycle->wholesale = !counting && gci_policy_promotes_all(heap, cycle);
     gci_liveness_begin(heap, kind == GC_FULL);
@@ -305,6 +315,7 @@ static void collect(struct gc_heap *heap, struct gci_cycle *cycle) {
         promote_all(heap);
     else
         by_roots = mark(heap, cycle);
+    gci_event_phase(heap, GC_PHASE_LIVENESS);
     gci_liveness(heap, kind == GC_FULL);
     cycle->marked_ns = gci_clock_ns();
     if (heap->marker.moving) gci_evacuation_end(heap);
@@ -312,16 +323,21 @@ static void collect(struct gc_heap *heap, struct gci_cycle *cycle) {
         gci_census_end(heap);
         cycle->census_ns += gci_clock_ns() - cycle->marked_ns;
     }
+    if (heap->options.verify) gci_event_phase(heap, GC_PHASE_VERIFY);
     if (heap->options.verify) gci_verify_marks(heap);
     if (heap->options.find_leaks != GC_LEAKS_OFF) gci_leaks_count(heap);
     gci_keyed_update(heap, kind == GC_FULL);
+    if (heap->marker.holding) gci_event_phase(heap, GC_PHASE_COMPACT);
     if (heap->marker.holding) cycle->compacted = gci_compact(heap, cycle->compact, by_roots);
     if (heap->options.verify && cycle->compacted) gci_verify_marks(heap);
+    gci_event_phase(heap, GC_PHASE_SETTLE);
     settle_blocks(heap, kind);
     gci_quarantine_settle(heap);
+    gci_event_phase(heap, GC_PHASE_CLOSE);
     gci_remember_close(heap);
     cycle->end_ns = gci_clock_ns();
 
+    gci_event_phase(heap, GC_PHASE_POLICY);
     add_counts(heap, cycle);
     gci_policy_update(heap, cycle);
     uint64_t pause_ns = gci_clock_ns() - cycle->start_ns;
@@ -329,6 +345,7 @@ static void collect(struct gc_heap *heap, struct gci_cycle *cycle) {
     if (cycle->compacted) heap->compaction.pause_ns = pause_ns;
     if (heap->options.log) log_collection(heap, cycle, before);
     if (heap->options.log && cycle->compacted) gci_compact_log(heap);
+    if (heap->options.verify) gci_event_phase(heap, GC_PHASE_VERIFY);
     if (heap->options.verify && gci_verify_heap(heap) > 0)
         gci_fatal("the heap is broken after a %s collection", kind == GC_FULL ? "full" : "minor");
 }
@@ -339,6 +356,7 @@ struct stopped_call {
     struct gci_thread *thread;
     bool (*wanted)(struct gc_heap *heap, void *context); /* looked at with the lock held */
     void (*function)(struct gc_heap *heap, void *context);
+    void (*after)(struct gc_heap *heap, void *context); /* the threads go on, the lock is held */
     void *context;
     int error;
 };
@@ -355,6 +373,7 @@ static void stop_and_call(void *context) {
         gci_threads_stop(heap, thread);
         call->function(heap, call->context);
         gci_threads_start(heap, thread);
+        if (call->after != NULL) call->after(heap, call->context);
     }
     gci_world_unlock(&heap->world);
 }
@@ -377,7 +396,7 @@ static int call_stopped(struct stopped_call *call) {
 
 int gci_with_world_stopped(struct gci_thread *thread,
     void (*function)(struct gc_heap *heap, void *context), void *context) {
-    struct stopped_call call = {thread, NULL, function, context, 0};
+    struct stopped_call call = {thread, NULL, function, NULL, context, 0};
     return call_stopped(&call);
 }
 
@@ -400,60 +419,85 @@ void gci_aside(struct gci_thread *thread, void (*function)(void *context), void 
 /* ---- Collecting ----------------------------------------------------------------------------- */
 
 struct wish {
-    enum gc_collection kind;
-    const char *reason;
+    struct gci_cycle cycle;
     uint64_t seen;
-    uint64_t start_ns;
     bool refused;
+    gc_event event; /* of its end, for listeners; all zero if there are none */
 };
 
 static bool is_wanted(struct gc_heap *heap, void *context) {
     struct wish *wish = context;
     wish->refused = __atomic_load_n(&heap->disabled, __ATOMIC_RELAXED) > 0;
     if (wish->refused) return false;
-    wish->start_ns = gci_clock_ns();
-    return wish->seen == GCI_ALWAYS || wish->seen == heap->collections;
+    if (wish->seen != GCI_ALWAYS && wish->seen != heap->collections) return false;
+    wish->cycle.start_ns = gci_clock_ns();
+    gci_event_collection(heap, &wish->cycle);
+    return true;
 }
 
 static void collect_as_wished(struct gc_heap *heap, void *context) {
-    const struct wish *wish = context;
-    struct gci_cycle cycle = {.kind = wish->kind == GC_MINOR ? GC_MINOR : GC_FULL,
-        .asked = wish->seen == GCI_ALWAYS,
-        .compact = wish->kind == GC_COMPACT,
-        .reason = wish->reason,
-        .start_ns = wish->start_ns};
-    cycle.stopped_ns = gci_clock_ns();
-    gci_histogram_add(&heap->stops, cycle.stopped_ns - cycle.start_ns);
-    collect(heap, &cycle);
+    struct gci_cycle *cycle = &((struct wish *)context)->cycle;
+    cycle->stopped_ns = gci_clock_ns();
+    gci_histogram_add(&heap->stops, cycle->stopped_ns - cycle->start_ns);
+    collect(heap, cycle);
+    gci_event_phase(heap, GC_PHASE_START);
+}
+
+static void note_end(struct gc_heap *heap, void *context) {
+    struct wish *wish = context;
+    gci_event_collected(heap, &wish->cycle, &wish->event);
+}
+
+static struct wish new_wish(enum gc_collection kind, const char *reason, uint64_t seen) {
+    return (struct wish){.cycle = {.kind = kind == GC_MINOR ? GC_MINOR : GC_FULL,
+                             .asked = seen == GCI_ALWAYS,
+                             .compact = kind == GC_COMPACT,
+                             .reason = reason},
+        .seen = seen};
+}
+
+/* With the world running, and no lock. */
+static void tell_collected(struct gci_thread *thread, const struct wish *wish) {
+    gci_event_tell_collected(thread, &wish->event);
+    gci_finalizers_announce(thread);
 }
 
 bool gci_collect(
     struct gci_thread *thread, enum gc_collection kind, const char *reason, uint64_t seen) {
     if (__atomic_load_n(&thread->heap->disabled, __ATOMIC_RELAXED) > 0) return false;
-    struct wish wish = {kind, reason, seen, 0, false};
-    struct stopped_call call = {thread, is_wanted, collect_as_wished, &wish, 0};
-    bool done = call_stopped(&call) == 0 && !wish.refused;
-    gci_finalizers_announce(thread);
-    return done;
+    struct wish wish = new_wish(kind, reason, seen);
+    struct stopped_call call = {thread, is_wanted, collect_as_wished, note_end, &wish, 0};
+    if (call_stopped(&call) != 0 || wish.refused) return false;
+    tell_collected(thread, &wish);
+    return true;
 }
 
+/* A collection, unless collection is disabled, and then FUNCTION. */
 struct collected_call {
-    const char *reason;
+    struct wish wish;
     void (*function)(struct gc_heap *heap, void *context);
     void *context;
 };
 
 static void collect_and_call(struct gc_heap *heap, void *context) {
-    const struct collected_call *call = context;
-    struct wish wish = {GC_FULL, call->reason, GCI_ALWAYS, gci_clock_ns(), false};
-    if (__atomic_load_n(&heap->disabled, __ATOMIC_RELAXED) == 0) collect_as_wished(heap, &wish);
+    struct collected_call *call = context;
+    if (is_wanted(heap, &call->wish)) collect_as_wished(heap, &call->wish);
     call->function(heap, call->context);
+}
+
+static void note_end_of_call(struct gc_heap *heap, void *context) {
+    struct collected_call *call = context;
+    if (!call->wish.refused) note_end(heap, &call->wish);
 }
 
 int gci_with_world_collected(struct gci_thread *thread, const char *reason,
     void (*function)(struct gc_heap *heap, void *context), void *context) {
-    struct collected_call call = {reason, function, context};
-    return gci_with_world_stopped(thread, collect_and_call, &call);
+    struct collected_call collected = {new_wish(GC_FULL, reason, GCI_ALWAYS), function, context};
+    struct stopped_call call = {
+        thread, NULL, collect_and_call, note_end_of_call, &collected, 0};
+    int error = call_stopped(&call);
+    if (error == 0 && !collected.wish.refused) tell_collected(thread, &collected.wish);
+    return error;
 }
 
 void gci_collect_stress(struct gci_thread *thread) {

@@ -10,6 +10,7 @@
 #include "gc/block.h"
 #include "gc/code.h"
 #include "gc/crew.h"
+#include "gc/event.h"
 #include "gc/finalize.h"
 #include "gc/pthreads.h"
 #include "gc/thread.h"
@@ -113,6 +114,7 @@ static void be_child(struct gc_heap *heap) {
     gci_threads_after_fork(heap, gci_thread_self());
     gci_crew_after_fork(heap);
     gci_finalizers_after_fork(heap);
+    gci_events_after_fork(heap);
     reopen_barrier(heap);
 }
 

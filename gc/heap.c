@@ -9,6 +9,7 @@
 #include "gc/arena.h"
 #include "gc/collect.h"
 #include "gc/crew.h"
+#include "gc/event.h"
 #include "gc/fork.h"
 #include "gc/frames.h"
 #include "gc/guard.h"
@@ -17,7 +18,9 @@
 #include "gc/profile.h"
 #include "gc/quarantine.h"
 #include "gc/thread.h"
+#include "gc/timeline.h"
 #include "gc/word.h"
+#include "runtime/file.h"
 #include "runtime/log.h"
 #include "runtime/options.h"
 #include "runtime/tls.h"
@@ -42,6 +45,21 @@ static int stop_signal(const gc_options *options) {
     return options->stop_signal != 0 ? (int)options->stop_signal : SIGRTMAX - 5;
 }
 
+/* The option trace; a program goes on without. */
+static void start_timeline(struct gc_heap *heap) {
+    const char *path = heap->options.trace;
+    if (path == NULL || path[0] == '\0') return;
+    uint64_t signals = gci_signals_block();
+    int error = gci_timeline_start(heap, path);
+    gci_signals_restore(signals);
+    if (error == EINVAL)
+        gci_log("ignored the option trace, \"%.200s\"; accepted: the name of a file or a character "
+                "device, in which %%p means the process and %%%% a percent sign",
+            path);
+    else if (error != 0)
+        gci_log("there is no timeline: can't write %.200s: %s", path, gci_error_name(error));
+}
+
 struct gc_heap *gci_heap_open(const gc_options *options, const void *frame, int *error) {
     *error = ENOMEM;
     struct gc_heap *heap = gci_vm_map(heap_bytes());
@@ -52,6 +70,8 @@ struct gc_heap *gci_heap_open(const gc_options *options, const void *frame, int 
     if (gci_arena_open(&heap->arena, options->heap_reserve, options->huge_pages) != 0)
         goto no_arena;
     heap->arena.dumped = options->dump_heap;
+    heap->arena.heap = heap;
+    heap->events.phase = GC_PHASES;
     size_t block_limit = heap->limit >> GCI_BLOCK_SHIFT;
     heap->arena.block_limit = block_limit < GCI_NONE ? (uint32_t)block_limit : GCI_NONE;
     heap->barrier = gci_barrier_open((enum gc_barrier)options->barrier, options->prepares_writes,
@@ -86,6 +106,7 @@ struct gc_heap *gci_heap_open(const gc_options *options, const void *frame, int 
             heap->arena.reserved >> 30, gci_barrier_name(gci_barrier_kind(heap->barrier)));
     if (options->log && gci_stacks_are_precise(heap))
         gci_log("stacks are precise: threads are stopped at safepoints only");
+    start_timeline(heap);
     *error = 0;
     return heap;
 

@@ -11,6 +11,7 @@
 #include "gc/allocate.h"
 #include "gc/block.h"
 #include "gc/code.h"
+#include "gc/event.h"
 #include "gc/hooks.h"
 #include "runtime/vm.h"
 
@@ -181,6 +182,7 @@ int gci_thread_attach(struct gc_heap *heap, const void *frame) {
         if (thread != NULL && error != 0) gci_thread_detach();
     }
     if (error == 0) unblock_signal(heap->world.signal);
+    if (error == 0) gci_event_attached(heap);
     pthread_setcancelstate(cancel, NULL);
     errno = saved_errno;
     return error;
@@ -202,6 +204,7 @@ int gci_thread_detach(void) {
     give_record(thread, true);
     gc_buffers = (struct gc_thread_buffers){.frames = gc_buffers.frames};
     gci_world_unlock(&heap->world);
+    gci_event_detached(heap);
     return 0;
 }
 

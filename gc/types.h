@@ -218,6 +218,7 @@ struct gci_arena {
     bool guards_refused;         /* gc/guard.c */
     uint32_t guard_pages;        /* behind each large object: 1 under CAIRN_POISON=guard, else 0 */
     uint32_t guards;             /* those that are protected */
+    struct gc_heap *heap;        /* told of what is taken and given back; NULL: nobody is */
     struct gci_barrier *barrier; /* told of what is committed, once there is one */
     struct gci_table tables[GCI_TABLES];
 };
@@ -424,6 +425,22 @@ struct gci_compaction {
     uint64_t pause_ns;                               /* of the whole collection */
 };
 
+/* Who is told of events: gc/event.c.  Changed with the lock held, but for CALLING. */
+#define GCI_LISTENERS 16u
+
+struct gci_events {
+    uint32_t wanted;  /* listeners, and one if there is a timeline; atomic */
+    uint32_t calling; /* threads in functions of the second group; atomic */
+    uint32_t count;
+    const struct gc_listener *listeners[GCI_LISTENERS];
+    struct gci_timeline *timeline; /* gc/timeline.c; NULL until there is one */
+    uint32_t phase;                /* enum gc_phase of the running collection, or GC_PHASES */
+    uint64_t number;               /* of the running collection, 0 outside; and the rest of it */
+    enum gc_collection kind;
+    const char *reason;
+    uint64_t before, start_ns;
+};
+
 struct gci_root_range {
     const void *start;
     size_t bytes;
@@ -488,6 +505,7 @@ struct gc_heap {
     struct gci_sampler *sampler;       /* gc/sample.c; NULL until something is to be sampled */
     uint32_t sampling;                 /* 0: nothing is; else changes with the interval; atomic */
     struct gci_policy policy;
+    struct gci_events events;
     size_t limit;         /* bytes; SIZE_MAX: none */
     uint32_t sweeping;    /* blocks that are swept at the moment without the lock; atomic */
     uint32_t disabled;    /* gc_disable() less gc_enable(); atomic */

@@ -93,6 +93,7 @@ static const struct option options_table[] = {
     {"site_depth", "CAIRN_SITE_DEPTH", COUNT, false, AT(site_depth), 64, 1, 256, "1 to 256", NULL},
     {"find_leaks", "CAIRN_FIND_LEAKS", ENUM, false, AT(find_leaks), GC_LEAKS_OFF, GC_LEAKS_OFF,
         GC_LEAKS_ALL, "0 (off), 1 (where by samples) or all (where of each)", leaks_names},
+    {"trace", "CAIRN_TRACE", TEXT, true, AT(trace), 0, 0, UINT64_MAX, "the name of a file", NULL},
     {"tag_mask", "CAIRN_TAG_MASK", WORD, false, AT(tag_mask), 0, 0, UINT64_MAX, ANY_WORD, NULL},
     {"tag_value", "CAIRN_TAG_VALUE", WORD, false, AT(tag_value), 0, 0, UINT64_MAX, ANY_WORD, NULL},
     {"tag_kind_mask", "CAIRN_TAG_KIND_MASK", WORD, false, AT(tag_kind_mask), 0, 0, UINT64_MAX,
@@ -214,7 +215,9 @@ static bool ends_in_one_of(const char *text, const char *const *endings) {
 
 static bool acceptable(const struct option *option, uint64_t value) {
     if (value == 0 && option->zero) return true;
-    if (option->type == TEXT) return ends_in_one_of((const char *)(uintptr_t)value, option->names);
+    if (option->type == TEXT)
+        return option->names == NULL ||
+               ends_in_one_of((const char *)(uintptr_t)value, option->names);
     if (option->type == SIGNAL && is_refused(value)) return false;
     return value >= option->min && value <= option->max;
 }

@@ -417,7 +417,7 @@ void model_run(const struct model_plan *plan, struct model_result *result) {
     REQUIRE(m.nodes != NULL && m.free_nodes != NULL && m.queue != NULL);
     for (uint32_t i = 0; i < m.capacity; i++) m.free_nodes[m.free_count++] = i;
     for (unsigned i = 0; i < ROOTS; i++) root_edges[i].to = NONE;
-    for (uint64_t i = 0; i < plan->steps; i++) step(&m);
+    for (uint64_t i = 0; i < fewer(plan->steps); i++) step(&m);
     collect(GC_FULL);
     take_stock(&m, true);
     if (m.garbage > 0) m.result.retained_percent = 100.0 * (double)m.retained / (double)m.garbage;

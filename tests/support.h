@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 #include "cairn/gc.h"
+#include "fewer.h"
 
 /* Overwrites the stack below the caller, and the registers that calls may change. */
 void clear_stack(void);

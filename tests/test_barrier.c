@@ -4,6 +4,7 @@
  * See also tests/test_barrier_signals.c. */
 #define _GNU_SOURCE
 #include "barrier_arena.h"
+#include "fewer.h"
 #include "bench/random.h"
 
 #include <sys/mman.h>
@@ -267,14 +268,14 @@ static void model_step(struct model *m) {
 }
 
 /* BUDGET: mappings; 0 for all that the kernel has. */
-static void run_model(void **state, size_t budget, int steps) {
+static void run_model(void **state, size_t budget, uint64_t steps) {
     struct model *m = calloc(1, sizeof *m);
     assert_non_null(m);
     open_arena(&m->a, state, MODEL_PAGES);
     m->random.state = seed;
     m->exact = budget == 0;
     if (budget != 0) gci_mprotect_set_budget(m->a.barrier, budget);
-    for (int i = 0; i < steps; i++) model_step(m);
+    for (uint64_t i = 0; i < fewer(steps); i++) model_step(m);
     model_collect(m, 0, MODEL_PAGES);
     struct gci_barrier_stats stats = stats_of(&m->a);
     assert_int_equal(stats.disagreements, 0);

@@ -497,8 +497,8 @@ static void act(void *argument) {
 }
 
 static void *run_program(void *seed) {
-    struct program p = {
-        .random.state = (uintptr_t)seed, .calls = getenv("CAIRN_STRESS") != NULL ? 1000 : 2000};
+    struct program p = {.random.state = (uintptr_t)seed,
+        .calls = (unsigned)fewer(getenv("CAIRN_STRESS") != NULL ? 1000 : 2000)};
     act(&p);
     return NULL;
 }

@@ -120,7 +120,7 @@ out:
 }
 
 static void a_frame_ends_with_its_block(void) {
-    for (int i = 0; i < 1000; i++) {
+    for (int i = 0; i < (int)fewer(1000); i++) {
         leave_somehow(i % 5);
         REQUIRE(gc_frame_top() == NULL);
     }
@@ -141,7 +141,7 @@ static void longjmp_and_restore(void) {
     struct node *volatile kept = NULL; /* not changed after setjmp() but by the collector */
     GC_FRAME(kept);
     kept = make(42);
-    for (volatile unsigned i = 0; i < 200; i++) {
+    for (volatile unsigned i = 0; i < fewer(200); i++) {
         gc_frame *top = gc_frame_top();
         if (setjmp(there) == 0) jump(i % 50);
         gc_frame_restore(top);
@@ -400,7 +400,7 @@ static void *grow_trees(void *seed) {
     struct expected expected[TREES] = {{0, 0}};
     GC_FRAME(trees[0], trees[1], trees[2], trees[3], trees[4], trees[5], trees[6], trees[7],
         trees[8], trees[9], trees[10], trees[11]);
-    unsigned rounds = getenv("CAIRN_STRESS") != NULL ? 20 : 300;
+    unsigned rounds = (unsigned)fewer(getenv("CAIRN_STRESS") != NULL ? 20 : 300);
     for (unsigned i = 0; i < rounds; i++) {
         unsigned at = (unsigned)(next_random(&random) % TREES);
         expected[at] = (struct expected){0, 0};

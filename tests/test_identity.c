@@ -421,7 +421,7 @@ static void hashes_outlive_moves_deaths_and_reuse(void) {
     REQUIRE(m.slots != MAP_FAILED && m.seen != MAP_FAILED);
     REQUIRE_EQUAL(gc_add_slots(m.slots, SLOTS_COUNT), 0);
     /* CAIRN_STRESS makes a collection of every nth allocation: fewer do then. */
-    uint32_t steps = getenv("CAIRN_STRESS") != NULL ? STEPS / 8 : STEPS;
+    uint32_t steps = (uint32_t)fewer(getenv("CAIRN_STRESS") != NULL ? STEPS / 8 : STEPS);
     for (uint32_t i = 0; i < steps; i++) {
         step(hidden);
         if (i % (steps / 20) != 0) continue;

@@ -788,7 +788,7 @@ static __attribute__((noinline)) void run(struct model *m) {
     m->roots->root = NULL;
     for (unsigned i = 0; i < HANDLES; i++) m->roots->handles[i] = (struct handle){NULL, NONE, 0, 0};
     m->root_node = new_node(m, NODE_1024, layouts[NODE_1024].words, &m->roots->root);
-    for (m->steps = 0; m->steps < m->plan->steps; m->steps++) {
+    for (m->steps = 0; m->steps < fewer(m->plan->steps); m->steps++) {
         step(m);
         if (m->steps % m->plan->check_every == 0) check_all(m, false);
     }

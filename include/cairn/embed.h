@@ -406,6 +406,105 @@ GC_API gc_code *gc_code_register(
  * a thread that is blocking has such a frame.  Never collects. */
 GC_API int gc_code_unregister(gc_code *code);
 
+/* ---- Listening ------------------------------------------------------------------------------ */
+
+/* The parts of a collection, in their order (docs/tracing.md, rule 2); some are left out where there
+ * is nothing for them to do. */
+enum gc_phase {
+    GC_PHASE_STOP,    /* until all threads stand still */
+    GC_PHASE_PREPARE, /* gives up open buffers; counts objects by type, looks for missed stores */
+    GC_PHASE_MAKE_YOUNG, /* of a full one: ends the sweep, clears marks */
+    GC_PHASE_REMEMBERED, /* of a minor one: searches what is old and may have been written to */
+    GC_PHASE_ROOTS,
+    GC_PHASE_MARK,
+    GC_PHASE_LIVENESS, /* what depends on which objects died */
+    GC_PHASE_COMPACT,
+    GC_PHASE_SETTLE, /* sorts the blocks by what lives in them */
+    GC_PHASE_CLOSE,  /* protects old blocks */
+    GC_PHASE_POLICY, /* sizes the nursery, gives memory back */
+    GC_PHASE_VERIFY, /* with the option verify */
+    GC_PHASE_START,  /* lets the threads go on */
+    GC_PHASES
+};
+
+/* "stop", "make young" and so on; "?" for what is none. */
+GC_API const char *gc_phase_name(enum gc_phase phase);
+
+/* What happened.  Valid while the function that is given it runs.  A field that its description
+ * doesn't name for an event is 0. */
+typedef struct gc_event {
+    uint64_t ns;             /* when, by CLOCK_MONOTONIC */
+    uint32_t thread;         /* in which thread: its number in the system, as of gettid(2) */
+    uint32_t phase;          /* enum gc_phase, of a phase's begin and end */
+    uint64_t collection;     /* its number, from 1; of what a collection does, also heap_grown */
+    uint32_t kind;           /* enum gc_collection, of the same; COMPACT if it was asked to */
+    uint32_t compacted;      /* collection_end: it did */
+    const char *reason;      /* why it is run; a string that stays */
+    uint64_t bytes;          /* grown, returned, asked for in vain */
+    uint64_t heap_bytes;     /* in blocks that are in use, but of thread_detached, out_of_memory */
+    uint64_t resident_bytes; /* these, and free blocks not returned to the system */
+    uint64_t bytes_before;   /* of a collection: live after the one before, or allocated since */
+    uint64_t bytes_after;    /* collection_end: live, and so are all that follow */
+    uint64_t nursery_bytes;  /* to be allocated until the next minor collection */
+    uint64_t marked_objects, marked_bytes; /* by this one */
+    uint64_t moved_bytes;
+    uint64_t dirty_pages;
+    uint64_t pause_ns; /* from the begin until the threads may go on */
+} gc_event;
+
+typedef void gc_event_function(const gc_event *event, void *data);
+
+/* A listener: functions that are called when something happens, each of which may be NULL.
+ *
+ * Those of the first group are called with the world stopped, or with the heap's lock held.  They
+ * must not allocate from the heap or by malloc, print by stdio, lock, wait, nor call the library but
+ * for gc_phase_name(): they store what they need in memory that is there already.
+ *
+ * Those of the second group are called while all threads run, the caller among them, which can be
+ * stopped for another collection meanwhile; several threads may call them at once.  They may do
+ * anything but call functions of the library that may touch the heap; gc_alloc() among them ends
+ * the program with a message, if it notices.
+ *
+ * No function here may leave by longjmp() or a C++ exception. */
+typedef struct gc_listener {
+    uint32_t size; /* sizeof(gc_listener) */
+    void *data;    /* given to each; no root */
+
+    gc_event_function *collection_begin; /* threads are about to be stopped */
+    gc_event_function *phase_begin;
+    gc_event_function *phase_end;
+    gc_event_function *heap_grown;    /* by BYTES, more than ever before */
+    gc_event_function *heap_returned; /* BYTES went back to the system */
+
+    gc_event_function *collection_end; /* the threads go on */
+    gc_event_function *out_of_memory;  /* an allocation of BYTES fails */
+    gc_event_function *thread_attached;
+    gc_event_function *thread_detached; /* the calling thread isn't attached any more */
+} gc_listener;
+
+/* Adds *LISTENER, which must stay as it is until it is removed; opens the heap.  Returns 0; EINVAL
+ * if it is NULL or its SIZE is smaller than that of the first version; EEXIST if it is there;
+ * ENOSPC if 16 are; ENOMEM.  The functions are called from a next event on, in the order in which
+ * listeners were added.  Any thread may call these; they take the world's lock and never collect. */
+GC_API int gc_add_listener(const gc_listener *listener);
+
+/* Returns 0, and none of its functions is running or will; or ENOENT.  Waits for those that run,
+ * so none of them may wait for the caller. */
+GC_API int gc_remove_listener(const gc_listener *listener);
+
+/* From here on writes a timeline of collections to the file PATH, which it makes or empties, in the
+ * JSON of Chrome's trace events, for Perfetto's and Chrome's viewers; in PATH %p means the process's
+ * number and %% a percent sign.  Returns 0; EALREADY if there is a timeline, by the option trace
+ * perhaps; EINVAL if PATH is NULL, empty, too long, has another letter after a percent sign, or
+ * names what is neither a file nor a character device; what open(2) failed with; ENOMEM.  Any thread
+ * may call it; never collects. */
+GC_API int gc_trace_start(const char *path);
+
+/* Ends it: the file is whole when this returns.  Returns 0; ENOENT if there is none; or what the
+ * first write that failed did so with, of which a line on stderr told.  The end of the program, by
+ * exit() or by returning from main(), does the same. */
+GC_API int gc_trace_stop(void);
+
 /* ---- Types of C structures ------------------------------------------------------------------ */
 
 /* At file scope: says that the members named, at most 16, are the pointers of T that the heap

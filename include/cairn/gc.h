@@ -111,6 +111,7 @@ typedef struct gc_options {
     size_t heap_reserve;          /* bytes of address space to reserve; less is taken if refused */
     size_t nursery;               /* bytes allocated between minor collections; 0: by cost */
     size_t mark_stack_limit;      /* bytes the mark stack may grow to; 0: no limit */
+    const char *trace;            /* file for a timeline of collections; NULL or "": none */
     uint64_t tag_mask;            /* a word is a reference if, of these bits, exactly those of */
     uint64_t tag_value;           /* TAG_VALUE are set (docs/tags.md) */
     uint64_t tag_kind_mask;       /* and these, up to 6 adjacent bits, are the number of a bit */

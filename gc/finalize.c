@@ -27,8 +27,7 @@ void gci_entry_set_notify(
     gc_finalizer_notify *notify, void *data, size_t c, const struct gci_frame *frame);
 gc_guardian *gci_entry_guardian_new(
     enum gc_order order, size_t b, size_t c, const struct gci_frame *frame);
-int gci_entry_guardian_add(
-    gc_guardian *guardian, void *p, size_t c, const struct gci_frame *frame);
+int gci_entry_guardian_add(gc_guardian *guardian, void *p, size_t c, const struct gci_frame *frame);
 void *gci_entry_guardian_next(
     gc_guardian *guardian, size_t b, size_t c, const struct gci_frame *frame);
 void gci_entry_guardian_free(
@@ -45,8 +44,8 @@ GCI_ENTRY(gc_guardian_free, gci_entry_guardian_free);
 
 /* ---- Entering ------------------------------------------------------------------------------- */
 
-bool gci_watch_target(const char *function, const struct gc_heap *heap, const void *p,
-    gci_object *object) {
+bool gci_watch_target(
+    const char *function, const struct gc_heap *heap, const void *p, gci_object *object) {
     uintptr_t address = (uintptr_t)p;
     if (address - heap->arena.base >= gci_arena_used_bytes(&heap->arena)) {
         gci_log("%s(%p): not an address in the heap", function, p);
@@ -91,8 +90,7 @@ static struct gci_watch *finalizer_of(const struct gci_watched *record) {
 }
 
 /* WATCH, a claim of RECORD, ends. */
-static void end_claim(
-    struct gci_watches *w, struct gci_watched *record, struct gci_watch *watch) {
+static void end_claim(struct gci_watches *w, struct gci_watched *record, struct gci_watch *watch) {
     gci_watch_leave(w, watch);
     gci_watch_give(w, watch);
     gci_watched_drop_if_empty(w, record);
@@ -145,8 +143,7 @@ static int exchange(struct gc_heap *heap, void *p, const gc_finalizer *fresh, gc
     struct gci_watched *record = gci_watched_find(w, (uintptr_t)p);
     struct gci_watch *had = finalizer_of(record);
     gc_finalizer was = {NULL, NULL, 0};
-    if (had != NULL)
-        was = (gc_finalizer){had->finalizer.function, had->finalizer.data, had->order};
+    if (had != NULL) was = (gc_finalizer){had->finalizer.function, had->finalizer.data, had->order};
     int error = 0;
     if (!none)
         error = set_finalizer(heap, record, p, object, had, fresh);

@@ -55,8 +55,7 @@ static void make_referred(void) {
     }
     struct node *n = make(2, make(3, NULL));
     kept = gc_handle_new(n);
-    for (int kind = 0; kind < 2; kind++)
-        weak[kind][1] = gc_weak_new(n, (enum gc_weak_kind)kind);
+    for (int kind = 0; kind < 2; kind++) weak[kind][1] = gc_weak_new(n, (enum gc_weak_kind)kind);
 }
 
 static void look_at_referred(void) {
@@ -312,7 +311,7 @@ static void a_slot_that_is_searched_keeps_its_target(void) {
 enum { OBJECTS = 400, FIELDS = 2, ROOTS = 40 };
 
 struct shadow {
-    bool exists;  /* it hasn't been found dead for good */
+    bool exists; /* it hasn't been found dead for good */
     size_t number;
     int field[FIELDS]; /* shadows; -1: NULL */
     bool has_finalizer;
@@ -323,7 +322,7 @@ struct shadow {
 static struct shadow shadows[OBJECTS];
 static gc_handle *roots[ROOTS];
 static int root_of[ROOTS]; /* shadows; -1 */
-static uintptr_t *links;     /* outside; hidden addresses */
+static uintptr_t *links;   /* outside; hidden addresses */
 static uint64_t random_state;
 static size_t made, finalized;
 

@@ -163,7 +163,7 @@ GC_API void gc_ephemeron_clear(gc_ephemeron *ephemeron);
 /* ---- Weak tables ---------------------------------------------------------------------------- */
 
 /* A hash table from keys to values, which need no other object: it is one of the heap, and has 40 to
- * 75 bytes for each entry.  With weak keys each entry is as an ephemeron: the value may refer to its
+ * 120 bytes for each entry.  With weak keys each entry is as an ephemeron: the value may refer to its
  * key, and lives as long as key and table do.  With weak values the key lives as long as its value
  * and the table do.  With both weak the table keeps neither, and the entry ends when one of them is
  * dead.  Entries that ended are gone, and not counted any more, when the collection that found it

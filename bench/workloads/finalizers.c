@@ -22,7 +22,7 @@ enum { LEAF = 400, DRAIN_STEP = 4096 };
 
 struct resource {
     uint64_t number;
-    void *leaf;
+    uint64_t *leaf;
     struct resource *unused[2];
 };
 BENCH_TYPE(resource, BENCH_FIELD(resource, leaf), BENCH_FIELD(resource, unused));
@@ -79,7 +79,8 @@ static void collect(void) {
 static struct resource *make(void) {
     struct resource *resource = bench_new(resource);
     resource->number = made_count++;
-    void *leaf = bench_alloc_leaf(LEAF + resource->number % 64);
+    uint64_t *leaf = bench_alloc_leaf(LEAF + resource->number % 64);
+    leaf[0] = leaf[LEAF / 8 - 1] = resource->number;
     BENCH_STORE(resource, &resource->leaf, leaf);
     watch(resource);
     return resource;
@@ -103,7 +104,8 @@ static __attribute__((__noinline__)) void fill(struct resource **table, size_t c
 /* No object of the table was finalized. */
 static __attribute__((__noinline__)) void check_alive(struct resource **table, size_t count) {
     uint64_t early = 0;
-    for (size_t i = 0; i < count; i++) early += finalized[table[i]->number];
+    for (size_t i = 0; i < count; i++)
+        early += finalized[table[i]->number] != 0 || table[i]->leaf[0] != table[i]->number;
     bench_expect("the number of live objects that were finalized", early, 0);
 }
 
@@ -126,6 +128,7 @@ static void run(double scale) {
     bench_figure("finalized_per_s", (double)finalized_count / seconds);
     check_alive(table, count);
     for (size_t i = 0; i < count; i++) BENCH_STORE(table, &table[i], NULL);
+    __asm__ volatile("" : : "r"(table) : "memory"); /* or the stores are left out */
     for (int i = 0; i < 3; i++) {
         collect();
         drain();

@@ -252,6 +252,11 @@ test-threads: export SOAK_SECONDS := 24
 test-threads: $(B)/tests/soak
 	@bash tests/run.sh tests/soak.sh
 
+# The timeline, read by a package from the npm registry: needs node and npm.
+.PHONY: check-trace
+check-trace: $(B)/examples/json $(BIG_JSON)
+	@bash tests/trace_model.sh $(abspath $(B)/examples/json) --count -q ..name $(abspath $(BIG_JSON))
+
 # The protocols between threads, as models: needs spin.
 .PHONY: models
 models:
@@ -354,6 +359,7 @@ make deps            install the Debian packages that are missing (root), or say
 make test            run all tests, as many programs at once as there are CPUs (TEST_JOBS);
                      TEST_OPTIONS=-v shows their output
 make test-threads    with SANITIZE=thread: the soak test under ThreadSanitizer
+make check-trace     have a timeline read by a package of npm's
 make models          check the models of the protocols between threads, in docs/models
 make demo            the JSON example at work, on real files and on a large one
 make bench           the benchmark, Cairn beside other allocators

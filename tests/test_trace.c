@@ -135,13 +135,13 @@ static void the_file_is_whole_however_the_program_ends(void) {
     const char *name = in_directory("end.json");
     setenv("CAIRN_TRACE", name, 1);
     works_and_ends_by(end_by_exit);
-    check_file(name, "collections=3 full=1");
+    check_file(name, "collections=2 full=1");
     unlink(name);
     works_and_ends_by(end_at_once);
-    check_file(name, "collections=3 full=1");
+    check_file(name, "collections=2 full=1");
     unlink(name);
     works_and_ends_by(end_by_kill);
-    check_file(name, "collections=3 full=1");
+    check_file(name, "collections=2 full=1");
 }
 
 static void the_file_is_whole_while_the_program_runs(void) {

@@ -35,6 +35,13 @@ enum metric {
     COMPACT_MS,     /* its pause */
     COMPACT_PER_MB, /* the same in us for each live MB */
     MOVED_MB,
+    CHAIN_1E5_MS, /* full collections with chains of ephemerons of such lengths, less one without */
+    CHAIN_3E5_MS,
+    CHAIN_1E6_MS,
+    CHAIN_MADE_MS, /* to make the longest, with collections */
+    CHAIN_DIES_MS, /* the collection that ends the longest */
+    CHAIN_NONE_MS,
+    FINALIZED_PER_S,
     METRICS
 };
 extern const char *const metric_names[METRICS];

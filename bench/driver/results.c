@@ -30,6 +30,13 @@ const char *const metric_names[METRICS] = {
     [COMPACT_MS] = "compact_ms",
     [COMPACT_PER_MB] = "compact_us_per_live_mb",
     [MOVED_MB] = "moved_mb",
+    [CHAIN_1E5_MS] = "chain_1e5_ms",
+    [CHAIN_3E5_MS] = "chain_3e5_ms",
+    [CHAIN_1E6_MS] = "chain_1e6_ms",
+    [CHAIN_MADE_MS] = "chain_made_ms",
+    [CHAIN_DIES_MS] = "chain_dies_ms",
+    [CHAIN_NONE_MS] = "chain_none_ms",
+    [FINALIZED_PER_S] = "finalized_per_s",
 };
 
 void results_init(struct results *results, const struct catalogue *catalogue,

@@ -203,6 +203,18 @@ static void print_compaction(const struct results *results, FILE *out) {
     print_figures(results, "compaction", columns, sizeof columns / sizeof *columns, out);
 }
 
+static void print_ephemerons(const struct results *results, FILE *out) {
+    static const struct column columns[] = {{"10^5 ms", 9, 1, CHAIN_1E5_MS},
+        {"3*10^5", 9, 1, CHAIN_3E5_MS}, {"10^6", 9, 1, CHAIN_1E6_MS}, {"made", 9, 1, CHAIN_MADE_MS},
+        {"dies", 9, 1, CHAIN_DIES_MS}, {"without", 9, 1, CHAIN_NONE_MS}};
+    print_figures(results, "chains of ephemerons", columns, sizeof columns / sizeof *columns, out);
+}
+
+static void print_finalizers(const struct results *results, FILE *out) {
+    static const struct column columns[] = {{"per s", 9, 0, FINALIZED_PER_S}};
+    print_figures(results, "finalized", columns, sizeof columns / sizeof *columns, out);
+}
+
 /* The geometric mean over the tasks of C's median divided by BASE's.  Stores over how many. */
 static double mean_ratio(
     const struct results *results, int c, int base, enum metric metric, int *count) {
@@ -243,5 +255,7 @@ void table_print(const struct results *results, FILE *out) {
     print_stops(results, out);
     print_marking(results, out);
     print_compaction(results, out);
+    print_ephemerons(results, out);
+    print_finalizers(results, out);
     print_means(results, base, out);
 }

@@ -239,7 +239,7 @@ run-test: export CAIRN_TEST_JSON := $(abspath $(B)/examples/json)
 run-test: export CAIRN_TEST_CALC := $(abspath $(B)/examples/calc)
 run-test: export CAIRN_TEST_JSON_GENERATE := $(abspath $(B)/examples/json-generate)
 run-test: tests examples
-	@bash tests/run.sh $(TEST_OPTIONS) $(TESTS_TO_RUN:%=$(B)/tests/%) tests/json.sh \
+	@bash tests/run.sh $(TEST_OPTIONS) $(TESTS_TO_RUN:%=$(B)/tests/%) tests/json.sh tests/profile.sh \
 	    $(CXX_TEST) $(SOAK_TEST)
 
 # With ThreadSanitizer (SANITIZE=thread): the soak alone, its threads stopped at safepoints, as that
@@ -259,7 +259,7 @@ models:
 # ---- Packages ------------------------------------------------------------------------------------
 
 DEPS := binutils iso-codes libc6-dev libcmocka-dev libgc-dev liblzma-dev libmimalloc-dev \
-        libunwind-dev make pkg-config spin
+        libunwind-dev make pkg-config protobuf-compiler spin
 CC_COMMAND := $(firstword $(CC))
 CC_PACKAGE := $(if $(filter cc,$(CC_COMMAND)),gcc,$(CC_COMMAND))
 

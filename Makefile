@@ -249,7 +249,7 @@ run-test: export CAIRN_TEST_CALC := $(abspath $(B)/examples/calc)
 run-test: export CAIRN_TEST_JSON_GENERATE := $(abspath $(B)/examples/json-generate)
 run-test: tests examples
 	@bash tests/run.sh -j $(TEST_JOBS) $(TEST_OPTIONS) $(TESTS_TO_RUN:%=$(B)/tests/%) tests/json.sh \
-	    $(CXX_TEST) $(GDB_TEST) $(SOAK_TEST)
+	    tests/profile.sh $(CXX_TEST) $(GDB_TEST) $(SOAK_TEST)
 
 # With ThreadSanitizer (SANITIZE=thread): the soak alone, its threads stopped at safepoints, as that
 # sanitizer keeps signals back.
@@ -293,7 +293,7 @@ models:
 # ---- Packages ------------------------------------------------------------------------------------
 
 DEPS := binutils gdb iso-codes libc6-dev libcmocka-dev libgc-dev liblzma-dev libmimalloc-dev \
-        libunwind-dev make pkg-config python3 spin systemtap-sdt-dev
+        libunwind-dev make pkg-config protobuf-compiler python3 spin systemtap-sdt-dev
 CC_COMMAND := $(firstword $(CC))
 CC_PACKAGE := $(if $(filter cc,$(CC_COMMAND)),gcc,$(CC_COMMAND))
 

@@ -329,14 +329,34 @@ static void describe_mapping(
     }
 }
 
+/* Enters each of COUNT addresses once, by open addressing; false if there is no memory. */
+static bool enter_places(struct gci_places *p, const uintptr_t *addresses, size_t count) {
+    unsigned bits = 4;
+    while ((size_t)1 << bits < 2 * count) bits++;
+    uintptr_t *seen = calloc((size_t)1 << bits, sizeof *seen); /* 0 stands for none */
+    p->places = malloc((count > 0 ? count : 1) * sizeof *p->places);
+    if (seen == NULL || p->places == NULL) {
+        free(seen);
+        free(p->places);
+        p->places = NULL;
+        return false;
+    }
+    for (size_t i = 0; i < count; i++) {
+        size_t mask = ((size_t)1 << bits) - 1;
+        size_t at = addresses[i] * UINT64_C(0x9e3779b97f4a7c15) >> (64 - bits);
+        while (seen[at] != 0 && seen[at] != addresses[i]) at = (at + 1) & mask;
+        if (seen[at] != 0 || addresses[i] == 0) continue;
+        seen[at] = addresses[i];
+        p->places[p->count++] = (struct gci_place){.address = addresses[i]};
+    }
+    free(seen);
+    qsort(p->places, p->count, sizeof *p->places, by_address);
+    return true;
+}
+
 struct gci_places gci_places_describe(const uintptr_t *addresses, size_t count) {
-    struct gci_places p = {.places = malloc((count > 0 ? count : 1) * sizeof *p.places)};
-    if (p.places == NULL) return p;
-    for (size_t i = 0; i < count; i++) p.places[i] = (struct gci_place){.address = addresses[i]};
-    qsort(p.places, count, sizeof *p.places, by_address);
-    for (size_t i = 0; i < count; i++)
-        if (p.count == 0 || p.places[i].address != p.places[p.count - 1].address)
-            p.places[p.count++] = p.places[i];
+    struct gci_places p = {.count = 0};
+    if (!enter_places(&p, addresses, count)) return p;
     struct gci_symbols symbols = {.count = 0};
     gci_symbols_load(&symbols);
     dl_iterate_phdr(note_mappings, &p);

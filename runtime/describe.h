@@ -31,7 +31,7 @@ struct gci_places {
     size_t mapping_count;
 };
 
-/* Describes COUNT addresses, which may be in any order.  Each file is read once.  What isn't known
+/* Describes COUNT addresses, which may be in any order, but for 0.  Each file is read once.  What isn't known
  * stays so, but 0 places if there is no memory.  Calls malloc. */
 struct gci_places gci_places_describe(const uintptr_t *addresses, size_t count);
 void gci_places_free(struct gci_places *places);

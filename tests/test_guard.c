@@ -130,11 +130,12 @@ static void a_pointer_past_the_end_holds_the_object(void) {
 
 /* ---- Against a model ------------------------------------------------------------------------ */
 
-enum { SLOTS = 60 };
+enum { SLOTS = 60, TYPED_BYTES = 30000 }; /* which is no multiple of a page */
 
 struct large {
     struct large *next;
-    uint64_t sum; /* of the number in all words behind */
+    uint64_t *own; /* an object that only this one refers to: holds the number */
+    uint64_t sum;  /* the number, too */
     uint64_t words[];
 };
 
@@ -150,16 +151,16 @@ static void **objects;
 static void make(int i) {
     size_t words = 1024 + (size_t)rand() % 6000, bytes = sizeof(struct large) + words * 8;
     bool typed = i % 3 == 0, leaf = i % 3 == 1;
-    static const uint32_t at[] = {0};
+    static const uint32_t at[] = {0, 8};
     static const gc_type *type;
     if (type == NULL) {
-        gc_type_desc desc = {.name = "large", .size = 8, .pointers = at, .pointer_count = 1};
-        desc.size = 1 << 15;
+        gc_type_desc desc = {.name = "large", .size = 8, .pointers = at, .pointer_count = 2};
+        desc.size = TYPED_BYTES;
         type = gc_type_register(&desc);
         REQUIRE(type != NULL);
     }
     struct large *p = leaf ? gc_alloc_leaf(bytes) : typed ? gc_alloc_typed(type) : gc_alloc(bytes);
-    if (typed) words = ((1 << 15) - sizeof *p) / 8;
+    if (typed) words = (TYPED_BYTES - sizeof *p) / 8;
     REQUIRE(p != NULL && all_bytes(p, 0, sizeof *p + words * 8));
     model[i].number = (uint64_t)rand() * 2 + 1;
     model[i].words = words;
@@ -173,6 +174,7 @@ static void check(int i) {
     const struct large *p = objects[i];
     REQUIRE_EQUAL(p->sum, model[i].number);
     for (size_t w = 0; w < model[i].words; w++) REQUIRE(p->words[w] == model[i].number);
+    if (i % 3 != 1 && p->own != NULL) REQUIRE_EQUAL(*p->own, model[i].number);
     if (i % 3 != 1) REQUIRE(p->next == (model[i].next < 0 ? NULL : objects[model[i].next]));
 }
 
@@ -186,6 +188,8 @@ static void large_objects_live_as_ever(void) {
         struct large *p = objects[i];
         if (i % 3 != 1) {
             gc_write(p, &p->next, objects[j]);
+            gc_write(p, &p->own, gc_alloc_leaf(32));
+            *p->own = model[i].number;
             model[i].next = j;
         }
         for (int k = 0; k < SLOTS; k++) /* an object that is replaced is referred to no more */

@@ -183,7 +183,7 @@ static void large_objects_live_as_ever(void) {
     objects = calloc(SLOTS, sizeof *objects);
     REQUIRE_EQUAL(gc_add_slots(objects, SLOTS), 0);
     for (int i = 0; i < SLOTS; i++) make(i);
-    for (int round = 0; round < 600; round++) {
+    for (int round = 0; round < 250; round++) {
         int i = rand() % SLOTS, j = rand() % SLOTS;
         struct large *p = objects[i];
         if (i % 3 != 1) {
@@ -201,7 +201,7 @@ static void large_objects_live_as_ever(void) {
         if (rand() % 8 == 0) gc_free(objects[j]);
         objects[j] = NULL;
         make(j);
-        for (int n = 0; n < 20; n++) gc_new(struct wide);
+        for (int n = 0; n < 8; n++) gc_new(struct wide);
         if (rand() % 10 == 0) collect(rand() % 3 == 0 ? GC_FULL : GC_MINOR);
         check(rand() % SLOTS);
     }
@@ -212,8 +212,8 @@ static void large_objects_live_as_ever(void) {
 /* ---- Where mappings end --------------------------------------------------------------------- */
 
 static void too_many_are_not_guarded(void) {
-    static void *held[17000];
-    for (int i = 0; i < 17000; i++) REQUIRE((held[i] = gc_alloc(8300)) != NULL);
+    static void *held[16500];
+    for (int i = 0; i < 16500; i++) REQUIRE((held[i] = gc_alloc(8300)) != NULL);
     collect(GC_FULL);
     memset(held, 0, sizeof held);
     collect(GC_FULL);
@@ -248,13 +248,13 @@ int main(void) {
         CHILD_TEST(a_system_call_fails, GUARD),
         CHILD_TEST(alignments_are_kept, GUARD, "CAIRN_VERIFY=1"),
         CHILD_TEST(a_pointer_past_the_end_holds_the_object, GUARD),
-        CHILD_TEST(large_objects_live_as_ever, GUARD, "CAIRN_VERIFY=1", "CAIRN_NURSERY=1M"),
-        CHILD_TEST(large_objects_live_as_ever, GUARD, "CAIRN_BARRIER=mprotect", "CAIRN_NURSERY=1M",
-            "CAIRN_LARGE_FIT=best"),
+        CHILD_TEST(large_objects_live_as_ever, GUARD, "CAIRN_VERIFY=1", "CAIRN_NURSERY=256K"),
+        CHILD_TEST(large_objects_live_as_ever, GUARD, "CAIRN_BARRIER=mprotect",
+            "CAIRN_NURSERY=256K", "CAIRN_LARGE_FIT=best"),
         CHILD_TEST(large_objects_live_as_ever, GUARD, "CAIRN_BARRIER=cross", "CAIRN_STRESS=97"),
         CHILD_TEST(large_objects_live_as_ever, GUARD, "CAIRN_BARRIER=explicit-cross",
-            "CAIRN_NURSERY=1M", "CAIRN_VERIFY=1"),
-        CHILD_TEST(large_objects_live_as_ever, GUARD, "CAIRN_BARRIER=none", "CAIRN_NURSERY=1M",
+            "CAIRN_NURSERY=256K", "CAIRN_VERIFY=1"),
+        CHILD_TEST(large_objects_live_as_ever, GUARD, "CAIRN_BARRIER=none", "CAIRN_NURSERY=256K",
             "CAIRN_PROTECT_MOVED=2"),
         CHILD_ABORT(too_many_are_not_guarded, "no more mappings for guard pages", GUARD),
     };

@@ -130,11 +130,12 @@ static void a_pointer_past_the_end_holds_the_object(void) {
 
 /* ---- Against a model ------------------------------------------------------------------------ */
 
-enum { SLOTS = 60 };
+enum { SLOTS = 60, TYPED_BYTES = 30000 }; /* which is no multiple of a page */
 
 struct large {
     struct large *next;
-    uint64_t sum; /* of the number in all words behind */
+    uint64_t *own; /* an object that only this one refers to: holds the number */
+    uint64_t sum;  /* the number, too */
     uint64_t words[];
 };
 
@@ -150,16 +151,16 @@ static void **objects;
 static void make(int i) {
     size_t words = 1024 + (size_t)rand() % 6000, bytes = sizeof(struct large) + words * 8;
     bool typed = i % 3 == 0, leaf = i % 3 == 1;
-    static const uint32_t at[] = {0};
+    static const uint32_t at[] = {0, 8};
     static const gc_type *type;
     if (type == NULL) {
-        gc_type_desc desc = {.name = "large", .size = 8, .pointers = at, .pointer_count = 1};
-        desc.size = 1 << 15;
+        gc_type_desc desc = {.name = "large", .size = 8, .pointers = at, .pointer_count = 2};
+        desc.size = TYPED_BYTES;
         type = gc_type_register(&desc);
         REQUIRE(type != NULL);
     }
     struct large *p = leaf ? gc_alloc_leaf(bytes) : typed ? gc_alloc_typed(type) : gc_alloc(bytes);
-    if (typed) words = ((1 << 15) - sizeof *p) / 8;
+    if (typed) words = (TYPED_BYTES - sizeof *p) / 8;
     REQUIRE(p != NULL && all_bytes(p, 0, sizeof *p + words * 8));
     model[i].number = (uint64_t)rand() * 2 + 1;
     model[i].words = words;
@@ -173,6 +174,7 @@ static void check(int i) {
     const struct large *p = objects[i];
     REQUIRE_EQUAL(p->sum, model[i].number);
     for (size_t w = 0; w < model[i].words; w++) REQUIRE(p->words[w] == model[i].number);
+    if (i % 3 != 1 && p->own != NULL) REQUIRE_EQUAL(*p->own, model[i].number);
     if (i % 3 != 1) REQUIRE(p->next == (model[i].next < 0 ? NULL : objects[model[i].next]));
 }
 
@@ -181,11 +183,13 @@ static void large_objects_live_as_ever(void) {
     objects = calloc(SLOTS, sizeof *objects);
     REQUIRE_EQUAL(gc_add_slots(objects, SLOTS), 0);
     for (int i = 0; i < SLOTS; i++) make(i);
-    for (int round = 0; round < 600; round++) {
+    for (int round = 0; round < 250; round++) {
         int i = rand() % SLOTS, j = rand() % SLOTS;
         struct large *p = objects[i];
         if (i % 3 != 1) {
             gc_write(p, &p->next, objects[j]);
+            gc_write(p, &p->own, gc_alloc_leaf(32));
+            *p->own = model[i].number;
             model[i].next = j;
         }
         for (int k = 0; k < SLOTS; k++) /* an object that is replaced is referred to no more */
@@ -197,7 +201,7 @@ static void large_objects_live_as_ever(void) {
         if (rand() % 8 == 0) gc_free(objects[j]);
         objects[j] = NULL;
         make(j);
-        for (int n = 0; n < 20; n++) gc_new(struct wide);
+        for (int n = 0; n < 8; n++) gc_new(struct wide);
         if (rand() % 10 == 0) collect(rand() % 3 == 0 ? GC_FULL : GC_MINOR);
         check(rand() % SLOTS);
     }
@@ -208,8 +212,8 @@ static void large_objects_live_as_ever(void) {
 /* ---- Where mappings end --------------------------------------------------------------------- */
 
 static void too_many_are_not_guarded(void) {
-    static void *held[17000];
-    for (int i = 0; i < 17000; i++) REQUIRE((held[i] = gc_alloc(8300)) != NULL);
+    static void *held[16500];
+    for (int i = 0; i < 16500; i++) REQUIRE((held[i] = gc_alloc(8300)) != NULL);
     collect(GC_FULL);
     memset(held, 0, sizeof held);
     collect(GC_FULL);
@@ -244,13 +248,13 @@ int main(void) {
         CHILD_TEST(a_system_call_fails, GUARD),
         CHILD_TEST(alignments_are_kept, GUARD, "CAIRN_VERIFY=1"),
         CHILD_TEST(a_pointer_past_the_end_holds_the_object, GUARD),
-        CHILD_TEST(large_objects_live_as_ever, GUARD, "CAIRN_VERIFY=1", "CAIRN_NURSERY=1M"),
-        CHILD_TEST(large_objects_live_as_ever, GUARD, "CAIRN_BARRIER=mprotect", "CAIRN_NURSERY=1M",
-            "CAIRN_LARGE_FIT=best"),
+        CHILD_TEST(large_objects_live_as_ever, GUARD, "CAIRN_VERIFY=1", "CAIRN_NURSERY=256K"),
+        CHILD_TEST(large_objects_live_as_ever, GUARD, "CAIRN_BARRIER=mprotect",
+            "CAIRN_NURSERY=256K", "CAIRN_LARGE_FIT=best"),
         CHILD_TEST(large_objects_live_as_ever, GUARD, "CAIRN_BARRIER=cross", "CAIRN_STRESS=97"),
         CHILD_TEST(large_objects_live_as_ever, GUARD, "CAIRN_BARRIER=explicit-cross",
-            "CAIRN_NURSERY=1M", "CAIRN_VERIFY=1"),
-        CHILD_TEST(large_objects_live_as_ever, GUARD, "CAIRN_BARRIER=none", "CAIRN_NURSERY=1M",
+            "CAIRN_NURSERY=256K", "CAIRN_VERIFY=1"),
+        CHILD_TEST(large_objects_live_as_ever, GUARD, "CAIRN_BARRIER=none", "CAIRN_NURSERY=256K",
             "CAIRN_PROTECT_MOVED=2"),
         CHILD_ABORT(too_many_are_not_guarded, "no more mappings for guard pages", GUARD),
     };

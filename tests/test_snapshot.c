@@ -345,6 +345,20 @@ static void a_word_of_a_table_is_named_by_its_offset(void) {
     REQUIRE(refers(&s, "table_that_holds in ", CONTEXT, "+80", find_named(&s, "struct anchor")));
 }
 
+static char *volatile pointer_past_the_end;
+
+static __attribute__((noinline)) void hold_past_the_end(void *none) {
+    (void)none;
+    pointer_past_the_end = (char *)gc_alloc(3000) + 3264; /* a cell's size */
+}
+
+static void a_pointer_past_the_end_is_a_reference(void) {
+    call_below(hold_past_the_end, NULL);
+    struct snapshot s = take();
+    size_t at = find_named(&s, "(ambiguous) 3264 bytes");
+    REQUIRE(refers(&s, "pointer_past_the_end in ", CONTEXT, "+0", at));
+}
+
 static __attribute__((noinline)) void function_that_holds(void) {
     struct anchor *volatile held = gc_new(struct anchor);
     struct snapshot s = take();
@@ -595,6 +609,7 @@ int main(void) {
             "CAIRN_STRESS=300", "CAIRN_ONE_PAST_END_IN_HEAP=0"),
         CHILD_TEST(a_static_variable_is_a_root),
         CHILD_TEST(a_word_of_a_table_is_named_by_its_offset),
+        CHILD_TEST(a_pointer_past_the_end_is_a_reference),
         CHILD_TEST(a_frame_is_a_root),
         CHILD_TEST(a_frame_of_another_thread_is_a_root),
         CHILD_TEST(other_roots_are_named_too),

@@ -362,7 +362,7 @@ install: libraries
 uninstall:
 	rm -f $(HEADERS:%=$(TO_INCLUDE)/%)
 	rm -f $(TO_LIB)/libcairn.a $(TO_LIB)/libcairn.so $(TO_LIB)/libcairn.so.$(SOVERSION)
-	rm -f $(TO_LIB)/libcairn.so.$(VERSION) $(TO_LIB)/pkgconfig/cairn.pc
+	rm -f $(TO_LIB)/libcairn.so.$(VERSION) $(TO_LIB)/pkgconfig/cairn.pc $(TO_SHARE)/cairn-gdb.py
 	rm -f $(addprefix $(TO_DOC)/,$(notdir $(DOCS)))
 	@for dir in $(TO_DOC) $(TO_SHARE) $(TO_INCLUDE)/cairn; do \
 	    if [ -d $$dir ]; then find $$dir -depth -type d -empty -delete; fi; \

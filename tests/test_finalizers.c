@@ -484,6 +484,29 @@ static void all_are_finalized_at_the_end_if_asked(void) {
     REQUIRE_EQUAL(gc_verify(), 0);
 }
 
+static void collect_and_note(void *p, void *data) {
+    collect(GC_MINOR);
+    for (size_t i = 0; i < 1000; i++) make(1000, NULL);
+    REQUIRE(((struct node *)p)->next->number == ((struct node *)p)->number + 100);
+    note(p, data);
+}
+static void make_collecting(void) {
+    for (size_t i = 0; i < 10; i++)
+        REQUIRE_EQUAL(
+            gc_finalizer_set(make(i, make(100 + i, NULL)), collect_and_note, NULL, GC_UNORDERED),
+            0);
+}
+
+static void young_ones_live_until_they_are_run_at_the_end(void) {
+    need_optimised_code();
+    for (int round = 0; round < 2; round++) {
+        typed = round;
+        garbage(make_collecting);
+        REQUIRE_EQUAL(gc_finalize_all(), 10);
+        REQUIRE_EQUAL(gc_verify(), 0);
+    }
+}
+
 /* ---- Who runs them -------------------------------------------------------------------------- */
 
 static unsigned notified;
@@ -655,6 +678,7 @@ int main(void) {
         HARD(one_that_leaves_by_longjmp_counts_as_run),
         HARD(a_finalizer_may_allocate_collect_register_and_run_others),
         HARD(all_are_finalized_at_the_end_if_asked),
+        HARD(young_ones_live_until_they_are_run_at_the_end),
         HARD(the_program_is_told_once_for_a_collection),
         CHILD_TEST(the_library_can_run_them_itself, "CAIRN_FINALIZERS=thread", "CAIRN_VERIFY=1"),
         CHILD_TEST(the_library_can_run_them_itself, "CAIRN_FINALIZERS=inline", "CAIRN_VERIFY=1"),

@@ -251,6 +251,30 @@ static void links_disappear_with_their_targets_and_follow_them(void) {
     }
 }
 
+static void link_in_garbage(void) {
+    for (size_t i = 0; i < 20; i++) {
+        void **slots = gc_alloc_leaf(64);
+        REQUIRE_EQUAL(gc_link_register(&slots[i % 8], saved, GC_WEAK_SHORT), 0);
+    }
+}
+
+static void a_link_ends_with_its_holder(void) {
+    need_optimised_code();
+    for (int round = 0; round < 2; round++) {
+        typed = round;
+        saved = make(1, NULL);
+        make(0, NULL);
+        garbage(link_in_garbage);
+        collect(GC_MINOR);
+        REQUIRE(statistics().links <= 1);
+        for (int i = 0; i < 1000; i++) memset(gc_alloc_leaf(64), 7, 64);
+        gc_free(saved);
+        saved = NULL;
+        REQUIRE_EQUAL(statistics().links, 0);
+        REQUIRE_EQUAL(gc_verify(), 0);
+    }
+}
+
 static void a_link_can_be_moved_and_ended(void) {
     need_optimised_code();
     static void *slots[3];
@@ -542,6 +566,7 @@ int main(void) {
         CHILD_TEST(bad_arguments_are_refused, "CAIRN_VERIFY=1"),
         CHILD_SAYS(bad_arguments_are_refused, "is no slot: it must be a multiple of 8"),
         HARD(links_disappear_with_their_targets_and_follow_them),
+        HARD(a_link_ends_with_its_holder),
         HARD(a_link_can_be_moved_and_ended),
         HARD(a_link_ends_with_the_part_of_its_holder),
         HARD(a_slot_that_is_searched_keeps_its_target),

@@ -152,23 +152,35 @@ int gci_entry_profile_stop(size_t a, size_t b, size_t c, const struct gci_frame 
     return gci_api_leave_if_attached(thread, error);
 }
 
+struct writing {
+    const char *path;
+    int format, error;
+    struct gci_profile profile;
+};
+
+static void write_file(void *context) {
+    struct writing *w = context;
+    w->error = gci_profile_write_file(w->path, w->format, &w->profile);
+}
+
 int gci_entry_profile_write(const char *path, int format, size_t c, const struct gci_frame *frame) {
     (void)c;
     struct gc_heap *heap = gci_default_heap();
     if (path != NULL && format == GC_PROFILE_BY_NAME) format = format_of(path);
     if (path == NULL || format < GC_PROFILE_FOLDED || format > GC_PROFILE_PPROF_GZIP) return EINVAL;
     if (heap == NULL) return ESRCH;
-    struct gci_profile profile;
+    struct writing writing = {.path = path, .format = format};
     size_t mapped = 0;
     struct gci_thread *thread = gci_api_enter_if_attached(frame);
     gci_heap_lock(heap);
-    int error = copy(heap, &profile, &mapped);
+    int error = copy(heap, &writing.profile, &mapped);
     gci_heap_unlock(heap);
-    gci_api_leave_if_attached(thread, 0);
-    if (error != 0) return error;
-    error = gci_profile_write_file(path, format, &profile);
-    gci_vm_unmap((void *)(uintptr_t)profile.stacks, mapped);
-    return error;
+    if (error == 0) {
+        gci_api_call_out(thread, write_file, &writing);
+        gci_vm_unmap((void *)(uintptr_t)writing.profile.stacks, mapped);
+        error = writing.error;
+    }
+    return gci_api_leave_if_attached(thread, error);
 }
 
 /* ---- At exit -------------------------------------------------------------------------------- */

@@ -8,6 +8,7 @@
 
 #include <errno.h>
 
+#include "gc/api.h"
 #include "gc/arena.h"
 #include "gc/block.h"
 #include "gc/thread.h"
@@ -160,21 +161,15 @@ static uint32_t walk(const struct gci_thread *thread, uintptr_t *pcs, uint32_t m
     return depth;
 }
 
-/* By libunwind, where the library has no reader of its own.  It takes locks, so the thread must not
- * be waited for meanwhile, as in gc_explain(). */
-static uint32_t walk_by_libunwind(struct gci_thread *thread, uintptr_t *pcs, uint32_t most) {
-    struct gci_mutator *m = &thread->mutator;
-    int cancel;
-    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel);
-    uint64_t signals = gci_signals_block();
-    gci_world_enter(m->world, m);
-    gci_block(m);
-    uint32_t depth = gci_backtrace(m->scan_from, pcs, most);
-    gci_unblock(m);
-    gci_world_exit(m->world);
-    gci_signals_restore(signals);
-    pthread_setcancelstate(cancel, NULL);
-    return depth;
+/* By libunwind, where the library has no reader of its own. */
+struct slow_walk {
+    uintptr_t frame, *pcs;
+    uint32_t most, depth;
+};
+
+static void walk_by_libunwind(void *context) {
+    struct slow_walk *walk = context;
+    walk->depth = gci_backtrace(walk->frame, walk->pcs, walk->most);
 }
 
 static void note(struct gc_heap *heap, const void *p, size_t bytes, uint32_t site_number) {
@@ -197,13 +192,14 @@ void gci_sample_take(struct gci_thread *thread, const void *p) {
     struct gc_heap *heap = thread->heap;
     uintptr_t pcs[DEPTH_MAX];
     uint32_t most = heap->options.site_depth, depth = 0;
+    struct slow_walk slow = {thread->mutator.scan_from, pcs, most, 0};
     size_t bytes = thread->draw.sampled;
     int saved_errno = errno;
     thread->draw.sampled = 0;
-    if (!gci_can_unwind()) depth = walk_by_libunwind(thread, pcs, most);
+    if (!gci_can_unwind()) gci_api_call_out(thread, walk_by_libunwind, &slow);
     gci_heap_lock(heap);
     if (thread->draw.sampling == heap->sampling) {
-        if (gci_can_unwind()) depth = walk(thread, pcs, most);
+        depth = gci_can_unwind() ? walk(thread, pcs, most) : slow.depth;
         note(heap, p, bytes, gci_site_intern(&heap->sampler->sites, pcs, depth));
     }
     gci_heap_unlock(heap);

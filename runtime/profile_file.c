@@ -258,7 +258,7 @@ static int write_whole(const char *path, const struct bytes *b) {
         error = errno;
     } else {
         errno = EIO;
-        if (fwrite(b->at, 1, b->count, file) != b->count) error = errno;
+        if (b->count > 0 && fwrite(b->at, 1, b->count, file) != b->count) error = errno;
         if (fclose(file) != 0 && error == 0) error = errno;
         if (error == 0 && rename(beside, path) != 0) error = errno;
         if (error != 0) unlink(beside);

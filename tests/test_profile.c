@@ -19,7 +19,7 @@
 #include "support.h"
 #include "typed_model.h"
 
-#define SITE __attribute__((noinline, noclone))
+#define SITE __attribute__((__noinline__))
 
 /* A name for a file of this process, in the directory for such. */
 static const char *file_named(const char *ending) {
@@ -369,13 +369,23 @@ static void threads_sample_at_once(void) {
 
 /* ---- Sites ---------------------------------------------------------------------------------- */
 
+static void descend(unsigned depth, unsigned path);
+
+static SITE void descend_left(unsigned depth, unsigned path) {
+    descend(depth, path);
+    kept = NULL;
+}
+static SITE void descend_right(unsigned depth, unsigned path) {
+    kept = NULL;
+    descend(depth, path);
+    kept = NULL;
+}
+/* Each of the 2^DEPTH paths is a stack of its own. */
 static SITE void descend(unsigned depth, unsigned path) {
     if (depth == 0)
         site_small();
-    else if (path % 2 == 0)
-        descend(depth - 1, path / 2);
     else
-        descend(depth - 1, path / 2 + (kept == &kept)); /* another call */
+        (path % 2 == 0 ? descend_left : descend_right)(depth - 1, path / 2);
     kept = NULL;
 }
 
@@ -542,8 +552,7 @@ int main(void) {
         CHILD_TEST(stacks_are_cut_at_the_depth_of_the_option, "CAIRN_SITE_DEPTH=5"),
         CHILD_TEST(calls_at_the_wrong_time_are_refused),
         CHILD_SAYS(a_file_that_cant_be_written_is_named_and_changes_no_status,
-            "the profile can't be written to /nonexistent/x.pb",
-            "CAIRN_PROFILE=/nonexistent/x.pb"),
+            "the profile can't be written to /nonexistent/x.pb", "CAIRN_PROFILE=/nonexistent/x.pb"),
         CHILD_TEST(a_child_of_fork_writes_a_file_of_its_own_or_none),
     };
     return cmocka_run_group_tests_name("profile", tests, NULL, NULL);

@@ -144,6 +144,7 @@ static bool should_close(const struct gc_heap *heap, uint32_t b) {
     const struct gci_arena *arena = &heap->arena;
     if (gci_barrier_is_explicit(heap->barrier))
         return arena->tags[b] & GCI_TAG_TYPED || heap->options.writes_explicitly == GC_WRITES_ALL;
+    if (heap->layer->open_typed && arena->tags[b] & GCI_TAG_TYPED) return false;
     if (arena->blocks[b].passed_over >= PASSED_OVER_MAX) return true;
     if (arena->blocks[b].hot > 0) return false;
     return gci_tag_use(arena->tags[b]) == GCI_USE_LARGE ||
@@ -245,6 +246,7 @@ static void add_counts(struct gc_heap *heap, const struct gci_cycle *cycle) {
 static void collect(struct gc_heap *heap, struct gci_cycle *cycle) {
     enum gc_collection kind = cycle->kind;
     begin_counts(heap, cycle);
+    if (heap->layer->stopped != NULL) heap->layer->stopped(heap, kind);
     uint64_t before = heap->live_bytes + cycle->allocated;
     gci_threads_release_buffers(heap);
 
@@ -267,6 +269,7 @@ static void collect(struct gc_heap *heap, struct gci_cycle *cycle) {
         cycle->census_ns += gci_clock_ns() - cycle->marked_ns;
     }
     if (heap->options.verify) gci_verify_marks(heap);
+    if (heap->layer->marked != NULL) heap->layer->marked(heap, kind);
     gci_identity_update(heap, kind == GC_FULL);
     if (heap->marker.holding) cycle->compacted = gci_compact(heap, cycle->compact, by_roots);
     if (heap->options.verify && cycle->compacted) gci_verify_marks(heap);
@@ -276,6 +279,7 @@ static void collect(struct gc_heap *heap, struct gci_cycle *cycle) {
     cycle->end_ns = gci_clock_ns();
 
     add_counts(heap, cycle);
+    if (heap->layer->settled != NULL) heap->layer->settled(heap, kind);
     gci_policy_update(heap, cycle);
     uint64_t pause_ns = gci_clock_ns() - cycle->start_ns;
     gci_histogram_add(kind == GC_FULL ? &heap->full_pauses : &heap->minor_pauses, pause_ns);
@@ -292,6 +296,7 @@ struct stopped_call {
     struct gci_thread *thread;
     bool (*wanted)(struct gc_heap *heap, void *context); /* looked at with the lock held */
     void (*function)(struct gc_heap *heap, void *context);
+    void (*started)(struct gc_heap *heap, void *context); /* when threads run again */
     void *context;
     int error;
 };
@@ -308,6 +313,7 @@ static void stop_and_call(void *context) {
         gci_threads_stop(heap, thread);
         call->function(heap, call->context);
         gci_threads_start(heap, thread);
+        if (call->started != NULL) call->started(heap, call->context);
     }
     gci_world_unlock(&heap->world);
 }
@@ -330,7 +336,7 @@ static int call_stopped(struct stopped_call *call) {
 
 int gci_with_world_stopped(struct gci_thread *thread,
     void (*function)(struct gc_heap *heap, void *context), void *context) {
-    struct stopped_call call = {thread, NULL, function, context, 0};
+    struct stopped_call call = {thread, NULL, function, NULL, context, 0};
     return call_stopped(&call);
 }
 
@@ -344,17 +350,29 @@ struct wish {
     bool refused;
 };
 
+static bool is_refused(const struct gc_heap *heap) {
+    const int *veto = heap->layer->veto;
+    return __atomic_load_n(&heap->disabled, __ATOMIC_RELAXED) > 0 ||
+           (veto != NULL && __atomic_load_n(veto, __ATOMIC_RELAXED) != 0);
+}
+
+static enum gc_collection kind_of(const struct wish *wish) {
+    return wish->kind == GC_MINOR ? GC_MINOR : GC_FULL;
+}
+
 static bool is_wanted(struct gc_heap *heap, void *context) {
     struct wish *wish = context;
-    wish->refused = __atomic_load_n(&heap->disabled, __ATOMIC_RELAXED) > 0;
+    wish->refused = is_refused(heap);
     if (wish->refused) return false;
     wish->start_ns = gci_clock_ns();
-    return wish->seen == GCI_ALWAYS || wish->seen == heap->collections;
+    if (wish->seen != GCI_ALWAYS && wish->seen != heap->collections) return false;
+    if (heap->layer->begins != NULL) heap->layer->begins(heap, kind_of(wish));
+    return true;
 }
 
 static void collect_as_wished(struct gc_heap *heap, void *context) {
     const struct wish *wish = context;
-    struct gci_cycle cycle = {.kind = wish->kind == GC_MINOR ? GC_MINOR : GC_FULL,
+    struct gci_cycle cycle = {.kind = kind_of(wish),
         .compact = wish->kind == GC_COMPACT,
         .reason = wish->reason,
         .start_ns = wish->start_ns};
@@ -363,16 +381,20 @@ static void collect_as_wished(struct gc_heap *heap, void *context) {
     collect(heap, &cycle);
 }
 
+static void tell_ended(struct gc_heap *heap, void *context) {
+    if (heap->layer->ended != NULL) heap->layer->ended(heap, kind_of(context));
+}
+
 bool gci_collect(
     struct gci_thread *thread, enum gc_collection kind, const char *reason, uint64_t seen) {
-    if (__atomic_load_n(&thread->heap->disabled, __ATOMIC_RELAXED) > 0) return false;
+    if (is_refused(thread->heap)) return false;
     struct wish wish = {kind, reason, seen, 0, false};
-    struct stopped_call call = {thread, is_wanted, collect_as_wished, &wish, 0};
+    struct stopped_call call = {thread, is_wanted, collect_as_wished, tell_ended, &wish, 0};
     return call_stopped(&call) == 0 && !wish.refused;
 }
 
 void gci_collect_stress(struct gci_thread *thread) {
     const struct gc_heap *heap = thread->heap;
-    bool full = heap->collections % 8 == 7, compact = heap->types && heap->collections % 16 == 15;
+    bool full = heap->collections % 8 == 7, compact = gci_may_move(heap) && heap->collections % 16 == 15;
     gci_collect(thread, compact ? GC_COMPACT : full ? GC_FULL : GC_MINOR, "stress", GCI_ALWAYS);
 }

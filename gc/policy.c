@@ -200,7 +200,7 @@ static void learn_from_full(struct gc_heap *heap, const struct gci_cycle *cycle)
 
 bool gci_policy_holds(struct gc_heap *heap) {
     struct gci_policy *policy = &heap->policy;
-    if (!policy->fragmented || heap->types == NULL) return false;
+    if (!policy->fragmented || !gci_may_move(heap)) return false;
     return policy->compact_wait == 0 || --policy->compact_wait == 0;
 }
 

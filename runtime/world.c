@@ -596,6 +596,8 @@ void gci_mutator_visit(struct gci_world *world, const struct gci_mutator *mutato
     const struct gc_stack *running = runs_on_other(mutator) ? NULL : stack_at(world, mutator, top);
     bool on_other = at->valid && at->context - at->other_low < at->other_high - at->other_low;
     if (running == NULL && !on_other && has_grown_to(mutator, top)) running = own;
+    const struct gc_stack told = {.low = 0, .high = mutator->bottom};
+    if (running == NULL && !on_other && top < told.high) running = &told;
     if (running == NULL && !on_other)
         gci_fatal("thread %d is stopped for a collection on a stack that is neither its own, "
                   "[%p, %p), nor registered with gc_stack_register(), nor an alternate signal "

@@ -1,0 +1,116 @@
+/* What the files of gc/boehm share: Boehm's interface on top of Cairn's (docs/boehm.md).  Names
+ * that cross files here begin with gcb_; what is exported begins with GC_. */
+#ifndef CAIRN_GC_BOEHM_LAYER_H
+#define CAIRN_GC_BOEHM_LAYER_H
+
+#define GC_NO_INLINE
+#include "cairn/embed.h"
+#include "cairn/gc.h"
+#include "gc/types.h"
+
+/* Boehm's headers, so that what is defined here is what they declare. */
+#undef GC_API
+#define GC_API extern __attribute__((__visibility__("default")))
+#define GC_BUILD
+#define GC_THREADS
+#define GC_NO_THREAD_REDIRECTS
+#define GC_REQUIRE_WCSDUP
+#define NOT_GCBUILD
+#include <wchar.h>
+
+#include "cairn/boehm/gc.h"
+#include "cairn/boehm/gc_disclaim.h"
+#include "cairn/boehm/gc_gcj.h"
+#include "cairn/boehm/gc_inline.h"
+#include "cairn/boehm/gc_mark.h"
+#include "cairn/boehm/gc_typed.h"
+#include "cairn/boehm/javaxfc.h"
+
+/* Before a definition: exported. */
+#define EXPORT __attribute__((__visibility__("default")))
+
+/* Exported, but in no header of his: programs declare them themselves. */
+extern EXPORT GC_push_other_roots_proc GC_push_other_roots;
+extern EXPORT GC_abort_func GC_on_abort;
+
+/* An entry of the mark stack, as programs that write it themselves see it. */
+struct GC_ms_entry {
+    GC_word start;
+    GC_word descriptor;
+};
+
+/* ---- Starting: gc/boehm/start.c ------------------------------------------------------------- */
+
+/* Has GC_init() been called?  Written once. */
+extern bool gcb_open;
+
+static inline void gcb_need_heap(void) {
+    if (__builtin_expect(!__atomic_load_n(&gcb_open, __ATOMIC_ACQUIRE), 0)) GC_init();
+}
+
+/* Under CAIRN_LOG says once that FUNCTION can't do what it was asked for, and why. */
+void gcb_cannot(bool *said, const char *function, const char *why);
+#define GCB_CANNOT(why)                                                                            \
+    do {                                                                                           \
+        static bool gcb_said;                                                                      \
+        gcb_cannot(&gcb_said, __func__, why);                                                      \
+    } while (0)
+
+/* Calls the program's warning procedure. */
+void gcb_warn(const char *format, GC_word argument);
+
+/* The heap's lock, by any thread. */
+void gcb_lock(void);
+void gcb_unlock(void);
+
+/* ---- Allocating: gc/boehm/malloc.c ---------------------------------------------------------- */
+
+enum { GCB_PTRFREE, GCB_NORMAL, GCB_UNCOLLECTABLE, GCB_AUNCOLLECTABLE, GCB_PREDEFINED };
+
+/* What P is if it isn't NULL; else what the program's function for lack of memory returns. */
+void *gcb_or_oom(void *p, size_t size);
+
+/* An object of TYPE, of any size; NULL without memory. */
+void *gcb_alloc_of_type(const gc_type *type, size_t size);
+
+/* ---- Uncollectable objects: gc/boehm/uncollectable.c ---------------------------------------- */
+
+/* Makes the object at P a root, or no root any more; false if there is no memory, or it was none. */
+bool gcb_hold(void *p);
+bool gcb_release(void *p);
+bool gcb_is_held(const void *p);
+void gcb_visit_held(gc_visitor *visitor);
+
+/* ---- Kinds: gc/boehm/kinds.c ---------------------------------------------------------------- */
+
+#define GCB_KINDS 64u
+
+/* An object of KIND that is not cleared of anything; NULL without memory. */
+void *gcb_alloc_of_kind(size_t size, unsigned kind);
+/* The kind of the object that starts at P. */
+unsigned gcb_kind_of(const void *p);
+
+/* While the program's functions are called in a collection: where what they report goes. */
+struct gcb_marking {
+    gc_visitor *visitor;
+    bool roots; /* a root hook's, not an object's */
+};
+extern __thread struct gcb_marking gcb_marking __attribute__((tls_model("initial-exec")));
+
+/* WORD may be a reference. */
+void gcb_report(GC_word word);
+
+/* ---- Collecting: gc/boehm/collect.c --------------------------------------------------------- */
+
+extern struct gci_layer gcb_layer;
+void gcb_visit_roots(gc_visitor *visitor, enum gc_root_pass pass, void *data);
+
+/* After an allocation that may have collected: runs or announces finalizers. */
+void gcb_after_collection(void);
+
+/* ---- Debugging: gc/boehm/debug.c ------------------------------------------------------------ */
+
+/* Is the object that starts at BASE one of the debugging allocators? */
+bool gcb_is_debugged(const void *base);
+
+#endif

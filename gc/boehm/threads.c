@@ -1,0 +1,193 @@
+/* Threads, as Boehm's interface has them, by Cairn's own calls (docs/boehm.md, "Threads"). */
+#define _GNU_SOURCE
+#include "gc/boehm/layer.h"
+
+#include <dlfcn.h>
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+
+#include "gc/api.h"
+#include "gc/heap.h"
+#include "gc/thread.h"
+#include "runtime/log.h"
+#include "runtime/roots.h"
+
+/* ---- Known and unknown ---------------------------------------------------------------------- */
+
+EXPORT void GC_allow_register_threads(void) {
+    gcb_need_heap();
+}
+
+EXPORT int GC_register_my_thread(const struct GC_stack_base *base) {
+    (void)base; /* the C library knows the stack */
+    gcb_need_heap();
+    int error = gc_thread_attach();
+    if (error == ENOMEM) gci_fatal("GC_register_my_thread(): there is no memory for it");
+    return error == EALREADY ? GC_DUPLICATE : GC_SUCCESS;
+}
+
+EXPORT int GC_unregister_my_thread(void) {
+    gc_thread_detach();
+    return GC_SUCCESS;
+}
+
+EXPORT int GC_thread_is_registered(void) {
+    return gci_self != NULL;
+}
+
+EXPORT void GC_register_altstack(
+    void *stack, GC_word stack_size, void *altstack, GC_word altstack_size) {
+    (void)stack, (void)stack_size, (void)altstack, (void)altstack_size; /* the kernel knows it */
+}
+
+EXPORT void GC_start_mark_threads(void) {
+    /* They start when there is something to mark, in a fork's child too. */
+}
+
+/* ---- Stacks --------------------------------------------------------------------------------- */
+
+EXPORT void *GC_call_with_stack_base(GC_stack_base_func function, void *data) {
+    struct GC_stack_base base = {__builtin_frame_address(0)};
+    void *result = function(&base, data);
+    __asm__ volatile("" : : "r"(&base) : "memory"); /* not a tail call: BASE is in this frame */
+    return result;
+}
+
+EXPORT int GC_get_stack_base(struct GC_stack_base *base) {
+    const uintptr_t *end = gci_stack_base(NULL);
+    if (end == NULL) return GC_UNIMPLEMENTED;
+    base->mem_base = (void *)(uintptr_t)end;
+    return GC_SUCCESS;
+}
+
+static uintptr_t bottom_of(const struct gci_mutator *mutator) {
+    return mutator->bottom != 0 ? mutator->bottom : mutator->stack.high;
+}
+
+EXPORT void *GC_get_my_stackbottom(struct GC_stack_base *base) {
+    gcb_need_heap();
+    struct gci_thread *thread = gci_thread_self();
+    if (thread == NULL) {
+        GC_get_stack_base(base);
+        return NULL;
+    }
+    base->mem_base = (void *)bottom_of(&thread->mutator);
+    return &thread->mutator;
+}
+
+EXPORT void GC_set_stackbottom(void *handle, const struct GC_stack_base *base) {
+    struct gci_mutator *mutator = handle != NULL ? handle : gci_self;
+    if (mutator == NULL) { /* before GC_init() */
+        GC_stackbottom = base->mem_base;
+        return;
+    }
+    uintptr_t bottom = (uintptr_t)base->mem_base;
+    mutator->bottom = bottom == mutator->stack.high ? 0 : bottom;
+}
+
+/* ---- Blocking ------------------------------------------------------------------------------- */
+
+EXPORT void *GC_do_blocking(GC_fn_type function, void *data) {
+    gcb_need_heap();
+    gc_blocking_begin();
+    void *result = function(data);
+    gc_blocking_end();
+    return result;
+}
+
+/* Out of all the blocking calls that the thread is in, and into as many again. */
+EXPORT void *GC_call_with_gc_active(GC_fn_type function, void *data) {
+    gcb_need_heap();
+    const struct gci_thread *thread = gci_thread_self();
+    uint32_t depth = thread != NULL ? thread->mutator.blocking : 0;
+    for (uint32_t i = 0; i < depth; i++) gc_blocking_end();
+    void *result = function(data);
+    for (uint32_t i = 0; i < depth; i++) gc_blocking_begin();
+    __asm__ volatile("" : : "r"(result));
+    return result;
+}
+
+/* ---- The lock ------------------------------------------------------------------------------- */
+
+EXPORT void GC_alloc_lock(void) {
+    gcb_lock();
+}
+
+EXPORT void GC_alloc_unlock(void) {
+    gcb_unlock();
+}
+
+EXPORT void *GC_call_with_alloc_lock(GC_fn_type function, void *data) {
+    gcb_lock();
+    void *result = function(data);
+    gcb_unlock();
+    return result;
+}
+
+EXPORT void GC_stop_world_external(void) {
+    gcb_lock();
+    gci_threads_stop(gci_default_heap(), gci_thread_self());
+}
+
+EXPORT void GC_start_world_external(void) {
+    gci_threads_start(gci_default_heap(), gci_thread_self());
+    gcb_unlock();
+}
+
+/* ---- What stands in for the C library's ----------------------------------------------------- */
+
+EXPORT int GC_pthread_create(
+    pthread_t *thread, const pthread_attr_t *attributes, void *(*start)(void *), void *argument);
+EXPORT int GC_pthread_join(pthread_t thread, void **result);
+EXPORT int GC_pthread_detach(pthread_t thread);
+EXPORT int GC_pthread_cancel(pthread_t thread);
+EXPORT void GC_pthread_exit(void *result) __attribute__((noreturn));
+EXPORT int GC_pthread_sigmask(int how, const sigset_t *set, sigset_t *old);
+EXPORT void *GC_dlopen(const char *path, int mode);
+
+EXPORT int GC_pthread_create(
+    pthread_t *thread, const pthread_attr_t *attributes, void *(*start)(void *), void *argument) {
+    gcb_need_heap();
+    return gc_pthread_create(thread, attributes, start, argument);
+}
+
+EXPORT int GC_pthread_join(pthread_t thread, void **result) {
+    return gc_pthread_join(thread, result);
+}
+
+EXPORT int GC_pthread_detach(pthread_t thread) {
+    return gc_pthread_detach(thread);
+}
+
+EXPORT int GC_pthread_cancel(pthread_t thread) {
+    return pthread_cancel(thread);
+}
+
+EXPORT void GC_pthread_exit(void *result) {
+    gc_pthread_exit(result);
+}
+
+EXPORT int GC_pthread_sigmask(int how, const sigset_t *set, sigset_t *old) {
+    return gc_pthread_sigmask(how, set, old);
+}
+
+EXPORT void *GC_dlopen(const char *path, int mode) {
+    return dlopen(path, mode); /* a collection reads the list of loaded objects itself */
+}
+
+/* ---- fork() --------------------------------------------------------------------------------- */
+
+/* Any thread may fork at any time: gc/fork.c. */
+EXPORT void GC_set_handle_fork(int mode) {
+    (void)mode;
+}
+
+EXPORT void GC_atfork_prepare(void) {
+}
+
+EXPORT void GC_atfork_parent(void) {
+}
+
+EXPORT void GC_atfork_child(void) {
+}

@@ -38,7 +38,9 @@ static void stopped(struct gc_heap *heap, enum gc_collection kind) {
 }
 
 static void marked(struct gc_heap *heap, enum gc_collection kind) {
-    (void)heap, (void)kind;
+    (void)kind;
+    gcb_report_leaks(heap);
+    gcb_report_smashed(heap);
     tell(GC_EVENT_MARK_END);
     tell(GC_EVENT_RECLAIM_START);
 }

@@ -81,6 +81,10 @@ bool gcb_release(void *p);
 bool gcb_is_held(const void *p);
 void gcb_visit_held(gc_visitor *visitor);
 
+/* ---- Roots: gc/boehm/roots.c ---------------------------------------------------------------- */
+
+extern struct gci_static_filter gcb_static_filter;
+
 /* ---- Kinds: gc/boehm/kinds.c ---------------------------------------------------------------- */
 
 #define GCB_KINDS 64u
@@ -112,5 +116,12 @@ void gcb_after_collection(void);
 
 /* Is the object that starts at BASE one of the debugging allocators? */
 bool gcb_is_debugged(const void *base);
+/* P, or if that is what a debugging allocator returned, the object's start. */
+void *gcb_undressed(void *p);
+
+/* With the world stopped and all marked: prints what is about to be freed, if leaks are looked for;
+ * and which debugged objects were written beyond. */
+void gcb_report_leaks(const struct gc_heap *heap);
+void gcb_report_smashed(const struct gc_heap *heap);
 
 #endif

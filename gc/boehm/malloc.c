@@ -184,6 +184,7 @@ EXPORT void *GC_malloc_many(size_t size) {
 
 EXPORT void GC_free(void *p) {
     if (p == NULL) return;
+    p = gcb_undressed(p);
     gcb_release(p);
     gc_free(p);
 }

@@ -67,15 +67,51 @@ EXPORT int GC_is_tmp_root(void *p) {
 
 /* ---- Static data ---------------------------------------------------------------------------- */
 
+static GCI_GLOBAL GC_has_static_roots_func static_filter;
+
+/* With the loader's lock held. */
+static bool wants(const char *path, uintptr_t start, size_t bytes) {
+    GC_has_static_roots_func filter = __atomic_load_n(&static_filter, __ATOMIC_RELAXED);
+    if (__atomic_load_n(&GC_no_dls, __ATOMIC_RELAXED)) return false;
+    return filter == NULL || filter(path, (void *)start, bytes);
+}
+
+struct gci_static_filter gcb_static_filter GCI_GLOBAL = {.wants = wants};
+
+static void changed(void) {
+    __atomic_store_n(&gcb_static_filter.changed, true, __ATOMIC_RELEASE);
+}
+
 EXPORT void GC_exclude_static_roots(void *low, void *high) {
-    (void)low, (void)high;
+    uint32_t n = gcb_static_filter.excluded_count;
+    if (low >= high) return;
+    if (n == GCI_EXCLUDED_MAX) {
+        GCB_CANNOT("too many ranges are excluded: this one is searched");
+        return;
+    }
+    gcb_static_filter.excluded[n].start = (uintptr_t)low;
+    gcb_static_filter.excluded[n].end = (uintptr_t)high;
+    __atomic_store_n(&gcb_static_filter.excluded_count, n + 1, __ATOMIC_RELEASE);
+    changed();
 }
 
 EXPORT void GC_clear_exclusion_table(void) {
+    __atomic_store_n(&gcb_static_filter.excluded_count, 0, __ATOMIC_RELEASE);
+    changed();
 }
 
 EXPORT void GC_register_has_static_roots_callback(GC_has_static_roots_func filter) {
-    (void)filter;
+    __atomic_store_n(&static_filter, filter, __ATOMIC_RELAXED);
+    changed();
+}
+
+EXPORT void GC_set_no_dls(int on) {
+    __atomic_store_n(&GC_no_dls, on, __ATOMIC_RELAXED);
+    changed();
+}
+
+EXPORT int GC_get_no_dls(void) {
+    return GC_no_dls;
 }
 
 /* ---- Displacements -------------------------------------------------------------------------- */

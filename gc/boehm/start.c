@@ -242,9 +242,12 @@ static void open_heap(void) {
     GC_least_plausible_heap_addr = (void *)heap->arena.base;
     GC_greatest_plausible_heap_addr = (void *)(heap->arena.base + heap->arena.reserved);
     if (GC_stackbottom == NULL) GC_stackbottom = (char *)gci_thread_self()->mutator.stack.high;
-    GC_parallel = markers == 0 ? sysconf(_SC_NPROCESSORS_ONLN) > 1 : markers > 1;
+    GC_parallel = (markers != 0 ? (int)markers : (int)sysconf(_SC_NPROCESSORS_ONLN)) - 1;
     heap->layer = &gcb_layer;
+    heap->static_roots.filter = &gcb_static_filter;
+    gcb_static_filter.changed = true;
     gc_add_global_root_hook(gcb_visit_roots, NULL);
+    if (GC_find_leak) atexit(GC_gcollect); /* a last look */
     size_t initial = size_variable("GC_INITIAL_HEAP_SIZE");
     if (initial > 0) GC_expand_hp(initial);
 }
@@ -331,14 +334,6 @@ EXPORT void GC_set_all_interior_pointers(int on) {
 
 EXPORT int GC_get_all_interior_pointers(void) {
     return GC_all_interior_pointers;
-}
-
-EXPORT void GC_set_no_dls(int on) {
-    GC_no_dls = on;
-}
-
-EXPORT int GC_get_no_dls(void) {
-    return GC_no_dls;
 }
 
 EXPORT void GC_set_free_space_divisor(GC_word divisor) {

@@ -13,7 +13,7 @@
 
 #include "gc/block.h"
 #include "gc/collect.h"
-#include "gc/identity.h"
+#include "gc/keyed.h"
 #include "gc/large.h"
 #include "gc/thread.h"
 
@@ -453,11 +453,11 @@ void gci_deallocate(struct gci_thread *thread, gci_object object) {
     __atomic_store_n(&heap->freed_by_hand, true, __ATOMIC_RELAXED);
     if (gci_tag_use(gci_tag(&heap->arena, block)) == GCI_USE_LARGE) {
         gci_heap_lock(heap);
-        if (*side & GCI_SIDE_HASHED) gci_identity_forget(heap, object.granule);
+        if (*side & GCI_SIDE_KEYED) gci_keyed_forget(heap, object.granule);
         gci_large_free(heap, object);
     } else {
         lock_swept(heap, block);
-        if (*side & GCI_SIDE_HASHED) gci_identity_forget(heap, object.granule);
+        if (*side & GCI_SIDE_KEYED) gci_keyed_forget(heap, object.granule);
         deallocate_small(thread, object);
     }
     gci_heap_unlock(heap);

@@ -19,7 +19,7 @@
 #include "gc/fork.h"
 #include "gc/frames.h"
 #include "gc/heap.h"
-#include "gc/identity.h"
+#include "gc/keyed.h"
 #include "gc/large.h"
 #include "gc/stats.h"
 #include "gc/type.h"
@@ -290,13 +290,25 @@ static void *move(struct gci_thread *thread, void *p, gci_object object, size_t 
         side[gci_address_granule(&heap->arena, (uintptr_t)q)] |= GCI_SIDE_PINNED;
     memcpy(q, p, old < size ? old : size);
     thread->held = (uintptr_t)q; /* freeing P may wait for a collection */
-    if (heap->arena.side[object.granule] & GCI_SIDE_HASHED) {
+    if (heap->arena.side[object.granule] & GCI_SIDE_KEYED) {
+        size_t to = gci_address_granule(&heap->arena, (uintptr_t)q);
         gci_heap_lock(heap);
-        gci_identity_moved(heap, object.granule, gci_address_granule(&heap->arena, (uintptr_t)q));
+        gci_keyed_moved(heap, object.granule, to, gci_object_bytes(heap, (gci_object){to}));
         gci_heap_unlock(heap);
     }
     gci_deallocate(thread, object);
     return q;
+}
+
+/* The object has another size now, where it is. */
+static void resized(struct gc_heap *heap, gci_object object, const struct gci_type *type) {
+    size_t bytes = gci_object_bytes(heap, object);
+    if (type != NULL) /* of one granule or more, it is written differently */
+        gci_type_set(heap, (void *)gci_granule_address(&heap->arena, object.granule), bytes, type);
+    if (!(heap->arena.side[object.granule] & GCI_SIDE_KEYED)) return;
+    gci_heap_lock(heap);
+    gci_keyed_cut(heap, object.granule, bytes);
+    gci_heap_unlock(heap);
 }
 
 void *gci_entry_realloc(void *p, size_t size, size_t c, const struct gci_frame *frame) {
@@ -315,8 +327,8 @@ void *gci_entry_realloc(void *p, size_t size, size_t c, const struct gci_frame *
         p = NULL;
     } else if (size > PTRDIFF_MAX || !gci_resize(thread, object, size)) {
         p = move(thread, p, object, size);
-    } else if (type != NULL) { /* of one granule or more, it is written differently */
-        gci_type_set(thread->heap, p, gci_object_bytes(thread->heap, object), type);
+    } else {
+        resized(thread->heap, object, type);
     }
     thread->subject = 0;
     return gci_api_leave_with(thread, p);

@@ -11,10 +11,12 @@
 #include "gc/crew.h"
 #include "gc/evacuate.h"
 #include "gc/explain.h"
+#include "gc/finalize.h"
 #include "gc/frames.h"
 #include "gc/hooks.h"
 #include "gc/identity.h"
 #include "gc/large.h"
+#include "gc/liveness.h"
 #include "gc/mark.h"
 #include "gc/missed.h"
 #include "gc/pthreads.h"
@@ -24,6 +26,7 @@
 #include "gc/stats.h"
 #include "gc/thread.h"
 #include "gc/verify.h"
+#include "gc/watch.h"
 #include "runtime/log.h"
 #include "runtime/tls.h"
 #include "runtime/vm.h"
@@ -38,8 +41,10 @@
 
 static void visit_root(
     void *context, enum gci_root_kind kind, const uintptr_t *start, const uintptr_t *end) {
-    (void)kind;
-    gci_mark_root_words(context, (gci_words){start, end});
+    if (kind == GCI_ROOT_FINALIZER) /* like a field of its object */
+        gci_mark_heap_words(context, (gci_words){start, end});
+    else
+        gci_mark_root_words(context, (gci_words){start, end});
 }
 
 static void visit_thread(
@@ -53,6 +58,8 @@ static void visit_thread(
     visit(context, GCI_ROOT_RANGE, &thread->held, &thread->held + 1);
     visit(context, GCI_ROOT_RANGE, &thread->subject, &thread->subject + 1);
     visit(context, GCI_ROOT_RANGE, thread->kept, thread->kept + 2);
+    visit(context, GCI_ROOT_RANGE, &thread->watched, &thread->watched + 1);
+    visit(context, GCI_ROOT_RANGE, thread->aside, thread->aside + 2);
 }
 
 void gci_visit_roots(struct gc_heap *heap, gci_root_visitor *visit, void *context) {
@@ -70,6 +77,7 @@ void gci_visit_roots(struct gc_heap *heap, gci_root_visitor *visit, void *contex
         if (start < end)
             visit(context, GCI_ROOT_RANGE, (const uintptr_t *)start, (const uintptr_t *)end);
     }
+    gci_watches_visit_data(heap, visit, context);
     gci_hooks_visit(heap, GC_ROOTS_AMBIGUOUS, visit, context);
 }
 
@@ -255,6 +263,7 @@ static void collect(struct gc_heap *heap, struct gci_cycle *cycle) {
     if (counting) cycle->census_ns = gci_clock_ns() - cycle->stopped_ns;
     if (kind == GC_FULL) make_all_young(heap);
     heap->marker.holding = kind == GC_FULL && (cycle->compact || gci_policy_holds(heap));
+    gci_liveness_begin(heap, kind == GC_FULL);
     heap->marker.moving = kind == GC_MINOR && gci_evacuation_begin(heap);
     if (kind == GC_MINOR) gci_remember_scan(heap);
     gci_visit_roots(heap, visit_root, &heap->marker);
@@ -262,6 +271,7 @@ static void collect(struct gc_heap *heap, struct gci_cycle *cycle) {
     uint64_t by_roots = heap->marker.held_granules;
     cycle->roots_ns = gci_clock_ns();
     gci_mark_drain(&heap->marker);
+    gci_liveness(heap, kind == GC_FULL);
     cycle->marked_ns = gci_clock_ns();
     if (heap->marker.moving) gci_evacuation_end(heap);
     if (counting) {
@@ -271,6 +281,7 @@ static void collect(struct gc_heap *heap, struct gci_cycle *cycle) {
     if (heap->options.verify) gci_verify_marks(heap);
     if (heap->layer->marked != NULL) heap->layer->marked(heap, kind);
     gci_identity_update(heap, kind == GC_FULL);
+    gci_watches_update(heap, kind == GC_FULL);
     if (heap->marker.holding) cycle->compacted = gci_compact(heap, cycle->compact, by_roots);
     if (heap->options.verify && cycle->compacted) gci_verify_marks(heap);
     settle_blocks(heap, kind);
@@ -390,7 +401,9 @@ bool gci_collect(
     if (is_refused(thread->heap)) return false;
     struct wish wish = {kind, reason, seen, 0, false};
     struct stopped_call call = {thread, is_wanted, collect_as_wished, tell_ended, &wish, 0};
-    return call_stopped(&call) == 0 && !wish.refused;
+    bool done = call_stopped(&call) == 0 && !wish.refused;
+    gci_finalizers_announce(thread);
+    return done;
 }
 
 void gci_collect_stress(struct gci_thread *thread) {

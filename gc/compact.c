@@ -18,6 +18,7 @@
 #include "gc/mark.h"
 #include "gc/slots.h"
 #include "gc/type.h"
+#include "gc/watch.h"
 #include "gc/word.h"
 #include "runtime/log.h"
 #include "runtime/vm.h"
@@ -486,6 +487,7 @@ static void fix_references(struct gc_heap *heap) {
 static void fix_all(struct gc_heap *heap) {
     fix_references(heap);
     gci_identity_update(heap, true);
+    gci_watches_update(heap, true);
 }
 
 /* How many blocks of bumped objects there were that nothing is in any more, nor refers to. */

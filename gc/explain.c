@@ -170,6 +170,12 @@ static void print_root(const struct step *step, pid_t thread) {
     case GCI_ROOT_HANDLE:
         strcpy(place, "handle of gc_handle_new");
         break;
+    case GCI_ROOT_READY:
+        strcpy(place, "waits for its finalizer, or in the queue of a guardian");
+        break;
+    case GCI_ROOT_FINALIZER:
+        strcpy(place, "data of a finalizer");
+        break;
     case GCI_ROOT_FRAME:
         strcpy(place, "variable in a GC_FRAME");
         break;

@@ -10,6 +10,7 @@
 #include "gc/block.h"
 #include "gc/code.h"
 #include "gc/crew.h"
+#include "gc/finalize.h"
 #include "gc/pthreads.h"
 #include "gc/thread.h"
 #include "runtime/globals.h"
@@ -111,6 +112,7 @@ static void be_child(struct gc_heap *heap) {
     gci_pthreads_after_fork(true);
     gci_threads_after_fork(heap, gci_thread_self());
     gci_crew_after_fork(heap);
+    gci_finalizers_after_fork(heap);
     reopen_barrier(heap);
 }
 

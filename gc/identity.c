@@ -1,8 +1,8 @@
 /* Identity hashes.  An object's hash is a number that was drawn when it was first asked for; it
  * stands in a table outside the heap, under the object's address, and a bit of the side byte says
- * that it does.  Owns heap->identities.  Invariants: the entries are those of the objects with
- * HASHED; the old objects' come first, so that a minor collection looks at the others only; a table
- * once published stays readable.  Written with the lock held or the world stopped, read at any time
+ * that it may.  Owns heap->identities.  Invariants: an entry's object is live and has KEYED; the
+ * old objects' come first, so that a minor collection looks at the others only; a table once
+ * published stays readable.  Written with the lock held or the world stopped, read at any time
  * (docs/identity.md). */
 #include "gc/identity.h"
 
@@ -233,7 +233,7 @@ static bool survives(struct gc_heap *heap, size_t *granule) {
     if (!(side & GCI_SIDE_MOVED)) return side & GCI_SIDE_MARK;
     uintptr_t to = *(const uintptr_t *)gci_granule_address(arena, *granule);
     *granule = gci_address_granule(arena, to);
-    arena->side[*granule] |= GCI_SIDE_HASHED;
+    arena->side[*granule] |= GCI_SIDE_KEYED;
     return true;
 }
 
@@ -262,21 +262,23 @@ void gci_identity_update(struct gc_heap *heap, bool full) {
 void gci_identity_moved(struct gc_heap *heap, size_t from, size_t to) {
     struct gci_identities *ids = heap->identities;
     uint8_t *side = heap->arena.side;
+    size_t at = ids != NULL ? find(ids->table, from) : 0;
+    if (at == 0) return;
     begin_change(ids);
-    struct entry entry = take_out(ids, find(ids->table, from) - 1);
+    struct entry entry = take_out(ids, at - 1);
     entry.granule = to;
     add(ids, entry, side[to] & GCI_SIDE_MARK);
     end_change(ids);
-    __atomic_fetch_and(&side[from], (uint8_t)~GCI_SIDE_HASHED, __ATOMIC_RELAXED);
-    __atomic_fetch_or(&side[to], GCI_SIDE_HASHED, __ATOMIC_RELAXED);
+    __atomic_fetch_or(&side[to], GCI_SIDE_KEYED, __ATOMIC_RELAXED);
 }
 
 void gci_identity_forget(struct gc_heap *heap, size_t granule) {
     struct gci_identities *ids = heap->identities;
+    size_t at = ids != NULL ? find(ids->table, granule) : 0;
+    if (at == 0) return;
     begin_change(ids);
-    take_out(ids, find(ids->table, granule) - 1);
+    take_out(ids, at - 1);
     end_change(ids);
-    __atomic_fetch_and(&heap->arena.side[granule], (uint8_t)~GCI_SIDE_HASHED, __ATOMIC_RELAXED);
 }
 
 /* ---- Asking --------------------------------------------------------------------------------- */
@@ -310,14 +312,14 @@ static uint64_t hash_of(struct gc_heap *heap, gci_object object) {
     struct gci_identities *ids = identities(heap);
     uint8_t *side = &heap->arena.side[object.granule];
     if (ids == NULL) return 0;
-    if (*side & GCI_SIDE_HASHED)
-        return ids->table->entries[find(ids->table, object.granule) - 1].hash;
+    size_t at = *side & GCI_SIDE_KEYED ? find(ids->table, object.granule) : 0;
+    if (at != 0) return ids->table->entries[at - 1].hash;
     uint64_t hash = 0;
     begin_change(ids);
     if (ids->count < ids->table->capacity || grow(ids)) {
         hash = draw(ids);
         add(ids, (struct entry){object.granule, hash}, *side & GCI_SIDE_MARK);
-        __atomic_fetch_or(side, GCI_SIDE_HASHED, __ATOMIC_RELAXED);
+        __atomic_fetch_or(side, GCI_SIDE_KEYED, __ATOMIC_RELAXED);
     }
     end_change(ids);
     return hash;
@@ -353,23 +355,10 @@ uint64_t gc_identity_hash(const void *p) {
 
 /* ---- Checking ------------------------------------------------------------------------------- */
 
-static size_t count_hashed(const struct gc_heap *heap) {
-    const struct gci_arena *arena = &heap->arena;
-    size_t hashed = 0;
-    for (uint32_t b = 0; b < arena->frontier; b++) {
-        uint8_t tag = arena->tags[b];
-        if (gci_tag_use(tag) == GCI_USE_FREE) continue;
-        uint8_t wanted = GCI_SIDE_HASHED | (tag & GCI_TAG_UNSWEPT ? GCI_SIDE_MARK : 0);
-        const uint8_t *side = arena->side + gci_block_granule(b);
-        for (unsigned g = 0; g < GCI_BLOCK_GRANULES; g++) hashed += (side[g] & wanted) == wanted;
-    }
-    return hashed;
-}
-
 size_t gci_check_identities(const struct gc_heap *heap) {
     const struct gci_identities *ids = heap->identities;
-    const uint8_t wanted = GCI_SIDE_START | GCI_SIDE_HASHED;
-    size_t broken = 0, count = ids != NULL ? ids->count : 0, hashed = count_hashed(heap);
+    const uint8_t wanted = GCI_SIDE_START | GCI_SIDE_KEYED;
+    size_t broken = 0, count = ids != NULL ? ids->count : 0;
     for (size_t at = 0; at < count; at++) {
         size_t granule = ids->table->entries[at].granule;
         uint8_t side = heap->arena.side[granule];
@@ -378,10 +367,6 @@ size_t gci_check_identities(const struct gc_heap *heap) {
         gci_log("identities: entry %zu of %zu (%zu old), for %p, side byte %#x, is found at %zu",
             at, count, ids->old_count, (void *)gci_granule_address(&heap->arena, granule), side,
             find(ids->table, granule) - 1);
-        broken++;
-    }
-    if (hashed != count) {
-        gci_log("identities: %zu entries, but %zu objects with a hash", count, hashed);
         broken++;
     }
     return broken;

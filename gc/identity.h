@@ -10,11 +10,11 @@
  * FULL) looks at young objects' only.  Never fails. */
 void gci_identity_update(struct gc_heap *heap, bool full);
 
-/* The object at granule FROM, which has a hash, is at granule TO from now on.  With the lock held
+/* The object at granule FROM, if it has a hash, is at granule TO from now on.  With the lock held
  * or the world stopped.  TO has START, and MARK if it is old. */
 void gci_identity_moved(struct gc_heap *heap, size_t from, size_t to);
 
-/* The object at GRANULE, which has a hash, ends.  With the lock held. */
+/* The object at GRANULE, if it has a hash, ends.  With the lock held. */
 void gci_identity_forget(struct gc_heap *heap, size_t granule);
 
 /* Checks the table against the side bytes; returns how many invariants are broken. */

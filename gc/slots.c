@@ -8,6 +8,7 @@
 #include "gc/frames.h"
 #include "gc/hooks.h"
 #include "gc/mark.h"
+#include "gc/watch.h"
 #include "runtime/vm.h"
 
 #define CHUNK_BYTES   ((size_t)64 << 10)
@@ -69,6 +70,7 @@ void gci_slots_visit(struct gc_heap *heap, gci_root_visitor *visit, void *contex
             if (*slot != 0) visit(context, GCI_ROOT_HANDLE, slot, slot + 1);
         }
     }
+    gci_watches_visit_ready(heap, visit, context);
     gci_code_visit_slots(heap, visit, context);
     gci_frames_visit(heap, visit, context);
     gci_hooks_visit(heap, GC_ROOTS_PRECISE, visit, context);

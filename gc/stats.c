@@ -4,6 +4,7 @@
 #include "gc/stats.h"
 
 #include "gc/crew.h"
+#include "gc/watch.h"
 
 #define SUB_SHIFT 4u
 #define SUBS      (1u << SUB_SHIFT)
@@ -62,6 +63,8 @@ void gci_stats_fill(const struct gc_heap *heap, gc_stats *stats) {
         allocated_since += __atomic_load_n(&thread->allocated, __ATOMIC_RELAXED);
         tenured_since += __atomic_load_n(&thread->tenured, __ATOMIC_RELAXED);
     }
+    static const struct gci_watches nothing;
+    const struct gci_watches *w = heap->watches != NULL ? heap->watches : &nothing;
     *stats = (gc_stats){.size = sizeof *stats,
         .barrier = gci_barrier_kind(heap->barrier),
         .minor = pauses_of(&heap->minor_pauses, &none),
@@ -101,5 +104,12 @@ void gci_stats_fill(const struct gc_heap *heap, gc_stats *stats) {
         .compact_by_kind = heap->compaction.by_kind,
         .compact_released = heap->compaction.released,
         .compact_ns = heap->compaction.pause_ns,
-        .compact_moving_ns = heap->compaction.ns};
+        .compact_moving_ns = heap->compaction.ns,
+        .finalizers = w->counts[GCI_WATCH_FINALIZER] - w->waiting,
+        .finalizers_ready = w->waiting,
+        .finalizers_run = w->run,
+        .finalizer_cycles = w->cycles,
+        .guarded = w->counts[GCI_WATCH_GUARDED],
+        .weak_references = w->counts[GCI_WATCH_WEAK],
+        .links = w->counts[GCI_WATCH_LINK]};
 }

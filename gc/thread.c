@@ -92,6 +92,8 @@ static struct gci_thread *take_record(struct gc_heap *heap, const struct gci_mut
     heap->idle = thread->next_idle;
     thread->mutator = *mutator;
     thread->held = thread->subject = thread->kept[0] = thread->kept[1] = 0;
+    thread->watched = thread->aside[0] = thread->aside[1] = 0;
+    thread->announcing = false;
     thread->endings = 0;
     thread->known_count = 0;
     thread->keeps_frames = false;

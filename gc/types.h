@@ -67,7 +67,7 @@ typedef struct {
 #define GCI_SIDE_PINNED 0x08u /* in a START byte */
 #define GCI_SIDE_HELD   0x10u /* in a START byte: an ambiguous word may mean it, so it stays */
 #define GCI_SIDE_MOVED  0x20u /* in a START byte: its first word says where to */
-#define GCI_SIDE_HASHED 0x40u /* in a START byte: it has an identity hash (gc/identity.c) */
+#define GCI_SIDE_KEYED  0x40u /* in a START byte: tables may have entries for it (gc/keyed.h) */
 
 #define GCI_POISON 0xfb /* what is freed is filled with it, under CAIRN_POISON */
 
@@ -262,6 +262,9 @@ struct gci_thread {
     uintptr_t held;                    /* a root: what the library must keep across a collection */
     uintptr_t subject;                 /* the same: what gc_free() or gc_realloc() is about */
     uintptr_t kept[2];             /* the same: both of these, while the program's handler runs */
+    uintptr_t watched;             /* the same: what a function of cairn/finalize.h is about */
+    uintptr_t aside[2];            /* the same as KEPT, while finalizers are announced */
+    bool announcing;               /* that is the case */
     uint64_t allocated;            /* bytes, not yet in heap->allocated_since; read by others */
     uint64_t tenured;              /* bytes allocated old, not yet in heap->tenured_since */
     uint32_t endings;              /* how often the destructor of the thread's key was called */
@@ -405,6 +408,8 @@ struct gci_layer {
     void (*marked)(struct gc_heap *heap, enum gc_collection kind);
     void (*settled)(struct gc_heap *heap, enum gc_collection kind);
     void (*ended)(struct gc_heap *heap, enum gc_collection kind);
+    /* With the world stopped: the finalizer of OBJECT became ready. */
+    void (*ready)(struct gc_heap *heap, uintptr_t object);
 };
 
 struct gc_heap {
@@ -435,6 +440,7 @@ struct gc_heap {
     struct gci_to_space to_space;      /* gc/evacuate.c */
     struct gci_compaction compaction;  /* gc/compact.c */
     struct gci_identities *identities; /* gc/identity.c; NULL until a hash is asked for */
+    struct gci_watches *watches;       /* gc/watch.c; NULL until something is watched */
     struct gci_policy policy;
     size_t limit;         /* bytes; SIZE_MAX: none */
     uint32_t sweeping;    /* blocks that are swept at the moment without the lock; atomic */

@@ -10,6 +10,7 @@
 #include "gc/large.h"
 #include "gc/slots.h"
 #include "gc/type.h"
+#include "gc/watch.h"
 #include "gc/word.h"
 #include "runtime/log.h"
 
@@ -41,7 +42,7 @@ static void check_small_block(const struct gc_heap *heap, uint32_t block, size_t
             if ((side & (GCI_SIDE_MARK | GCI_SIDE_MOVED)) == (GCI_SIDE_MARK | GCI_SIDE_MOVED))
                 report(broken, heap, block, g, "marked where it was moved from");
         } else if (side & (GCI_SIDE_MARK | GCI_SIDE_PINNED | GCI_SIDE_HELD | GCI_SIDE_MOVED |
-                              GCI_SIDE_HASHED)) {
+                              GCI_SIDE_KEYED)) {
             report(broken, heap, block, g, "mark or pin without an object's start");
         }
         if (!(side & GCI_SIDE_END)) continue;
@@ -117,7 +118,8 @@ static void check_buffer(const struct gc_heap *heap, const struct gci_bump *bump
 
 size_t gci_verify_heap(struct gc_heap *heap) {
     const struct gci_arena *arena = &heap->arena;
-    size_t broken = gci_check_arena(arena) + gci_check_large(heap) + gci_check_identities(heap);
+    size_t broken = gci_check_arena(arena) + gci_check_large(heap) + gci_check_identities(heap) +
+                    gci_check_watches(heap);
     for (uint32_t b = 0; b < arena->frontier; b++) {
         check_tag(heap, b, &broken);
         enum gci_use use = gci_tag_use(arena->tags[b]);

@@ -45,6 +45,8 @@ static const char *const stop_names[] = {"signal", "safepoint", NULL};
 static const char *const attach_names[] = {"explicit", "auto", NULL};
 static const char *const scan_names[] = {"ambiguous", "precise", NULL};
 
+static const char *const finalizers_names[] = {"manual", "thread", "inline", NULL};
+
 _Static_assert(
     sizeof barrier_names / sizeof *barrier_names == GC_BARRIER_EXPLICIT_CROSS + 2, "a name each");
 _Static_assert(sizeof writes_names / sizeof *writes_names == GC_WRITES_ALL + 2, "a name each");
@@ -52,6 +54,8 @@ _Static_assert(sizeof fit_names / sizeof *fit_names == GC_FIT_WORST + 2, "a name
 _Static_assert(sizeof stop_names / sizeof *stop_names == GC_STOP_SAFEPOINT + 2, "a name each");
 _Static_assert(sizeof attach_names / sizeof *attach_names == GC_ATTACH_AUTO + 2, "a name each");
 _Static_assert(sizeof scan_names / sizeof *scan_names == GC_STACK_SCAN_PRECISE + 2, "a name each");
+_Static_assert(
+    sizeof finalizers_names / sizeof *finalizers_names == GC_FINALIZERS_INLINE + 2, "a name each");
 
 /* What can't be handled, what a fault in the program raises, and what the C library keeps for
  * itself. */
@@ -112,6 +116,8 @@ static const struct option options_table[] = {
         "0 (only when asked) to 99", NULL},
     {"protect_moved", "CAIRN_PROTECT_MOVED", COUNT, false, AT(protect_moved), 0, 0, 1000000,
         "0 (off) to 1000000", NULL},
+    {"finalizers", "CAIRN_FINALIZERS", ENUM, false, AT(finalizers), GC_FINALIZERS_MANUAL, 0,
+        GC_FINALIZERS_INLINE, "manual, thread or inline", finalizers_names},
     {"type_stats", "CAIRN_TYPE_STATS", COUNT, false, AT(type_stats), 0, 0, 1000000,
         "0 (off) to 1000000", NULL},
     SWITCH_OPTION(prepares_writes, "CAIRN_PREPARES_WRITES", 0),

@@ -17,6 +17,8 @@ enum gci_root_kind {
     GCI_ROOT_RANGE,
     GCI_ROOT_SLOT,       /* precise: each word is a reference or NULL */
     GCI_ROOT_HANDLE,     /* the same */
+    GCI_ROOT_READY,      /* the same: an object whose finalizer is ready */
+    GCI_ROOT_FINALIZER,  /* ambiguous: the data of a finalizer */
     GCI_ROOT_FRAME,      /* the same: a variable in a GC_FRAME() */
     GCI_ROOT_CODE,       /* the same: in a frame of code with stack maps */
     GCI_ROOT_HOOK,       /* the same: reported by a root hook, */

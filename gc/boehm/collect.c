@@ -27,6 +27,7 @@ static void begins(struct gc_heap *heap, enum gc_collection kind) {
     (void)heap;
     GC_start_callback_proc function = __atomic_load_n(&start_callback, __ATOMIC_RELAXED);
     if (kind == GC_FULL && function != NULL) function();
+    if (kind == GC_FULL) gcb_toggles_ask();
     tell(GC_EVENT_START);
     tell(GC_EVENT_PRE_STOP_WORLD);
 }
@@ -39,6 +40,7 @@ static void stopped(struct gc_heap *heap, enum gc_collection kind) {
 
 static void marked(struct gc_heap *heap, enum gc_collection kind) {
     (void)kind;
+    gcb_toggles_settle(heap);
     gcb_report_leaks(heap);
     gcb_report_smashed(heap);
     tell(GC_EVENT_MARK_END);
@@ -67,10 +69,8 @@ struct gci_layer gcb_layer = {
     .marked = marked,
     .settled = settled,
     .ended = ended,
+    .ready = gcb_becomes_ready,
 };
-
-void gcb_after_collection(void) {
-}
 
 EXPORT void GC_set_start_callback(GC_start_callback_proc function) {
     __atomic_store_n(&start_callback, function, __ATOMIC_RELAXED);
@@ -115,9 +115,7 @@ EXPORT GC_stop_func GC_get_stop_func(void) {
 }
 
 static int collect(enum gc_collection kind) {
-    int error = gc_collect(kind);
-    gcb_after_collection();
-    return error == 0;
+    return gc_collect(kind) == 0;
 }
 
 EXPORT void GC_gcollect(void) {

@@ -109,8 +109,17 @@ void gcb_report(GC_word word);
 extern struct gci_layer gcb_layer;
 void gcb_visit_roots(gc_visitor *visitor, enum gc_root_pass pass, void *data);
 
-/* After an allocation that may have collected: runs or announces finalizers. */
-void gcb_after_collection(void);
+/* ---- Finalizers: gc/boehm/finalize.c -------------------------------------------------------- */
+
+/* For gc_set_finalizer_notify(): runs finalizers, or tells the program. */
+void gcb_finalizers_are_ready(void *data);
+void gcb_becomes_ready(struct gc_heap *heap, uintptr_t object);
+
+/* Toggle references: asked about when a full collection begins; roots; and when all is marked, those
+ * of the dead go. */
+void gcb_toggles_ask(void);
+void gcb_toggles_visit(gc_visitor *visitor);
+void gcb_toggles_settle(const struct gc_heap *heap);
 
 /* ---- Debugging: gc/boehm/debug.c ------------------------------------------------------------ */
 

@@ -21,7 +21,6 @@ static __attribute__((noinline, cold)) void *out_of_memory(size_t size) {
 }
 
 void *gcb_or_oom(void *p, size_t size) {
-    gcb_after_collection();
     return __builtin_expect(p != NULL, 1) ? p : out_of_memory(size);
 }
 
@@ -171,7 +170,6 @@ EXPORT void GC_generic_malloc_many(size_t size, int kind, void **result) {
     for (unsigned i = 1; i < made; i++) *(void **)batch[i - 1] = batch[i];
     *result = made > 0 ? batch[0] : NULL;
     __asm__ volatile("" : : "r"(batch) : "memory");
-    gcb_after_collection();
 }
 
 EXPORT void *GC_malloc_many(size_t size) {

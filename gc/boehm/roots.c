@@ -156,6 +156,7 @@ void gcb_visit_roots(gc_visitor *visitor, enum gc_root_pass pass, void *data) {
     (void)data;
     if (pass == GC_ROOTS_PRECISE) {
         gcb_visit_held(visitor);
+        gcb_toggles_visit(visitor);
         return;
     }
     for (size_t i = 0; i < count; i++)

@@ -13,6 +13,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "cairn/finalize.h"
 #include "gc/api.h"
 #include "gc/heap.h"
 #include "gc/thread.h"
@@ -217,6 +218,7 @@ static void fill_options(gc_options *options) {
     gc_options_init(options);
     read_environment(options);
     options->attach = GC_ATTACH_AUTO;
+    options->finalizers = GC_FINALIZERS_MANUAL;
     options->one_past_end_in_heap = GC_all_interior_pointers != 0;
     options->compact_percent = 0;
     options->growth_percent = growth_of(GC_free_space_divisor);
@@ -247,6 +249,7 @@ static void open_heap(void) {
     heap->static_roots.filter = &gcb_static_filter;
     gcb_static_filter.changed = true;
     gc_add_global_root_hook(gcb_visit_roots, NULL);
+    gc_set_finalizer_notify(gcb_finalizers_are_ready, NULL);
     if (GC_find_leak) atexit(GC_gcollect); /* a last look */
     size_t initial = size_variable("GC_INITIAL_HEAP_SIZE");
     if (initial > 0) GC_expand_hp(initial);

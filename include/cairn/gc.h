@@ -27,7 +27,7 @@ extern "C" {
 
 /* The inline allocation below bakes the heap's layout into programs.  gc_init() refuses a
  * program that was compiled for another layout. */
-#define GC_ABI 4
+#define GC_ABI 5
 
 #if defined(GC_BUILDING_LIBRARY)
 #define GC_API __attribute__((__visibility__("default")))
@@ -77,6 +77,13 @@ enum gc_attach {
     GC_ATTACH_AUTO      /* any: its first allocation attaches it */
 };
 
+/* Who runs the finalizers that are ready (cairn/finalize.h). */
+enum gc_finalizers {
+    GC_FINALIZERS_MANUAL, /* the program, by gc_run_finalizers() */
+    GC_FINALIZERS_THREAD, /* a thread of the library's own, started when there is one to run */
+    GC_FINALIZERS_INLINE  /* the thread that collected, before its allocation returns */
+};
+
 /* Where a large object is placed among the free runs of pages. */
 enum gc_fit { GC_FIT_FIRST, GC_FIT_BEST, GC_FIT_WORST };
 
@@ -111,6 +118,7 @@ typedef struct gc_options {
     uint32_t compact_percent;     /* compact when so much of the blocks is unused; 0: when asked */
     uint32_t protect_moved;       /* n > 0: what objects were moved out of can't be accessed for so
                                      many collections */
+    uint32_t finalizers;          /* enum gc_finalizers */
     uint32_t type_stats;          /* n > 0: one of n minor collections counts objects by type */
     uint8_t prepares_writes;      /* calls gc_prepare_write(): AUTO may take MPROTECT */
     uint8_t one_past_end_in_heap; /* heap words also hold the object that ends where they point */
@@ -358,6 +366,12 @@ typedef struct gc_stats {
     uint64_t compact_ns;        /* the pause, of which */
     uint64_t compact_moving_ns; /* for moving */
     uint64_t tenured_bytes;     /* of allocated_bytes, by gc_alloc_old() (cairn/embed.h) */
+    uint64_t finalizers;        /* objects have now (cairn/finalize.h), */
+    uint64_t finalizers_ready;  /* wait to be run, */
+    uint64_t finalizers_run;    /* were run since the start */
+    uint64_t finalizer_cycles;  /* of objects with ordered ones, reported since the start */
+    uint64_t guarded;           /* objects that guardians wait for, or have in their queues */
+    uint64_t weak_references, links; /* that exist; a cleared link does no more */
 } gc_stats;
 
 /* Fills *STATS as far as STATS->size says.  Returns 0; EINVAL if that size is smaller than the

@@ -1,0 +1,550 @@
+/* Watches: which objects have finalizers, guardians, weak references and links, and what becomes of
+ * these when objects move, are freed, or die.  Owns heap->watches.
+ *
+ *   record   one for each watched object, and for each slot outside the heap that has a link; found
+ *            by its address in a hash table of chains, and on the list of the young or of the old
+ *   watch    a finalizer, a guardian's claim, a weak reference or a link; on the chain of the record
+ *            of its object.  A link is on that of its slot's holder, too
+ *
+ * Invariants: every record's object is live and has KEYED; the young list has those that are not
+ * marked, so that a minor collection looks at no other; a watch's OBJECT is its record's key.  Only
+ * an old record may be without watches and links, from one full collection to the next.  Written with
+ * the lock held or the world stopped (docs/finalization.md). */
+#include "gc/watch.h"
+
+#include "gc/block.h"
+#include "runtime/log.h"
+#include "runtime/vm.h"
+
+#define CELL_BYTES    64u
+#define STOCK_BYTES   ((size_t)256 << 10) /* mapped at a time */
+#define FIRST_BUCKETS 512u                /* a page of them */
+
+_Static_assert(sizeof(struct gci_watch) <= CELL_BYTES, "a watch is a cell");
+_Static_assert(sizeof(gc_guardian) <= CELL_BYTES, "a guardian is a cell");
+_Static_assert(sizeof(struct gci_watched) <= CELL_BYTES, "a record is a cell");
+
+/* ---- Memory --------------------------------------------------------------------------------- */
+
+static void *take_cell(struct gci_stock *stock) {
+    void **cell = stock->free;
+    if (cell != NULL) {
+        stock->free = *cell;
+        return cell;
+    }
+    if (stock->fresh == stock->end) {
+        uint8_t *memory = gci_vm_map(STOCK_BYTES);
+        if (memory == NULL) return NULL;
+        stock->fresh = memory;
+        stock->end = memory + STOCK_BYTES;
+    }
+    stock->fresh += CELL_BYTES;
+    return stock->fresh - CELL_BYTES;
+}
+
+static void give_cell(struct gci_stock *stock, void *cell) {
+    *(void **)cell = stock->free;
+    stock->free = cell;
+}
+
+struct gci_watches *gci_watches_of(struct gc_heap *heap) {
+    if (heap->watches != NULL) return heap->watches;
+    size_t page = gci_page_size();
+    size_t own = (sizeof(struct gci_watches) + page - 1) / page * page;
+    struct gci_watches *w = gci_vm_map(own + FIRST_BUCKETS * sizeof *w->buckets);
+    if (w == NULL) return NULL;
+    w->buckets = (struct gci_watched **)(void *)((uint8_t *)w + own);
+    w->shift = 64 - (unsigned)__builtin_ctz(FIRST_BUCKETS);
+    __atomic_store_n(&heap->watches, w, __ATOMIC_RELEASE);
+    return w;
+}
+
+/* ---- Records -------------------------------------------------------------------------------- */
+
+static size_t bucket_count(const struct gci_watches *w) {
+    return (size_t)1 << (64 - w->shift);
+}
+
+static struct gci_watched **bucket_of(const struct gci_watches *w, uintptr_t key) {
+    return &w->buckets[(key / sizeof(void *) * UINT64_C(0x9e3779b97f4a7c15)) >> w->shift];
+}
+
+static void enter(struct gci_watches *w, struct gci_watched *record) {
+    struct gci_watched **bucket = bucket_of(w, record->key);
+    record->chain = *bucket;
+    *bucket = record;
+}
+
+static void take_out(struct gci_watches *w, struct gci_watched *record) {
+    struct gci_watched **link = bucket_of(w, record->key);
+    while (*link != record) link = &(*link)->chain;
+    *link = record->chain;
+}
+
+/* Twice as many buckets when there are more records than that.  Without memory for them the chains
+ * become longer. */
+static void widen(struct gci_watches *w) {
+    size_t count = bucket_count(w);
+    if (w->count < count) return;
+    struct gci_watched **old = w->buckets, **fresh = gci_vm_map(2 * count * sizeof *fresh);
+    if (fresh == NULL) return;
+    w->buckets = fresh;
+    w->shift--;
+    for (size_t i = 0; i < count; i++) {
+        for (struct gci_watched *record = old[i], *next; record != NULL; record = next) {
+            next = record->chain;
+            enter(w, record);
+        }
+    }
+    if (count > FIRST_BUCKETS) gci_vm_unmap(old, count * sizeof *old);
+}
+
+static struct gci_watched **list_of(struct gci_watches *w, bool old) {
+    return old ? &w->old : &w->young;
+}
+
+static void put_on_list(struct gci_watches *w, struct gci_watched *record) {
+    struct gci_watched **list = list_of(w, record->old);
+    record->prev = NULL;
+    record->next = *list;
+    if (*list != NULL) (*list)->prev = record;
+    *list = record;
+}
+
+static void take_off_list(struct gci_watches *w, struct gci_watched *record) {
+    if (record->next != NULL) record->next->prev = record->prev;
+    if (record->prev != NULL)
+        record->prev->next = record->next;
+    else
+        *list_of(w, record->old) = record->next;
+}
+
+struct gci_watched *gci_watched_find(const struct gci_watches *w, uintptr_t key) {
+    struct gci_watched *record = *bucket_of(w, key);
+    while (record != NULL && record->key != key) record = record->chain;
+    return record;
+}
+
+struct gci_watched *gci_watched_make(
+    struct gc_heap *heap, uintptr_t key, const gci_object *object) {
+    struct gci_watches *w = heap->watches;
+    struct gci_watched *record = gci_watched_find(w, key);
+    if (record != NULL) return record;
+    record = take_cell(&w->records);
+    if (record == NULL) return NULL;
+    *record = (struct gci_watched){.key = key, .old = true, .outside = object == NULL};
+    if (object != NULL) {
+        uint8_t *side = &heap->arena.side[object->granule];
+        record->old =
+            __atomic_fetch_or(side, GCI_SIDE_KEYED, __ATOMIC_RELAXED) & GCI_SIDE_MARK;
+    }
+    w->count++;
+    widen(w);
+    enter(w, record);
+    put_on_list(w, record);
+    return record;
+}
+
+static void drop(struct gci_watches *w, struct gci_watched *record) {
+    take_out(w, record);
+    take_off_list(w, record);
+    give_cell(&w->records, record);
+    w->count--;
+}
+
+void gci_watched_drop_if_empty(struct gci_watches *w, struct gci_watched *record) {
+    if (record->watches == NULL && record->links == NULL) drop(w, record);
+}
+
+/* ---- Watches -------------------------------------------------------------------------------- */
+
+struct gci_watch *gci_watch_new(struct gci_watches *w, enum gci_watch_kind kind) {
+    struct gci_watch *watch = take_cell(&w->watches);
+    if (watch == NULL) return NULL;
+    *watch = (struct gci_watch){.kind = (uint8_t)kind, .listed = watch->listed};
+    w->counts[kind]++;
+    return watch;
+}
+
+void gci_watch_give(struct gci_watches *w, struct gci_watch *watch) {
+    w->counts[watch->kind]--;
+    watch->kind = GCI_WATCH_FREE;
+    give_cell(&w->watches, watch);
+}
+
+static struct gci_watch **next_ready(struct gci_watch *watch) {
+    return watch->kind == GCI_WATCH_GUARDED ? &watch->guarded.next_ready
+                                            : &watch->finalizer.next_ready;
+}
+
+void gci_watch_join(struct gci_watched *of, struct gci_watch *watch) {
+    watch->object = of->key;
+    watch->prev = NULL;
+    watch->next = of->watches;
+    if (of->watches != NULL) of->watches->prev = watch;
+    of->watches = watch;
+}
+
+void gci_watch_leave(struct gci_watches *w, struct gci_watch *watch) {
+    if (watch->next != NULL) watch->next->prev = watch->prev;
+    if (watch->prev != NULL)
+        watch->prev->next = watch->next;
+    else
+        gci_watched_find(w, watch->object)->watches = watch->next;
+    watch->next = watch->prev = NULL;
+    __atomic_store_n(&watch->object, 0, __ATOMIC_RELAXED);
+}
+
+void gci_link_join(struct gci_watched *holder, struct gci_watch *link) {
+    link->link.holder = holder->key;
+    link->link.prev = NULL;
+    link->link.next = holder->links;
+    if (holder->links != NULL) holder->links->link.prev = link;
+    holder->links = link;
+}
+
+void gci_link_leave(struct gci_watches *w, struct gci_watch *link) {
+    if (link->link.next != NULL) link->link.next->link.prev = link->link.prev;
+    if (link->link.prev != NULL)
+        link->link.prev->link.next = link->link.next;
+    else
+        gci_watched_find(w, link->link.holder)->links = link->link.next;
+}
+
+void gci_link_end(struct gci_watches *w, struct gci_watch *link) {
+    gci_link_leave(w, link);
+    gci_watch_leave(w, link);
+    gci_watch_give(w, link);
+}
+
+/* The page may be protected, and what is written here is no reference that anyone must hear of. */
+void gci_link_store(struct gc_heap *heap, uintptr_t slot, uintptr_t value) {
+    const struct gci_arena *arena = &heap->arena;
+    uintptr_t offset = slot - arena->base;
+    if (offset < gci_arena_used_bytes(arena) &&
+        gci_tag(arena, (uint32_t)(offset >> GCI_BLOCK_SHIFT)) & GCI_TAG_CLOSED)
+        gci_barrier_prepare(heap->barrier, slot, sizeof slot);
+    __atomic_store_n((uintptr_t *)slot, value, __ATOMIC_RELAXED);
+}
+
+bool gci_watches_note_data(struct gc_heap *heap, struct gci_watch *finalizer) {
+    struct gci_watches *w = heap->watches;
+    uintptr_t offset = (uintptr_t)finalizer->finalizer.data - heap->arena.base;
+    if (offset > gci_arena_used_bytes(&heap->arena)) return true; /* one past the end is in it */
+    struct gci_watch **recent =
+        gci_vm_with_room(w->recent, w->recent_count, &w->recent_capacity, sizeof *recent);
+    if (recent == NULL) return false;
+    w->recent = recent;
+    /* Room for all of the recent ones, so that the next collection needs none. */
+    struct gci_watch **with_data = gci_vm_with_room(w->with_data,
+        w->with_data_count + w->recent_count, &w->with_data_capacity, sizeof *with_data);
+    if (with_data == NULL) return false;
+    w->with_data = with_data;
+    w->recent[w->recent_count++] = finalizer;
+    return true;
+}
+
+void gci_ready_push(struct gci_ready *queue, struct gci_watch *watch) {
+    *next_ready(watch) = NULL;
+    if (queue->last != NULL)
+        *next_ready(queue->last) = watch;
+    else
+        queue->first = watch;
+    queue->last = watch;
+}
+
+struct gci_watch *gci_ready_pop(struct gci_ready *queue) {
+    struct gci_watch *watch = queue->first;
+    if (watch == NULL) return NULL;
+    queue->first = *next_ready(watch);
+    if (queue->first == NULL) queue->last = NULL;
+    return watch;
+}
+
+void gci_watch_make_ready(struct gci_watches *w, struct gci_watch *watch) {
+    watch->ready = true;
+    if (watch->kind == GCI_WATCH_FINALIZER) {
+        w->waiting++;
+        gci_ready_push(&w->ready, watch);
+    } else {
+        gci_ready_push(&watch->guarded.guardian->ready, watch);
+    }
+}
+
+/* ---- Guardians ------------------------------------------------------------------------------ */
+
+gc_guardian *gci_guardian_new(struct gci_watches *w, enum gc_order order) {
+    gc_guardian *guardian = take_cell(&w->records);
+    if (guardian == NULL) return NULL;
+    *guardian = (gc_guardian){.order = (uint8_t)order, .next = w->guardians};
+    w->guardians = guardian;
+    return guardian;
+}
+
+void gci_guardian_free(struct gci_watches *w, gc_guardian *guardian) {
+    gc_guardian **link = &w->guardians;
+    while (*link != guardian) link = &(*link)->next;
+    *link = guardian->next;
+    guardian->freed = true;
+}
+
+void gci_guardian_let_go(struct gci_watches *w, gc_guardian *guardian) {
+    if (--guardian->count == 0 && guardian->freed) give_cell(&w->records, guardian);
+}
+
+/* ---- Objects that are freed, resized, moved ------------------------------------------------- */
+
+/* What the program had of a watch whose object ends. */
+static void end_watch(struct gc_heap *heap, struct gci_watch *watch) {
+    struct gci_watches *w = heap->watches;
+    if (watch->kind == GCI_WATCH_LINK) {
+        gci_link_store(heap, gci_link_slot(heap, watch), 0);
+        struct gci_watched *holder = gci_watched_find(w, watch->link.holder);
+        bool other = holder->key != watch->object;
+        gci_link_end(w, watch);
+        if (other) gci_watched_drop_if_empty(w, holder);
+        return;
+    }
+    gci_watch_leave(w, watch);
+    if (watch->ready && watch->kind == GCI_WATCH_FINALIZER) w->waiting--;
+    if (watch->ready || watch->kind == GCI_WATCH_WEAK) return; /* is in a queue, or the program's */
+    if (watch->kind == GCI_WATCH_GUARDED) gci_guardian_let_go(w, watch->guarded.guardian);
+    gci_watch_give(w, watch);
+}
+
+/* The links with slots from OFFSET on. */
+static void end_links(struct gci_watches *w, struct gci_watched *holder, size_t offset) {
+    for (struct gci_watch *link = holder->links, *next; link != NULL; link = next) {
+        next = link->link.next;
+        if (link->link.offset < offset) continue;
+        struct gci_watched *target = gci_watched_find(w, link->object);
+        gci_link_end(w, link);
+        if (target != holder) gci_watched_drop_if_empty(w, target);
+    }
+}
+
+static struct gci_watched *record_at(const struct gc_heap *heap, size_t granule) {
+    if (heap->watches == NULL) return NULL;
+    return gci_watched_find(heap->watches, gci_granule_address(&heap->arena, granule));
+}
+
+void gci_watches_forget(struct gc_heap *heap, size_t granule) {
+    struct gci_watched *record = record_at(heap, granule);
+    if (record == NULL) return;
+    end_links(heap->watches, record, 0);
+    while (record->watches != NULL) end_watch(heap, record->watches);
+    drop(heap->watches, record);
+}
+
+void gci_watches_cut(struct gc_heap *heap, size_t granule, size_t bytes) {
+    struct gci_watched *record = record_at(heap, granule);
+    if (record == NULL) return;
+    end_links(heap->watches, record, bytes);
+    gci_watched_drop_if_empty(heap->watches, record);
+}
+
+/* The slot of LINK, whose object went from FROM to TO, if it said so. */
+static void follow(struct gc_heap *heap, uintptr_t slot, uintptr_t from, uintptr_t to) {
+    uintptr_t word = __atomic_load_n((const uintptr_t *)slot, __ATOMIC_RELAXED);
+    if (word == from)
+        gci_link_store(heap, slot, to);
+    else if (word == ~from)
+        gci_link_store(heap, slot, ~to);
+}
+
+/* The record's object is at KEY now, in the words of its watches and links. */
+static void change_key(struct gc_heap *heap, struct gci_watched *record, uintptr_t key) {
+    uintptr_t before = record->key;
+    record->key = key;
+    for (struct gci_watch *link = record->links; link != NULL; link = link->link.next)
+        link->link.holder = key;
+    for (struct gci_watch *watch = record->watches; watch != NULL; watch = watch->next) {
+        if (watch->object != 0) __atomic_store_n(&watch->object, key, __ATOMIC_RELAXED);
+        if (watch->kind == GCI_WATCH_LINK)
+            follow(heap, gci_link_slot(heap, watch), before, key);
+    }
+}
+
+void gci_watches_moved(struct gc_heap *heap, size_t from, size_t to, size_t bytes) {
+    struct gci_watches *w = heap->watches;
+    struct gci_watched *record = record_at(heap, from);
+    if (record == NULL) return;
+    end_links(w, record, bytes);
+    take_out(w, record);
+    take_off_list(w, record);
+    change_key(heap, record, gci_granule_address(&heap->arena, to));
+    record->old = __atomic_fetch_or(&heap->arena.side[to], GCI_SIDE_KEYED, __ATOMIC_RELAXED) &
+                  GCI_SIDE_MARK;
+    enter(w, record);
+    put_on_list(w, record);
+    for (struct gci_watch *watch = record->watches; watch != NULL; watch = watch->next)
+        if (watch->ready) w->ready_young = true;
+}
+
+/* ---- In a collection ------------------------------------------------------------------------ */
+
+/* The slots of what died may be anybody's by now: their links end, while all can still be found. */
+static void end_dead_links(struct gc_heap *heap, struct gci_watched *list) {
+    for (; list != NULL; list = list->next) {
+        if (list->links == NULL || list->outside || gci_watched_lives(heap, list)) continue;
+        while (list->links != NULL) gci_link_end(heap->watches, list->links);
+    }
+}
+
+static void settle(struct gc_heap *heap, struct gci_watched *record) {
+    struct gci_watches *w = heap->watches;
+    struct gci_arena *arena = &heap->arena;
+    bool empty = record->watches == NULL && record->links == NULL;
+    if (!empty && record->outside) return;
+    if (empty || !gci_watched_lives(heap, record)) {
+        drop(w, record);
+        return;
+    }
+    uintptr_t key = gci_present(heap, record->key);
+    if (key != record->key) {
+        take_out(w, record);
+        change_key(heap, record, key);
+        arena->side[gci_address_granule(arena, key)] |= GCI_SIDE_KEYED;
+        enter(w, record);
+    }
+    record->old = true;
+}
+
+/* The young list goes before the old one: so both stay in the order of registration, newest first,
+ * on which it depends that a cycle is found at the same object each time (gc/liveness.c). */
+static void join_lists(struct gci_watches *w) {
+    struct gci_watched *last = w->young;
+    if (last == NULL) return;
+    while (last->next != NULL) last = last->next;
+    last->next = w->old;
+    if (w->old != NULL) w->old->prev = last;
+    w->old = w->young;
+    w->young = NULL;
+}
+
+/* The recent ones join the others; in a full collection those that ended go. */
+static void settle_data(struct gci_watches *w, bool full) {
+    size_t kept = full ? 0 : w->with_data_count;
+    for (size_t i = kept; i < w->with_data_count; i++) {
+        struct gci_watch *watch = w->with_data[i];
+        watch->listed = watch->kind == GCI_WATCH_FINALIZER;
+        if (watch->listed) w->with_data[kept++] = watch;
+    }
+    w->with_data_count = kept;
+    for (size_t i = 0; i < w->recent_count; i++) {
+        struct gci_watch *watch = w->recent[i];
+        if (watch->listed || watch->kind != GCI_WATCH_FINALIZER) continue;
+        watch->listed = true;
+        w->with_data[w->with_data_count++] = watch;
+    }
+    w->recent_count = 0;
+}
+
+void gci_watches_update(struct gc_heap *heap, bool full) {
+    struct gci_watches *w = heap->watches;
+    if (w == NULL) return;
+    end_dead_links(heap, w->young);
+    if (full) end_dead_links(heap, w->old);
+    for (struct gci_watched *record = w->old, *next; full && record != NULL; record = next) {
+        next = record->next;
+        settle(heap, record);
+    }
+    for (struct gci_watched *record = w->young, *next; record != NULL; record = next) {
+        next = record->next;
+        settle(heap, record);
+    }
+    join_lists(w);
+    settle_data(w, full);
+    w->ready_young = false;
+}
+
+/* ---- Roots ---------------------------------------------------------------------------------- */
+
+static void visit_data(
+    struct gci_watch *const *list, size_t count, gci_root_visitor *visit, void *context) {
+    for (size_t i = 0; i < count; i++) {
+        const uintptr_t *data = (const uintptr_t *)(const void *)&list[i]->finalizer.data;
+        if (list[i]->kind == GCI_WATCH_FINALIZER)
+            visit(context, GCI_ROOT_FINALIZER, data, data + 1);
+    }
+}
+
+void gci_watches_visit_data(struct gc_heap *heap, gci_root_visitor *visit, void *context) {
+    const struct gci_watches *w = heap->watches;
+    if (w == NULL) return;
+    visit_data(w->recent, w->recent_count, visit, context);
+    if (!w->minor) visit_data(w->with_data, w->with_data_count, visit, context);
+}
+
+static void visit_queue(
+    const struct gci_ready *queue, gci_root_visitor *visit, void *context) {
+    for (struct gci_watch *watch = queue->first; watch != NULL; watch = *next_ready(watch))
+        if (watch->object != 0)
+            visit(context, GCI_ROOT_READY, &watch->object, &watch->object + 1);
+}
+
+void gci_watches_visit_ready(struct gc_heap *heap, gci_root_visitor *visit, void *context) {
+    const struct gci_watches *w = heap->watches;
+    if (w == NULL || (w->minor && !w->ready_young)) return;
+    visit_queue(&w->ready, visit, context);
+    for (const gc_guardian *g = w->guardians; g != NULL; g = g->next)
+        visit_queue(&g->ready, visit, context);
+}
+
+/* ---- Checking ------------------------------------------------------------------------------- */
+
+static bool is_whole(const struct gci_watches *w, const struct gci_watched *record) {
+    const struct gci_watch *before = NULL;
+    for (const struct gci_watch *watch = record->watches; watch != NULL; watch = watch->next) {
+        if (watch->object != record->key || watch->prev != before) return false;
+        if (watch->kind == GCI_WATCH_FREE) return false;
+        if (watch->kind == GCI_WATCH_LINK && gci_watched_find(w, watch->link.holder) == NULL)
+            return false;
+        before = watch;
+    }
+    before = NULL;
+    for (const struct gci_watch *link = record->links; link != NULL; link = link->link.next) {
+        const struct gci_watched *target = gci_watched_find(w, link->object);
+        if (link->link.holder != record->key || link->link.prev != before || target == NULL ||
+            link->kind != GCI_WATCH_LINK || (record->outside && link->link.offset != 0))
+            return false;
+        before = link;
+    }
+    return true;
+}
+
+static bool is_in_place(const struct gc_heap *heap, const struct gci_watched *record, bool old) {
+    if (record->old != old || gci_watched_find(heap->watches, record->key) != record) return false;
+    size_t offset = record->key - heap->arena.base;
+    if (record->outside) return old && offset >= gci_arena_used_bytes(&heap->arena);
+    if (offset >= gci_arena_used_bytes(&heap->arena)) return false;
+    uint8_t side = heap->arena.side[offset >> GCI_GRANULE_SHIFT];
+    const uint8_t wanted = GCI_SIDE_START | GCI_SIDE_KEYED;
+    return (side & wanted) == wanted && !(side & GCI_SIDE_MARK) == !old &&
+           (old || record->watches != NULL || record->links != NULL);
+}
+
+static size_t check_list(const struct gc_heap *heap, const struct gci_watched *list, bool old) {
+    size_t broken = 0;
+    for (; list != NULL; list = list->next) {
+        if (is_in_place(heap, list, old) && is_whole(heap->watches, list)) continue;
+        gci_log("watches: the record for %p, %s, is broken or out of place",
+            (void *)list->key, old ? "old" : "young");
+        broken++;
+    }
+    return broken;
+}
+
+size_t gci_check_watches(const struct gc_heap *heap) {
+    const struct gci_watches *w = heap->watches;
+    size_t listed = 0;
+    if (w == NULL) return 0;
+    size_t broken = check_list(heap, w->young, false) + check_list(heap, w->old, true);
+    for (const struct gci_watched *r = w->young; r != NULL; r = r->next) listed++;
+    for (const struct gci_watched *r = w->old; r != NULL; r = r->next) listed++;
+    if (listed != w->count) {
+        gci_log("watches: %zu records on lists, but %zu in the table", listed, w->count);
+        broken++;
+    }
+    return broken;
+}

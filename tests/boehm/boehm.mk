@@ -57,3 +57,22 @@ test-boehm: $(BOEHM_PROGRAMS) $(BOEHM_PLUGIN)
 	@bash tests/boehm/run.sh $(B)/tests/boehm $(if $(filter cairn,$(BOEHM_SIDES)),$(BOEHM_LIB_DIR))
 
 -include $(BOEHM_OBJECTS:.o=.d)
+
+# ---- Programs from Debian ------------------------------------------------------------------------
+
+# Against Debian's own library with CLIENTS_LIBRARY=debian: the noise.
+CLIENTS_PACKAGES := ecl guile-3.0 w3m
+CLIENTS_LIBRARY  := $(if $(filter cairn,$(BOEHM_SIDES)),$(BOEHM_LIB_DIR),debian)
+CLIENTS_SCRATCH  := $(B)/clients
+
+$(CLIENTS_SCRATCH)/measure: tests/clients/measure.c $(B)/flags
+	@mkdir -p $(@D)
+	$(CC) -std=gnu11 $(WARN) $(CFLAGS) $(LDFLAGS) $< -o $@
+
+.PHONY: test-clients run-test-clients
+test-clients:
+	+@$(MAKE) --no-print-directory deps DEPS="$(DEPS) $(CLIENTS_PACKAGES)"
+	+@$(MAKE) --no-print-directory run-test-clients
+
+run-test-clients: $(CLIENTS_SCRATCH)/measure $(if $(filter debian,$(CLIENTS_LIBRARY)),,$(BOEHM_NEEDS_cairn))
+	@bash tests/clients.sh $(CLIENTS_SCRATCH) $(CLIENTS_LIBRARY)

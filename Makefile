@@ -281,6 +281,11 @@ test-threads: $(B)/tests/soak
 models:
 	@bash docs/models/check.sh
 
+# Boehm's interface: the conformance tests, and programs from Debian.
+ifeq ($(SANITIZE),)
+include tests/boehm/boehm.mk
+endif
+
 # ---- Packages ------------------------------------------------------------------------------------
 
 DEPS := binutils iso-codes libc6-dev libcmocka-dev libgc-dev liblzma-dev libmimalloc-dev \

@@ -8,6 +8,7 @@
 
 #include <string.h>
 
+#include "cairn/finalize.h"
 #include "gc/block.h"
 #include "gc/heap.h"
 #include "gc/thread.h"
@@ -37,6 +38,8 @@ struct kind {
     bool leaf;             /* no pointers */
     struct layout *layout; /* NULL: a leaf, or searched from end to end */
     GC_describe_type_fn describe;
+    GC_disclaim_proc disclaim;
+    gc_guardian *guardian; /* that gives back what of it died, if it has DISCLAIM */
 };
 
 static GCI_GLOBAL struct kind *kinds;        /* GCB_KINDS of them; NULL until there is a heap */
@@ -344,6 +347,15 @@ EXPORT unsigned GC_new_proc(GC_mark_proc procedure) {
     return GC_new_proc_inner(procedure);
 }
 
+/* An object of a kind of the program's. */
+static void *alloc_of_own_kind(size_t size, const struct kind *kind) {
+    if (kind->leaf && kind->layout == NULL) return gc_alloc_leaf(size);
+    if (kind->layout == NULL) return gc_alloc(size);
+    void *p = gcb_alloc_of_type(kind->layout->type, size);
+    if (p != NULL && kind->guardian != NULL && gc_guardian_add(kind->guardian, p) != 0) return NULL;
+    return p;
+}
+
 void *gcb_alloc_of_kind(size_t size, unsigned kind) {
     if (kind == GCB_NORMAL || kind == GCB_UNCOLLECTABLE) {
         void *p = gc_bump(&gc_buffers.ambiguous, size);
@@ -355,9 +367,7 @@ void *gcb_alloc_of_kind(size_t size, unsigned kind) {
     }
     if (kind >= GCB_KINDS || kinds == NULL || !kinds[kind].exists)
         gci_fatal("an object of kind %u, which GC_new_kind() did not give", kind);
-    if (kinds[kind].leaf) return gc_alloc_leaf(size);
-    if (kinds[kind].layout == NULL) return gc_alloc(size);
-    return gcb_alloc_of_type(kinds[kind].layout->type, size);
+    return alloc_of_own_kind(size, &kinds[kind]);
 }
 
 EXPORT void *GC_generic_malloc(size_t size, int kind) {
@@ -480,6 +490,75 @@ EXPORT void *GC_calloc_explicitly_typed(size_t count, size_t size, GC_descr desc
     size_t bytes;
     if (__builtin_mul_overflow(count, size, &bytes)) return gcb_or_oom(NULL, SIZE_MAX);
     return alloc_described(bytes, descriptor, count > 1 ? size : 0);
+}
+
+/* ---- Objects that are told when they die ---------------------------------------------------- */
+
+/* A guardian gives them back: one that holds what the dead refer to until they were told, and one
+ * that doesn't order them (docs/boehm.md, rule 22). */
+static GCI_GLOBAL gc_guardian *guardians[2];
+
+EXPORT void GC_register_disclaim_proc(int number, GC_disclaim_proc procedure, int unconditionally) {
+    need_tables();
+    if (number < 0 || (unsigned)number >= GCB_KINDS || !kinds[number].exists)
+        gci_fatal("GC_register_disclaim_proc(): there is no kind %d", number);
+    struct kind *kind = &kinds[number];
+    bool holds = unconditionally != 0;
+    if (number < GCB_PREDEFINED) {
+        GCB_CANNOT("a predefined kind: its objects are not told");
+        return;
+    }
+    if (guardians[holds] == NULL) guardians[holds] = gc_guardian_new(holds ? GC_ORDERED : GC_UNREACHABLE);
+    gcb_lock();
+    if (kind->layout == NULL) {
+        kind->layout = new_layout(0, 0, !kind->leaf, GC_GRANULE);
+        if (kind->layout != NULL) kind->layout->kind = (unsigned)number;
+    }
+    gcb_unlock();
+    if (guardians[holds] == NULL || kind->layout == NULL)
+        gci_fatal("GC_register_disclaim_proc(): there is no memory for it");
+    kind->disclaim = procedure;
+    kind->guardian = guardians[holds];
+}
+
+/* After a collection: tells what died; what wants to live on is watched again.  The rest goes with
+ * the next collection, unless a finalizer has brought it back. */
+void gcb_tell_the_dead(void) {
+    for (unsigned i = 0; i < 2; i++) {
+        void *object;
+        while (guardians[i] != NULL && (object = gc_guardian_next(guardians[i])) != NULL) {
+            unsigned kind = gcb_kind_of(object);
+            if (kind < GCB_KINDS && kinds[kind].disclaim != NULL &&
+                kinds[kind].disclaim(object) != 0)
+                gc_guardian_add(kinds[kind].guardian, object);
+        }
+    }
+}
+
+static GCI_GLOBAL int finalized_kind;
+
+/* The closure lies in the granule before what the program knows. */
+static int call_closure(void *object) {
+    const struct GC_finalizer_closure *closure = *(struct GC_finalizer_closure **)object;
+    if (closure != NULL) closure->proc((char *)object + GC_GRANULE, closure->cd);
+    return 0;
+}
+
+EXPORT void GC_init_finalized_malloc(void) {
+    need_tables();
+    if (finalized_kind != 0) return;
+    int kind = (int)GC_new_kind(GC_new_free_list(), GC_DS_LENGTH, 1, 1);
+    GC_register_disclaim_proc(kind, call_closure, 1);
+    finalized_kind = kind;
+}
+
+EXPORT void *GC_finalized_malloc(size_t size, const struct GC_finalizer_closure *closure) {
+    if (finalized_kind == 0) GC_init_finalized_malloc();
+    if (size > PTRDIFF_MAX - GC_GRANULE) return gcb_or_oom(NULL, size);
+    char *p = GC_generic_malloc(size + GC_GRANULE, finalized_kind);
+    if (p == NULL) return NULL;
+    *(const struct GC_finalizer_closure **)(void *)p = closure;
+    return p + GC_GRANULE;
 }
 
 /* ---- Objects with a table ------------------------------------------------------------------- */

@@ -94,6 +94,9 @@ void *gcb_alloc_of_kind(size_t size, unsigned kind);
 /* The kind of the object that starts at P. */
 unsigned gcb_kind_of(const void *p);
 
+/* After a collection: calls the procedures of GC_register_disclaim_proc(). */
+void gcb_tell_the_dead(void);
+
 /* While the program's functions are called in a collection: where what they report goes. */
 struct gcb_marking {
     gc_visitor *visitor;

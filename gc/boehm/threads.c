@@ -135,6 +135,36 @@ EXPORT void GC_start_world_external(void) {
     gcb_unlock();
 }
 
+/* ---- Suspending a thread -------------------------------------------------------------------- */
+
+/* Its name is its thread pointer: so it is in glibc on x86-64 (docs/boehm.md, rule 42). */
+EXPORT void GC_suspend_thread(GC_SUSPEND_THREAD_ID thread) {
+    struct gci_mutator *self = gci_self;
+    gcb_need_heap();
+    if (self != NULL && self->thread_pointer == (uintptr_t)thread) {
+        __atomic_store_n(&self->suspended, 1, __ATOMIC_RELEASE);
+        gc_blocking_begin();
+        gc_blocking_end();
+        return;
+    }
+    GC_stop_world_external();
+    gci_mutator_suspend(&gci_default_heap()->world, (uintptr_t)thread);
+    GC_start_world_external();
+}
+
+EXPORT void GC_resume_thread(GC_SUSPEND_THREAD_ID thread) {
+    gcb_lock();
+    gci_mutator_resume(&gci_default_heap()->world, (uintptr_t)thread);
+    gcb_unlock();
+}
+
+EXPORT int GC_is_thread_suspended(GC_SUSPEND_THREAD_ID thread) {
+    gcb_lock();
+    bool is = gci_mutator_is_suspended(&gci_default_heap()->world, (uintptr_t)thread);
+    gcb_unlock();
+    return is;
+}
+
 /* ---- What stands in for the C library's ----------------------------------------------------- */
 
 EXPORT int GC_pthread_create(

@@ -27,6 +27,7 @@ struct layout {
     GC_word descriptor;
     GC_word each;          /* 0; or the bytes of an array's element, to which the descriptor applies */
     bool adjust;           /* the object's bytes are added to the descriptor */
+    bool whole;            /* searched from end to end, and has a type to tell its kind by */
     const gc_type *type;
     uint32_t kind;
     size_t size; /* of those of GC_malloc_explicitly_typed(): what was asked for */
@@ -112,12 +113,9 @@ static void need_tables(void) {
 
 __thread struct gcb_marking gcb_marking __attribute__((tls_model("initial-exec")));
 
-/* Also what ends where WORD points, as C allows it.  The visitor looks at the word only. */
+/* The visitor looks at the word only. */
 static void visit_word(gc_visitor *visitor, GC_word word) {
     uintptr_t slot = word;
-    visitor->visit(visitor, &slot);
-    if (word % GC_GRANULE != 0 || !gci_default_heap()->options.one_past_end_in_heap) return;
-    slot = word - 1;
     visitor->visit(visitor, &slot);
 }
 
@@ -250,11 +248,14 @@ static void trace(void *object, size_t bytes, void *from, void *to, gc_visitor *
  * granule matters. */
 static struct layout *new_layout(
     GC_word descriptor, GC_word each, bool adjust, size_t object_bytes) {
+    static const uint32_t both[] = {0, WORD};
+    bool whole = descriptor == 0 && each == 0 && adjust;
     static GCI_GLOBAL unsigned number;
     struct layout *layout = take(sizeof *layout);
     char name[40];
     if (layout == NULL) return NULL;
-    *layout = (struct layout){.descriptor = descriptor, .each = each, .adjust = adjust};
+    *layout =
+        (struct layout){.descriptor = descriptor, .each = each, .adjust = adjust, .whole = whole};
     const char digits[] = "0123456789";
     memcpy(name, "boehm-000000", 13);
     unsigned rest = number++;
@@ -263,6 +264,9 @@ static struct layout *new_layout(
         .size = object_bytes <= GC_GRANULE ? 8 : 32,
         .trace = trace,
         .flags = GC_TYPE_PINNED};
+    if (whole) /* an array of pointers, which the collector searches faster */
+        desc = (gc_type_desc){
+            .name = name, .size = GC_GRANULE, .pointers = both, .pointer_count = 2, .flags = GC_TYPE_PINNED};
     if (gci_type_register(gci_default_heap(), &desc, &layout->type) != 0) return NULL;
     by_number[((const struct gci_type *)(const void *)layout->type)->wide] = layout;
     return layout;
@@ -301,9 +305,8 @@ EXPORT unsigned GC_new_kind_inner(void **free_list, GC_word descriptor, int adju
     unsigned number = kind_count;
     if (number == GCB_KINDS) gci_fatal("GC_new_kind(): there are %u kinds already", GCB_KINDS);
     struct kind *kind = &kinds[number];
-    bool length = (descriptor & GC_DS_TAGS) == GC_DS_LENGTH;
-    *kind = (struct kind){.exists = true, .leaf = length && descriptor == 0 && !adjust};
-    if (!kind->leaf && !(length && adjust)) {
+    *kind = (struct kind){.exists = true, .leaf = descriptor == 0 && !adjust};
+    if (!kind->leaf) {
         kind->layout = new_layout(descriptor, 0, adjust != 0, GC_GRANULE);
         if (kind->layout == NULL) gci_fatal("GC_new_kind(): there is no memory for it");
         kind->layout->kind = number;
@@ -372,7 +375,8 @@ void *gcb_alloc_of_kind(size_t size, unsigned kind) {
 
 EXPORT void *GC_generic_malloc(size_t size, int kind) {
     gcb_need_heap();
-    return gcb_or_oom(gcb_alloc_of_kind(size, (unsigned)kind), size);
+    if (size > PTRDIFF_MAX) return gcb_or_oom(NULL, size);
+    return gcb_or_oom(gcb_alloc_of_kind(size + gcb_slack, (unsigned)kind), size);
 }
 
 EXPORT void *GC_generic_malloc_ignore_off_page(size_t size, int kind) {
@@ -399,6 +403,11 @@ EXPORT void *GC_generic_or_special_malloc(size_t size, int kind) {
 static const struct layout *layout_of(const struct gc_heap *heap, size_t granule) {
     const struct gci_type *type = gci_type_recorded(heap, granule);
     return type == &gci_no_type ? NULL : by_number[type->wide];
+}
+
+bool gcb_kind_takes_headers(unsigned kind) {
+    return kind < GCB_PREDEFINED || (kind < GCB_KINDS && kinds != NULL && kinds[kind].exists &&
+                                        kinds[kind].layout != NULL && kinds[kind].layout->whole);
 }
 
 unsigned gcb_kind_of(const void *p) {
@@ -470,12 +479,14 @@ static void *alloc_described(size_t bytes, GC_word descriptor, GC_word each) {
     bool whole = (descriptor & GC_DS_TAGS) == GC_DS_LENGTH &&
                  descriptor >= (each != 0 ? each : bytes) - (bytes - 1) % WORD;
     if (whole) return GC_malloc(bytes);
-    struct layout *layout = explicit_layout(descriptor, each, bytes <= GC_GRANULE);
+    if (bytes > PTRDIFF_MAX) return gcb_or_oom(NULL, bytes);
+    size_t all = bytes + gcb_slack;
+    struct layout *layout = explicit_layout(descriptor, each, all <= GC_GRANULE);
     if (layout == NULL) { /* too many: all of it counts */
         GCB_CANNOT("there are too many descriptors: some objects are searched from end to end");
         return GC_malloc(bytes);
     }
-    return gcb_or_oom(gcb_alloc_of_type(layout->type, bytes), bytes);
+    return gcb_or_oom(gcb_alloc_of_type(layout->type, all), bytes);
 }
 
 EXPORT void *GC_malloc_explicitly_typed(size_t size, GC_descr descriptor) {

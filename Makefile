@@ -68,7 +68,7 @@ INTERPOSED := pthread_create pthread_join pthread_detach pthread_exit pthread_si
 quote = '$(subst ','\'',$(1))'
 .PHONY: FORCE
 $(B)/flags: CONTENTS = $(CC) $(LIBFLAGS) $(CFLAGS) $(LDFLAGS) $(LDLIBS) $(INTERPOSED)
-$(B)/sources: CONTENTS = $(SRC)
+$(B)/sources: CONTENTS = $(SRC) $(BOEHM_SRC)
 $(B)/flags $(B)/sources: FORCE
 	@mkdir -p $(@D)
 	@new=$@.$$$$; \
@@ -119,6 +119,41 @@ check-exports: $(B)/lib/libcairn.so
 	    if (!n) print "nothing is exported"; \
 	    else if (!bad) print n " symbols are exported as gc_*, and those that stand in"; \
 	    exit bad || !n }'
+
+# ---- Boehm's interface ---------------------------------------------------------------------------
+
+# A library of its own with Boehm's names and no others: for programs that were linked with his.
+BOEHM_DIR := $(B)/lib/boehm
+BOEHM_SRC := $(sort $(wildcard gc/boehm/*.c))
+BOEHM_OBJ := $(BOEHM_SRC:%.c=$(B)/obj/%.o)
+BOEHM_LIB := $(BOEHM_DIR)/libgc.so.1
+
+.PHONY: boehm
+boehm: $(BOEHM_DIR)/libgc.so $(BOEHM_DIR)/libgccpp.so
+
+$(BOEHM_OBJ): $(B)/obj/%.o: %.c $(B)/flags
+	@mkdir -p $(@D)
+	$(CC) $(LIBFLAGS) $(CFLAGS) -MMD -MP -c $< -o $@
+
+$(BOEHM_LIB): $(OBJ) $(BOEHM_OBJ) $(B)/sources
+	@mkdir -p $(@D)
+	@echo '{ global: GC_*; local: *; };' >$(@D)/boehm.map
+	$(CC) -shared -Wl,-soname,libgc.so.1 $(if $(SANITIZE),,-Wl,-z,defs) -Wl,-z,now \
+	    -Wl,--version-script=$(@D)/boehm.map \
+	    $(COMMON) $(CFLAGS) $(LDFLAGS) $(OBJ) $(BOEHM_OBJ) $(LDLIBS) -o $@
+
+$(BOEHM_DIR)/libgc.so: $(BOEHM_LIB)
+	ln -sf $(<F) $@
+
+CXX_FOR_BOEHM := $(if $(findstring clang,$(CC)),clang++,g++)
+BOEHM_CPP_LIB := $(BOEHM_DIR)/libgccpp.so.1
+$(BOEHM_CPP_LIB): gc/boehm/gccpp.cc include/cairn/boehm/gc.h $(BOEHM_LIB) $(B)/flags
+	@mkdir -p $(@D)
+	$(CXX_FOR_BOEHM) -shared -std=gnu++14 -Wall -Wextra -Iinclude -fPIC -fvisibility=hidden \
+	    $(CFLAGS) $(LDFLAGS) -Wl,-soname,libgccpp.so.1 $< $(BOEHM_LIB) -o $@
+
+$(BOEHM_DIR)/libgccpp.so: $(BOEHM_CPP_LIB)
+	ln -sf $(<F) $@
 
 # ---- The benchmark -------------------------------------------------------------------------------
 
@@ -290,6 +325,11 @@ check-trace: $(B)/examples/json $(BIG_JSON)
 models:
 	@bash docs/models/check.sh
 
+# Boehm's interface: the conformance tests, and programs from Debian.
+ifeq ($(SANITIZE),)
+include tests/boehm/boehm.mk
+endif
+
 # ---- Packages ------------------------------------------------------------------------------------
 
 DEPS := binutils gdb iso-codes libc6-dev libcmocka-dev libgc-dev liblzma-dev libmimalloc-dev \
@@ -415,5 +455,5 @@ endif
 
 -include $(OBJ:.o=.d) $(INTERPOSE_OBJ:.o=.d) $(JSON_OBJ:.o=.d) $(GENERATE_OBJ:.o=.d) $(CALC_OBJ:.o=.d) $(LEAK_OBJ:.o=.d)
 -include $(TEST_OBJ:.o=.d) $(TEST_AUTO_OBJ:.o=.d)
--include $(SOAK_OBJ:.o=.d)
+-include $(SOAK_OBJ:.o=.d) $(BOEHM_OBJ:.o=.d)
 -include $(TEST_PLUGINS:$(B)/tests/%.so=$(B)/obj/tests/%.d)

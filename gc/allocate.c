@@ -384,7 +384,7 @@ static void *allocate(struct gci_thread *thread, struct gci_bump *bump, enum gci
         /* While collection is disabled, what the handler freed by hand may be enough. */
         gci_collect(thread, GC_FULL, "memory is short", GCI_ALWAYS);
         p = try_allocate(thread, bump, kind, bytes, alignment);
-        if (p != NULL || heap->types == NULL) continue;
+        if (p != NULL || !gci_may_move(heap)) continue;
         gci_collect(thread, GC_COMPACT, "memory is short", GCI_ALWAYS);
         p = try_allocate(thread, bump, kind, bytes, alignment);
     }

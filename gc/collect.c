@@ -189,6 +189,7 @@ static bool should_close(const struct gc_heap *heap, uint32_t b) {
         return false; /* opening it would open its guard pages: docs/debugging.md, rule 8 */
     if (gci_barrier_is_explicit(heap->barrier))
         return arena->tags[b] & GCI_TAG_TYPED || heap->options.writes_explicitly == GC_WRITES_ALL;
+    if (heap->layer->open_typed && arena->tags[b] & GCI_TAG_TYPED) return false;
     if (arena->blocks[b].passed_over >= PASSED_OVER_MAX) return true;
     if (arena->blocks[b].hot > 0) return false;
     return gci_tag_use(arena->tags[b]) == GCI_USE_LARGE ||
@@ -295,6 +296,7 @@ static void collect(struct gc_heap *heap, struct gci_cycle *cycle) {
     enum gc_collection kind = cycle->kind;
     gci_event_phase(heap, GC_PHASE_PREPARE);
     begin_counts(heap, cycle);
+    if (heap->layer->stopped != NULL) heap->layer->stopped(heap, kind);
     uint64_t before = heap->live_bytes + cycle->allocated;
     gci_threads_release_buffers(heap);
 
@@ -326,6 +328,7 @@ static void collect(struct gc_heap *heap, struct gci_cycle *cycle) {
     if (heap->options.verify) gci_event_phase(heap, GC_PHASE_VERIFY);
     if (heap->options.verify) gci_verify_marks(heap);
     if (heap->options.find_leaks != GC_LEAKS_OFF) gci_leaks_count(heap);
+    if (heap->layer->marked != NULL) heap->layer->marked(heap, kind);
     gci_keyed_update(heap, kind == GC_FULL);
     if (heap->marker.holding) gci_event_phase(heap, GC_PHASE_COMPACT);
     if (heap->marker.holding) cycle->compacted = gci_compact(heap, cycle->compact, by_roots);
@@ -339,6 +342,7 @@ static void collect(struct gc_heap *heap, struct gci_cycle *cycle) {
 
     gci_event_phase(heap, GC_PHASE_POLICY);
     add_counts(heap, cycle);
+    if (heap->layer->settled != NULL) heap->layer->settled(heap, kind);
     gci_policy_update(heap, cycle);
     uint64_t pause_ns = gci_clock_ns() - cycle->start_ns;
     gci_histogram_add(kind == GC_FULL ? &heap->full_pauses : &heap->minor_pauses, pause_ns);
@@ -425,13 +429,20 @@ struct wish {
     gc_event event; /* of its end, for listeners; all zero if there are none */
 };
 
+static bool is_refused(const struct gc_heap *heap) {
+    const int *veto = heap->layer->veto;
+    return __atomic_load_n(&heap->disabled, __ATOMIC_RELAXED) > 0 ||
+           (veto != NULL && __atomic_load_n(veto, __ATOMIC_RELAXED) != 0);
+}
+
 static bool is_wanted(struct gc_heap *heap, void *context) {
     struct wish *wish = context;
-    wish->refused = __atomic_load_n(&heap->disabled, __ATOMIC_RELAXED) > 0;
+    wish->refused = is_refused(heap);
     if (wish->refused) return false;
     if (wish->seen != GCI_ALWAYS && wish->seen != heap->collections) return false;
     wish->cycle.start_ns = gci_clock_ns();
     gci_event_collection(heap, &wish->cycle);
+    if (heap->layer->begins != NULL) heap->layer->begins(heap, wish->cycle.kind);
     return true;
 }
 
@@ -446,6 +457,7 @@ static void collect_as_wished(struct gc_heap *heap, void *context) {
 static void note_end(struct gc_heap *heap, void *context) {
     struct wish *wish = context;
     gci_event_collected(heap, &wish->cycle, &wish->event);
+    if (heap->layer->ended != NULL) heap->layer->ended(heap, wish->cycle.kind);
 }
 
 static struct wish new_wish(enum gc_collection kind, const char *reason, uint64_t seen) {
@@ -464,7 +476,7 @@ static void tell_collected(struct gci_thread *thread, const struct wish *wish) {
 
 bool gci_collect(
     struct gci_thread *thread, enum gc_collection kind, const char *reason, uint64_t seen) {
-    if (__atomic_load_n(&thread->heap->disabled, __ATOMIC_RELAXED) > 0) return false;
+    if (is_refused(thread->heap)) return false;
     struct wish wish = new_wish(kind, reason, seen);
     struct stopped_call call = {thread, is_wanted, collect_as_wished, note_end, &wish, 0};
     if (call_stopped(&call) != 0 || wish.refused) return false;
@@ -502,6 +514,6 @@ int gci_with_world_collected(struct gci_thread *thread, const char *reason,
 
 void gci_collect_stress(struct gci_thread *thread) {
     const struct gc_heap *heap = thread->heap;
-    bool full = heap->collections % 8 == 7, compact = heap->types && heap->collections % 16 == 15;
+    bool full = heap->collections % 8 == 7, compact = gci_may_move(heap) && heap->collections % 16 == 15;
     gci_collect(thread, compact ? GC_COMPACT : full ? GC_FULL : GC_MINOR, "stress", GCI_ALWAYS);
 }

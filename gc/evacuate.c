@@ -84,7 +84,7 @@ bool gci_evacuation_begin(struct gc_heap *heap) {
     const struct gci_arena *arena = &heap->arena;
     uint64_t typed = 0, ambiguous = 0;
     heap->to_space = (struct gci_to_space){.kind = GCI_TYPED, .block = GCI_NONE};
-    if (heap->types == NULL || most_survives(heap)) return false;
+    if (!gci_may_move(heap) || most_survives(heap)) return false;
     for (uint32_t b = 0; b < arena->frontier; b++) {
         uint8_t tag = arena->tags[b];
         ambiguous += is_young_holder(tag);

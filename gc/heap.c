@@ -64,7 +64,9 @@ struct gc_heap *gci_heap_open(const gc_options *options, const void *frame, int 
     *error = ENOMEM;
     struct gc_heap *heap = gci_vm_map(heap_bytes());
     if (heap == NULL) return NULL;
+    static const struct gci_layer none;
     heap->options = *options;
+    heap->layer = &none;
     heap->limit = heap_limit(options);
     heap->words = gci_word_format_of(options);
     if (gci_arena_open(&heap->arena, options->heap_reserve, options->huge_pages) != 0)

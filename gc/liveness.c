@@ -167,6 +167,10 @@ static void report_cycle(struct gc_heap *heap, const struct gci_watched *record)
         watch->told = true;
     }
     heap->watches->cycles++;
+    if (heap->layer->cycle != NULL) {
+        heap->layer->cycle(heap, record->key);
+        return;
+    }
     size_t granule = gci_address_granule(&heap->arena, record->key);
     bool typed = heap->arena.tags[gci_block_of(granule)] & GCI_TAG_TYPED;
     gci_log("finalization cycle: the object of %zu bytes at %p, %s%s, has an ordered finalizer and "
@@ -195,6 +199,7 @@ static void make_all_ready(struct gc_heap *heap, struct gci_watched *dead, enum 
         for (struct gci_watch *watch = record->watches; watch != NULL; watch = watch->next) {
             if (!is_claim(watch) || watch->order > most) continue;
             gci_watch_make_ready(w, watch);
+            if (heap->layer->ready != NULL) heap->layer->ready(heap, watch->object);
             found++;
         }
     }

@@ -90,6 +90,8 @@ static uint64_t external_growth(const struct gci_policy *policy) {
 
 bool gci_policy_due(const struct gc_heap *heap, enum gc_collection *kind, const char **reason) {
     const struct gci_policy *policy = &heap->policy;
+    const int *manual = heap->layer->manual;
+    if (manual != NULL && __atomic_load_n(manual, __ATOMIC_RELAXED) != 0) return false;
     uint64_t external = external_growth(policy);
     uint64_t young = policy->generational ? heap->tenured_since : heap->allocated_since;
     if (heap->live_bytes + young + external > policy->full_threshold) {
@@ -224,7 +226,7 @@ static void learn_from_full(struct gc_heap *heap, const struct gci_cycle *cycle)
 
 bool gci_policy_holds(struct gc_heap *heap) {
     struct gci_policy *policy = &heap->policy;
-    if (!policy->fragmented || heap->types == NULL) return false;
+    if (!policy->fragmented || !gci_may_move(heap)) return false;
     return policy->compact_wait == 0 || --policy->compact_wait == 0;
 }
 

@@ -472,8 +472,31 @@ struct gci_ephemerons {
     uint64_t met, pended, cleared; /* entries, in the last collection */
 };
 
+/* What another API on top of this one (gc/boehm) asks of a heap: NULL pointers for what it doesn't.
+ * Set once, before the program goes on. */
+struct gci_layer {
+    const int *manual; /* while *MANUAL isn't 0 only the program's calls collect */
+    const int *veto;  /* while *VETO isn't 0 no collection begins */
+    bool has_slack;   /* each object has a byte more than the program uses, so that a word at its end
+                         is never the program's pointer one past its end */
+    bool in_place;    /* nothing moves, in no collection */
+    bool open_typed;  /* objects with types may change without a store into them, so that each minor
+                         collection must search them: their blocks are never protected */
+    /* With the lock held: before threads are stopped; with the world stopped, before the roots are
+     * searched, when all is marked, and when all is settled; when threads run again. */
+    void (*begins)(struct gc_heap *heap, enum gc_collection kind);
+    void (*stopped)(struct gc_heap *heap, enum gc_collection kind);
+    void (*marked)(struct gc_heap *heap, enum gc_collection kind);
+    void (*settled)(struct gc_heap *heap, enum gc_collection kind);
+    void (*ended)(struct gc_heap *heap, enum gc_collection kind);
+    /* With the world stopped: the finalizer of OBJECT became ready. */
+    void (*ready)(struct gc_heap *heap, uintptr_t object);
+    void (*cycle)(struct gc_heap *heap, uintptr_t object); /* instead of a message */
+};
+
 struct gc_heap {
     gc_options options;
+    const struct gci_layer *layer; /* never NULL */
     struct gci_arena arena;
     struct gci_barrier *barrier;
     struct gci_large large[GCI_KINDS];
@@ -534,5 +557,10 @@ struct gc_heap {
     struct gci_histogram minor_pauses, full_pauses, stops;
     uint64_t mark_ns; /* since the start */
 };
+
+/* Are there objects that collections may move? */
+static inline bool gci_may_move(const struct gc_heap *heap) {
+    return heap->types != NULL && !heap->layer->in_place;
+}
 
 #endif

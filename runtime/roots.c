@@ -36,7 +36,7 @@ static uintptr_t round_up(uintptr_t address, size_t unit) {
 
 /* ---- Cutting holes into a range ------------------------------------------------------------- */
 
-#define MAX_HOLES 8
+#define MAX_HOLES (8 + GCI_EXCLUDED_MAX)
 
 /* What is left out of a range, sorted by address. */
 struct holes {
@@ -78,6 +78,7 @@ struct reading {
     const struct gci_static_roots *old;
     struct gci_static_roots fresh;
     bool unchanged, out_of_memory;
+    bool again; /* read them, whatever the counters say */
 };
 
 static size_t list_bytes(size_t capacity, size_t item) {
@@ -119,7 +120,7 @@ static bool is_left_out(const char *path) {
 static int read_object(struct dl_phdr_info *object, size_t size, void *context) {
     struct reading *reading = context;
     bool counts = size >= offsetof(struct dl_phdr_info, dlpi_subs) + sizeof object->dlpi_subs;
-    if (counts && reading->old->capacity && object->dlpi_adds == reading->old->adds &&
+    if (counts && !reading->again && reading->old->capacity && object->dlpi_adds == reading->old->adds &&
         object->dlpi_subs == reading->old->subs) {
         reading->unchanged = true;
         return 1;
@@ -138,10 +139,18 @@ static int read_object(struct dl_phdr_info *object, size_t size, void *context) 
         uintptr_t start = object->dlpi_addr + header->p_vaddr;
         add_hole(&holes, start, start + header->p_memsz);
     }
+    const struct gci_static_filter *filter = reading->old->filter;
+    uint32_t excluded =
+        filter != NULL ? __atomic_load_n(&filter->excluded_count, __ATOMIC_ACQUIRE) : 0;
+    for (uint32_t i = 0; i < excluded; i++)
+        add_hole(&holes, filter->excluded[i].start, filter->excluded[i].end);
     for (size_t i = 0; i < object->dlpi_phnum; i++) {
         const ElfW(Phdr) *header = &object->dlpi_phdr[i];
         if (header->p_type != PT_LOAD || !(header->p_flags & PF_W)) continue;
         uintptr_t start = object->dlpi_addr + header->p_vaddr;
+        if (filter != NULL && filter->wants != NULL &&
+            !filter->wants(object->dlpi_name, start, header->p_memsz))
+            continue;
         if (!cut(start, start + header->p_memsz, &holes, append, reading)) return 1;
     }
     return 0;
@@ -149,14 +158,19 @@ static int read_object(struct dl_phdr_info *object, size_t size, void *context) 
 
 int gci_static_roots_refresh(struct gci_static_roots *roots) {
     struct reading reading = {.old = roots};
+    struct gci_static_filter *filter = roots->filter;
+    if (filter != NULL)
+        reading.again = __atomic_exchange_n(&filter->changed, false, __ATOMIC_ACQ_REL);
     dl_iterate_phdr(read_object, &reading);
     if (reading.unchanged) return 0;
     if (reading.out_of_memory) {
         gci_static_roots_clear(&reading.fresh);
+        if (reading.again) __atomic_store_n(&filter->changed, true, __ATOMIC_RELEASE);
         return ENOMEM;
     }
     gci_static_roots_clear(roots);
     *roots = reading.fresh;
+    roots->filter = filter;
     return 0;
 }
 

@@ -29,6 +29,18 @@ enum gci_root_kind {
 typedef void gci_root_visitor(
     void *context, enum gci_root_kind kind, const uintptr_t *start, const uintptr_t *end);
 
+/* What the program says of static data (gc/boehm/roots.c): asked and read when the lists are read,
+ * with the loader's lock held.  PATH: of the loaded object, "" for the program. */
+#define GCI_EXCLUDED_MAX 48u
+struct gci_static_filter {
+    bool (*wants)(const char *path, uintptr_t start, size_t bytes); /* NULL: everything */
+    struct {
+        uintptr_t start, end;
+    } excluded[GCI_EXCLUDED_MAX];
+    uint32_t excluded_count; /* atomic: what is below doesn't change but when it is set to 0 */
+    bool changed;            /* atomic: the lists must be read again */
+};
+
 /* Tracks the loaded objects: their writable segments, and those with thread-local variables.  All
  * memory is from gci_vm_map(). */
 struct gci_static_roots {
@@ -37,6 +49,7 @@ struct gci_static_roots {
     struct gci_tls_module *modules; /* for gci_tls_visit() */
     size_t module_count, module_capacity;
     uint64_t adds, subs; /* the loader's counters when the lists were read */
+    struct gci_static_filter *filter; /* or NULL */
 };
 
 /* Reads the lists again if objects were loaded or unloaded.  Takes the loader's lock: call it

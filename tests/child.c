@@ -50,6 +50,15 @@ static void clear_options(void) {
     }
 }
 
+/* Options that all tests are to run under are the words of CAIRN_TEST_OPTIONS, "NAME=value". */
+static void set_common_options(void) {
+    const char *words = getenv("CAIRN_TEST_OPTIONS");
+    if (words == NULL) return;
+    char *copy = strdup(words), *rest = copy;
+    for (char *word; (word = strsep(&rest, " ")) != NULL;)
+        if (strchr(word, '=') != NULL) putenv(word);
+}
+
 static void be_child(child_function *function, const char *const *environment, int output) {
     const struct rlimit no_core = {0, 0};
     setrlimit(RLIMIT_CORE, &no_core);
@@ -60,6 +69,7 @@ static void be_child(child_function *function, const char *const *environment, i
         if (s != SIGKILL && s != SIGSTOP) signal(s, SIG_DFL);
     alarm(SECONDS);
     clear_options();
+    set_common_options();
     for (size_t i = 0; environment != NULL && environment[i] != NULL; i++)
         putenv((char *)(uintptr_t)environment[i]);
     function();

@@ -1,0 +1,224 @@
+/* Boehm's allocators.  The two that matter, GC_malloc() and GC_malloc_atomic(), take an object from
+ * the calling thread's buffer as inline code does, and only else enter the library.  Owns nothing:
+ * what is behind is gc/allocate.c, kinds.c and uncollectable.c. */
+#include "gc/boehm/layer.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "gc/allocate.h"
+#include "gc/api.h"
+#include "gc/block.h"
+#include "gc/heap.h"
+#include "gc/thread.h"
+#include "gc/type.h"
+
+/* ---- Lack of memory ------------------------------------------------------------------------- */
+
+static __attribute__((noinline, cold)) void *out_of_memory(size_t size) {
+    gcb_warn("Out of Memory!  Returning NULL for %zu bytes\n", size);
+    return __atomic_load_n(&GC_oom_fn, __ATOMIC_RELAXED)(size);
+}
+
+void *gcb_or_oom(void *p, size_t size) {
+    return __builtin_expect(p != NULL, 1) ? p : out_of_memory(size);
+}
+
+size_t gcb_slack = 1;
+
+/* ---- Small and large, with pointers and without --------------------------------------------- */
+
+static __attribute__((noinline)) void *malloc_slow(size_t size) {
+    gcb_need_heap();
+    if (size > PTRDIFF_MAX) return out_of_memory(size);
+    return gcb_or_oom(gc_alloc_slow(size + gcb_slack), size);
+}
+
+static __attribute__((noinline)) void *malloc_atomic_slow(size_t size) {
+    gcb_need_heap();
+    if (size > PTRDIFF_MAX) return out_of_memory(size);
+    return gcb_or_oom(gc_alloc_leaf_slow(size + gcb_slack), size);
+}
+
+EXPORT void *GC_malloc(size_t size) {
+    void *p = gc_bump(&gc_buffers.ambiguous, size + gcb_slack);
+    return __builtin_expect(p != NULL, 1) ? p : malloc_slow(size);
+}
+
+EXPORT void *GC_malloc_atomic(size_t size) {
+    void *p = gc_bump(&gc_buffers.leaf, size + gcb_slack);
+    return __builtin_expect(p != NULL, 1) ? p : malloc_atomic_slow(size);
+}
+
+EXPORT void *GC_malloc_ignore_off_page(size_t size) {
+    return GC_malloc(size);
+}
+
+EXPORT void *GC_malloc_atomic_ignore_off_page(size_t size) {
+    return GC_malloc_atomic(size);
+}
+
+EXPORT void *GC_malloc_stubborn(size_t size) {
+    return GC_malloc(size);
+}
+
+EXPORT void GC_change_stubborn(const void *p) {
+    (void)p;
+}
+
+EXPORT void GC_end_stubborn_change(const void *p) {
+    __asm__ volatile("" : : "r"(p) : "memory");
+}
+
+EXPORT void GC_ptr_store_and_dirty(void *p, const void *q) {
+    __atomic_store_n((const void **)p, q, __ATOMIC_RELEASE);
+    GC_end_stubborn_change(p);
+}
+
+EXPORT void *GC_memalign(size_t alignment, size_t size) {
+    gcb_need_heap();
+    if (alignment <= GC_GRANULE) return GC_malloc(size);
+    void *p = gc_alloc_aligned(alignment, size > PTRDIFF_MAX ? size : size + gcb_slack);
+    return p == NULL && errno == EINVAL ? NULL : gcb_or_oom(p, size);
+}
+
+EXPORT int GC_posix_memalign(void **result, size_t alignment, size_t size) {
+    if (alignment < sizeof(void *) || (alignment & (alignment - 1)) != 0) return EINVAL;
+    void *p = GC_memalign(alignment, size);
+    if (p == NULL) return ENOMEM;
+    *result = p;
+    return 0;
+}
+
+EXPORT char *GC_strdup(const char *s) {
+    return s == NULL ? NULL : GC_strndup(s, SIZE_MAX);
+}
+
+EXPORT char *GC_strndup(const char *s, size_t size) {
+    size_t length = strnlen(s, size);
+    char *copy = GC_malloc_atomic(length + 1);
+    if (copy == NULL) {
+        errno = ENOMEM;
+        return NULL;
+    }
+    memcpy(copy, s, length);
+    copy[length] = '\0';
+    return copy;
+}
+
+EXPORT wchar_t *GC_wcsdup(const wchar_t *s) {
+    size_t bytes = (wcslen(s) + 1) * sizeof *s;
+    wchar_t *copy = GC_malloc_atomic(bytes);
+    if (copy == NULL)
+        errno = ENOMEM;
+    else
+        memcpy(copy, s, bytes);
+    return copy;
+}
+
+/* ---- Uncollectable -------------------------------------------------------------------------- */
+
+/* P, new, is a root from here on. */
+static void *held(void *p, size_t size) {
+    if (p != NULL && !gcb_hold(p)) {
+        GC_free(p);
+        return out_of_memory(size);
+    }
+    return p;
+}
+
+EXPORT void *GC_malloc_uncollectable(size_t size) {
+    return held(GC_malloc(size), size);
+}
+
+EXPORT void *GC_malloc_atomic_uncollectable(size_t size) {
+    return held(GC_malloc_atomic(size), size);
+}
+
+EXPORT void *GC_generic_malloc_uncollectable(size_t size, int kind) {
+    return held(GC_generic_malloc(size, kind), size);
+}
+
+/* ---- With a type ---------------------------------------------------------------------------- */
+
+void *gcb_entry_alloc_of_type(
+    const gc_type *type, size_t size, size_t c, const struct gci_frame *frame);
+GCI_ENTRY(gcb_alloc_of_type, gcb_entry_alloc_of_type);
+
+void *gcb_entry_alloc_of_type(
+    const gc_type *type, size_t size, size_t c, const struct gci_frame *frame) {
+    (void)c;
+    struct gci_thread *thread = gci_api_enter(frame);
+    if (thread == NULL) return NULL;
+    void *p = gci_allocate(thread, GCI_TYPED, size, GC_GRANULE);
+    if (p != NULL)
+        gci_type_set(thread->heap, p, size, (const struct gci_type *)(const void *)type);
+    return gci_api_leave_with(thread, p);
+}
+
+/* ---- Many at once --------------------------------------------------------------------------- */
+
+#define MANY_BYTES 2048u
+#define MANY       128u
+
+/* The objects are held from the stack until they are linked: no list of what has no pointers holds
+ * more than its first.  The last link is zero as all memory is. */
+EXPORT void GC_generic_malloc_many(size_t size, int kind, void **result) {
+    void *batch[MANY];
+    if (size < sizeof(void *)) size = sizeof(void *);
+    unsigned count = size <= MANY_BYTES / MANY ? MANY : (unsigned)(MANY_BYTES / size);
+    unsigned made = 0;
+    if (count == 0) count = 1;
+    gcb_need_heap();
+    while (made < count && (batch[made] = gcb_alloc_of_kind(size, (unsigned)kind)) != NULL) made++;
+    for (unsigned i = 1; i < made; i++) *(void **)batch[i - 1] = batch[i];
+    *result = made > 0 ? batch[0] : NULL;
+    __asm__ volatile("" : : "r"(batch) : "memory");
+}
+
+EXPORT void *GC_malloc_many(size_t size) {
+    void *result;
+    GC_generic_malloc_many(size + gcb_slack, GCB_NORMAL, &result);
+    return result;
+}
+
+/* ---- Freeing, resizing ---------------------------------------------------------------------- */
+
+EXPORT void GC_free(void *p) {
+    if (p == NULL) return;
+    p = gcb_undressed(p);
+    __atomic_fetch_add(&gcb_freed, GC_size(p), __ATOMIC_RELAXED);
+    gcb_release(p);
+    gc_free(p);
+}
+
+EXPORT void *GC_realloc(void *p, size_t size) {
+    if (p == NULL) return GC_malloc(size);
+    if (size == 0) {
+        GC_free(p);
+        return NULL;
+    }
+    bool root = gcb_release(p);
+    void *q = gc_realloc(p, size > PTRDIFF_MAX ? size : size + gcb_slack);
+    if (root) gcb_hold(q != NULL ? q : p);
+    return gcb_or_oom(q, size);
+}
+
+/* ---- Asking --------------------------------------------------------------------------------- */
+
+EXPORT void *GC_base(void *p) {
+    return gc_base(p);
+}
+
+EXPORT int GC_is_heap_ptr(const void *p) {
+    const struct gc_heap *heap = gci_default_heap();
+    gci_object object;
+    return heap != NULL && gci_find(heap, (uintptr_t)p, &object);
+}
+
+EXPORT size_t GC_size(const void *p) {
+    const struct gc_heap *heap = gci_default_heap();
+    gci_object object;
+    if (heap == NULL || !gci_find(heap, (uintptr_t)p, &object)) return 0;
+    return gci_object_bytes(heap, object);
+}

@@ -1,0 +1,183 @@
+/* Roots that the program names, and those that its functions report during a collection.  Owns the
+ * list of added ranges, which merges with gc_add_root()'s only by adding: GC_remove_roots() may cut
+ * what was added. */
+#include "gc/boehm/layer.h"
+
+#include <string.h>
+
+#include "gc/hooks.h"
+#include "gc/heap.h"
+#include "gc/type.h"
+#include "runtime/globals.h"
+#include "runtime/log.h"
+#include "runtime/vm.h"
+
+#define WORD sizeof(GC_word)
+
+struct range {
+    uintptr_t low, high;
+};
+
+/* All with the lock held. */
+static GCI_GLOBAL struct range *ranges;
+static GCI_GLOBAL size_t count, capacity;
+
+static bool add(uintptr_t low, uintptr_t high) {
+    struct range *list = gci_vm_with_room(ranges, count, &capacity, sizeof *list);
+    if (list == NULL) return false;
+    ranges = list;
+    ranges[count++] = (struct range){low, high};
+    return true;
+}
+
+EXPORT void GC_add_roots(void *low, void *high) {
+    uintptr_t from = ((uintptr_t)low + WORD - 1) & ~(uintptr_t)(WORD - 1);
+    uintptr_t to = (uintptr_t)high & ~(uintptr_t)(WORD - 1);
+    if (from >= to) return;
+    gcb_lock();
+    bool known = false;
+    for (size_t i = 0; i < count && !known; i++) {
+        if (ranges[i].low != from) continue;
+        if (ranges[i].high < to) ranges[i].high = to;
+        known = true;
+    }
+    bool added = known || add(from, to);
+    gcb_unlock();
+    if (!added) gci_fatal("GC_add_roots(): there is no memory for it");
+}
+
+EXPORT void GC_remove_roots(void *low, void *high) {
+    uintptr_t from = (uintptr_t)low, to = (uintptr_t)high;
+    gcb_lock();
+    for (size_t i = count; i-- > 0;)
+        if (ranges[i].low >= from && ranges[i].high <= to) ranges[i] = ranges[--count];
+    gcb_unlock();
+}
+
+EXPORT void GC_clear_roots(void) {
+    gcb_lock();
+    count = 0;
+    gcb_unlock();
+}
+
+EXPORT int GC_is_tmp_root(void *p) {
+    (void)p;
+    return 0;
+}
+
+/* ---- Static data ---------------------------------------------------------------------------- */
+
+static GCI_GLOBAL GC_has_static_roots_func static_filter;
+
+/* With the loader's lock held. */
+static bool wants(const char *path, uintptr_t start, size_t bytes) {
+    GC_has_static_roots_func filter = __atomic_load_n(&static_filter, __ATOMIC_RELAXED);
+    if (__atomic_load_n(&GC_no_dls, __ATOMIC_RELAXED)) return false;
+    return filter == NULL || filter(path, (void *)start, bytes);
+}
+
+struct gci_static_filter gcb_static_filter GCI_GLOBAL = {.wants = wants};
+
+static void changed(void) {
+    __atomic_store_n(&gcb_static_filter.changed, true, __ATOMIC_RELEASE);
+}
+
+EXPORT void GC_exclude_static_roots(void *low, void *high) {
+    uint32_t n = gcb_static_filter.excluded_count;
+    if (low >= high) return;
+    if (n == GCI_EXCLUDED_MAX) {
+        GCB_CANNOT("too many ranges are excluded: this one is searched");
+        return;
+    }
+    gcb_static_filter.excluded[n].start = (uintptr_t)low;
+    gcb_static_filter.excluded[n].end = (uintptr_t)high;
+    __atomic_store_n(&gcb_static_filter.excluded_count, n + 1, __ATOMIC_RELEASE);
+    changed();
+}
+
+EXPORT void GC_clear_exclusion_table(void) {
+    __atomic_store_n(&gcb_static_filter.excluded_count, 0, __ATOMIC_RELEASE);
+    changed();
+}
+
+EXPORT void GC_register_has_static_roots_callback(GC_has_static_roots_func filter) {
+    __atomic_store_n(&static_filter, filter, __ATOMIC_RELAXED);
+    changed();
+}
+
+EXPORT void GC_set_no_dls(int on) {
+    __atomic_store_n(&GC_no_dls, on, __ATOMIC_RELAXED);
+    changed();
+}
+
+EXPORT int GC_get_no_dls(void) {
+    return GC_no_dls;
+}
+
+/* ---- Displacements -------------------------------------------------------------------------- */
+
+/* Pointers to any offset hold an object; these are for GC_is_valid_displacement() only. */
+#define OFFSETS 4096u
+static GCI_GLOBAL uint8_t registered[OFFSETS / 8];
+
+EXPORT void GC_register_displacement(size_t offset) {
+    if (offset >= OFFSETS) {
+        GC_get_abort_func()("Bad argument to GC_register_displacement");
+        __builtin_abort();
+    }
+    __atomic_fetch_or(&registered[offset / 8], (uint8_t)(1u << offset % 8), __ATOMIC_RELAXED);
+}
+
+EXPORT void GC_debug_register_displacement(size_t offset) {
+    GC_register_displacement(offset);
+    GC_register_displacement(offset + GC_get_debug_header_size());
+}
+
+bool gcb_offset_is_valid(size_t offset) {
+    return offset == 0 || gcb_slack > 0 ||
+           (offset < OFFSETS && registered[offset / 8] >> offset % 8 & 1);
+}
+
+/* ---- Reported in a collection --------------------------------------------------------------- */
+
+EXPORT void GC_push_all(void *low, void *high) {
+    if (gcb_marking.visitor != NULL && low < high) {
+        if (gcb_marking.roots)
+            gc_visit_ambiguous(gcb_marking.visitor, low, high);
+        else
+            for (GC_word *w = low; w + 1 <= (GC_word *)high; w++) gcb_report(*w);
+    }
+}
+
+EXPORT void GC_push_all_eager(void *low, void *high) {
+    GC_push_all(low, high);
+}
+
+EXPORT void GC_push_conditional(void *low, void *high, int all) {
+    (void)all;
+    GC_push_all(low, high);
+}
+
+EXPORT void GC_push_finalizer_structures(void) {
+}
+
+/* Boehm's sets the mark and leaves what the object refers to alone; here that is held, too. */
+EXPORT void GC_set_mark_bit(const void *object) {
+    gcb_report((GC_word)object);
+}
+
+void gcb_visit_roots(gc_visitor *visitor, enum gc_root_pass pass, void *data) {
+    (void)data;
+    if (pass == GC_ROOTS_PRECISE) {
+        gcb_visit_held(visitor);
+        gcb_toggles_visit(visitor);
+        return;
+    }
+    for (size_t i = 0; i < count; i++)
+        gc_visit_ambiguous(visitor, (void *)ranges[i].low, (void *)ranges[i].high);
+    GC_push_other_roots_proc report = __atomic_load_n(&GC_push_other_roots, __ATOMIC_RELAXED);
+    if (report == NULL) return;
+    gcb_marking = (struct gcb_marking){visitor, true};
+    report();
+    gcb_marking.visitor = NULL;
+}

@@ -128,7 +128,7 @@ BOEHM_OBJ := $(BOEHM_SRC:%.c=$(B)/obj/%.o)
 BOEHM_LIB := $(BOEHM_DIR)/libgc.so.1
 
 .PHONY: boehm
-boehm: $(BOEHM_DIR)/libgc.so
+boehm: $(BOEHM_DIR)/libgc.so $(BOEHM_DIR)/libgccpp.so
 
 $(BOEHM_OBJ): $(B)/obj/%.o: %.c $(B)/flags
 	@mkdir -p $(@D)
@@ -142,6 +142,16 @@ $(BOEHM_LIB): $(OBJ) $(BOEHM_OBJ) $(B)/sources
 	    $(COMMON) $(CFLAGS) $(LDFLAGS) $(OBJ) $(BOEHM_OBJ) $(LDLIBS) -o $@
 
 $(BOEHM_DIR)/libgc.so: $(BOEHM_LIB)
+	ln -sf $(<F) $@
+
+CXX_FOR_BOEHM := $(if $(findstring clang,$(CC)),clang++,g++)
+BOEHM_CPP_LIB := $(BOEHM_DIR)/libgccpp.so.1
+$(BOEHM_CPP_LIB): gc/boehm/gccpp.cc include/cairn/boehm/gc.h $(BOEHM_LIB) $(B)/flags
+	@mkdir -p $(@D)
+	$(CXX_FOR_BOEHM) -shared -std=gnu++14 -Wall -Wextra -Iinclude -fPIC -fvisibility=hidden \
+	    $(CFLAGS) $(LDFLAGS) -Wl,-soname,libgccpp.so.1 $< $(BOEHM_LIB) -o $@
+
+$(BOEHM_DIR)/libgccpp.so: $(BOEHM_CPP_LIB)
 	ln -sf $(<F) $@
 
 # ---- The benchmark -------------------------------------------------------------------------------

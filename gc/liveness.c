@@ -166,6 +166,10 @@ static void report_cycle(struct gc_heap *heap, const struct gci_watched *record)
         watch->told = true;
     }
     heap->watches->cycles++;
+    if (heap->layer->cycle != NULL) {
+        heap->layer->cycle(heap, record->key);
+        return;
+    }
     size_t granule = gci_address_granule(&heap->arena, record->key);
     bool typed = heap->arena.tags[gci_block_of(granule)] & GCI_TAG_TYPED;
     gci_log("finalization cycle: the object of %zu bytes at %p, %s%s, has an ordered finalizer and "

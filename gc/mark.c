@@ -161,7 +161,9 @@ mark_decoded_words(struct gci_marker *marker, gci_words words, bool shared, bool
 
 __attribute__((no_sanitize("address"), no_sanitize("thread"))) void gci_mark_root_words(
     struct gci_marker *marker, gci_words words) {
-    if (marker->holding)
+    if (marker->heap->layer->has_slack)
+        mark_words(marker, words, false, false, false);
+    else if (marker->holding)
         mark_words(marker, words, true, false, true);
     else
         mark_words(marker, words, true, false, false);

@@ -86,6 +86,8 @@ static uint64_t external_growth(const struct gci_policy *policy) {
 
 bool gci_policy_due(const struct gc_heap *heap, enum gc_collection *kind, const char **reason) {
     const struct gci_policy *policy = &heap->policy;
+    const int *manual = heap->layer->manual;
+    if (manual != NULL && __atomic_load_n(manual, __ATOMIC_RELAXED) != 0) return false;
     uint64_t external = external_growth(policy);
     uint64_t young = policy->generational ? heap->tenured_since : heap->allocated_since;
     if (heap->live_bytes + young + external > policy->full_threshold) {

@@ -397,7 +397,10 @@ struct gci_root_range {
 /* What another API on top of this one (gc/boehm) asks of a heap: NULL pointers for what it doesn't.
  * Set once, before the program goes on. */
 struct gci_layer {
+    const int *manual; /* while *MANUAL isn't 0 only the program's calls collect */
     const int *veto;  /* while *VETO isn't 0 no collection begins */
+    bool has_slack;   /* each object has a byte more than the program uses, so that a word at its end
+                         is never the program's pointer one past its end */
     bool in_place;    /* nothing moves, in no collection */
     bool open_typed;  /* objects with types may change without a store into them, so that each minor
                          collection must search them: their blocks are never protected */
@@ -410,6 +413,7 @@ struct gci_layer {
     void (*ended)(struct gc_heap *heap, enum gc_collection kind);
     /* With the world stopped: the finalizer of OBJECT became ready. */
     void (*ready)(struct gc_heap *heap, uintptr_t object);
+    void (*cycle)(struct gc_heap *heap, uintptr_t object); /* instead of a message */
 };
 
 struct gc_heap {

@@ -119,13 +119,27 @@ void gci_block(struct gci_mutator *self) {
 /* While the world is stopped it queues for the lock, so that it comes through between two
  * collections.  A handler of the program's that forks must not interrupt who holds it: the handlers
  * of pthread_atfork() take it, too. */
-void gci_unblock(struct gci_mutator *self) {
+static void leave_blocking(struct gci_mutator *self) {
     if (change_state(self, GCI_BLOCKING, GCI_RUNNING)) return;
     uint64_t signals = gci_signals_block();
     gci_lock_take(&self->world->lock);
     GCI_CHECK(change_state(self, GCI_BLOCKING, GCI_RUNNING)); /* rule 1 */
     gci_unlock(&self->world->lock);
     gci_signals_restore(signals);
+}
+
+void gci_mutator_rest(struct gci_mutator *self) {
+    while (__atomic_load_n(&self->suspended, __ATOMIC_ACQUIRE) != 0) {
+        gci_block(self);
+        gci_futex_wait(&self->suspended, 1, GCI_FOREVER);
+        leave_blocking(self);
+    }
+}
+
+void gci_unblock(struct gci_mutator *self) {
+    leave_blocking(self);
+    if (__builtin_expect(__atomic_load_n(&self->suspended, __ATOMIC_ACQUIRE) != 0, 0))
+        gci_mutator_rest(self);
 }
 
 /* Most holders are through in less time than it takes to sleep and be woken.  One that collects
@@ -383,6 +397,7 @@ static void remind(struct gci_world *world, unsigned seconds) {
  * The signal comes later. */
 static bool request(struct gci_world *world, struct gci_mutator *mutator) {
     for (;;) {
+        if (mutator->suspended != 0 && state_of(mutator) == GCI_STOPPED) return false;
         if (change_state(mutator, GCI_BLOCKING, GCI_HELD)) return false;
         __atomic_fetch_add(&world->awaited, 1, __ATOMIC_ACQ_REL);
         if (change_state(mutator, GCI_RUNNING, GCI_REQUESTED)) break;
@@ -450,10 +465,43 @@ void gci_world_start(struct gci_world *world, struct gci_mutator *self) {
         }
         __atomic_store_n(m->poll, 0, __ATOMIC_RELAXED);
         bool parked = state_of(m) == GCI_STOPPED; /* one that is HELD waits for the lock */
+        if (parked && m->suspended != 0) continue;
         __atomic_store_n(&m->state, parked ? GCI_RUNNING : GCI_BLOCKING, __ATOMIC_RELEASE);
         if (parked) gci_futex_wake(&m->state, 1);
     }
     __atomic_store_n(&world->stopped, false, __ATOMIC_RELAXED);
+}
+
+/* ---- Suspending ------------------------------------------------------------------------------- */
+
+static struct gci_mutator *mutator_of(const struct gci_world *world, uintptr_t thread_pointer) {
+    struct gci_mutator *m = world->first;
+    while (m != NULL && (m->thread_pointer != thread_pointer || m->vanished)) m = m->next;
+    return m;
+}
+
+bool gci_mutator_suspend(struct gci_world *world, uintptr_t thread_pointer) {
+    struct gci_mutator *m = mutator_of(world, thread_pointer);
+    if (m != NULL) __atomic_store_n(&m->suspended, 1, __ATOMIC_RELEASE);
+    return m != NULL;
+}
+
+bool gci_mutator_resume(struct gci_world *world, uintptr_t thread_pointer) {
+    struct gci_mutator *m = mutator_of(world, thread_pointer);
+    if (m == NULL) return false;
+    __atomic_store_n(&m->suspended, 0, __ATOMIC_RELEASE);
+    gci_futex_wake(&m->suspended, 1);
+    if (state_of(m) == GCI_STOPPED) {
+        __atomic_store_n(m->poll, 0, __ATOMIC_RELAXED);
+        __atomic_store_n(&m->state, GCI_RUNNING, __ATOMIC_RELEASE);
+        gci_futex_wake(&m->state, 1);
+    }
+    return true;
+}
+
+bool gci_mutator_is_suspended(const struct gci_world *world, uintptr_t thread_pointer) {
+    const struct gci_mutator *m = mutator_of(world, thread_pointer);
+    return m != NULL && m->suspended != 0;
 }
 
 /* ---- The list ------------------------------------------------------------------------------- */

@@ -51,6 +51,7 @@ struct gci_mutator {
     bool leaves;      /* detaches: SCAN_FROM is no entry function's frame */
     bool vanished;    /* its thread ended without a word; written by the stopper */
     uint32_t blocking; /* gc_blocking_begin() less gc_blocking_end() */
+    uint32_t suspended; /* futex: stays stopped between collections, too */
     uintptr_t bottom;  /* nonzero: where a stack that isn't known, and it runs on, ends */
     pid_t tid;
     uint64_t stops; /* by signal */
@@ -151,6 +152,15 @@ static inline void gci_leave(struct gci_mutator *self) {
 /* STOP and START, but for SELF, which may be NULL. */
 void gci_world_stop(struct gci_world *world, struct gci_mutator *self);
 void gci_world_start(struct gci_world *world, struct gci_mutator *self);
+
+/* The mutator of the thread with THREAD_POINTER stays as it is, stopped or blocking, from the next
+ * gci_world_start() on; and the end of that.  Both with the lock held; the first with the world
+ * stopped.  False if there is none. */
+bool gci_mutator_suspend(struct gci_world *world, uintptr_t thread_pointer);
+bool gci_mutator_resume(struct gci_world *world, uintptr_t thread_pointer);
+bool gci_mutator_is_suspended(const struct gci_world *world, uintptr_t thread_pointer);
+/* The same for SELF, inside the library and without the lock: returns when it is resumed. */
+void gci_mutator_rest(struct gci_mutator *self);
 
 /* With the world stopped: visits the mutator's registers and the stacks it runs on or left; and
  * all registered stacks.  Aborts with a message if the mutator runs on a stack that is not

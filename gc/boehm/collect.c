@@ -32,8 +32,18 @@ static void begins(struct gc_heap *heap, enum gc_collection kind) {
     tell(GC_EVENT_PRE_STOP_WORLD);
 }
 
+/* Of each thread that stands still now, by its name in the C library. */
+static void tell_of_threads(const struct gc_heap *heap, GC_EventType event) {
+    GC_on_thread_event_proc function = __atomic_load_n(&on_thread_event, __ATOMIC_RELAXED);
+    if (function == NULL) return;
+    for (const struct gci_mutator *m = heap->world.first; m != NULL; m = m->next)
+        if (m != gci_self && !m->vanished) function(event, (void *)m->thread_pointer);
+}
+
 static void stopped(struct gc_heap *heap, enum gc_collection kind) {
-    (void)heap, (void)kind;
+    (void)kind;
+    gcb_note_stack_bottom(heap);
+    tell_of_threads(heap, GC_EVENT_THREAD_SUSPENDED);
     tell(GC_EVENT_POST_STOP_WORLD);
     tell(GC_EVENT_MARK_START);
 }
@@ -47,21 +57,43 @@ static void marked(struct gc_heap *heap, enum gc_collection kind) {
     tell(GC_EVENT_RECLAIM_START);
 }
 
+static uint64_t heap_size(const struct gc_heap *heap) {
+    return (uint64_t)heap->arena.resident_blocks << GCI_BLOCK_SHIFT;
+}
+
+/* Called when the heap is larger than it was when it was last told. */
+static void tell_size(uint64_t size) {
+    static GCI_GLOBAL uint64_t told;
+    GC_on_heap_resize_proc function = __atomic_load_n(&GC_on_heap_resize, __ATOMIC_RELAXED);
+    if (size == told) return;
+    told = size;
+    if (function != NULL) function(size);
+}
+
 static void settled(struct gc_heap *heap, enum gc_collection kind) {
-    (void)kind;
     GC_gc_no++;
     allocated_before = heap->allocated_total;
+    gcb_print_collection(heap, kind);
+    __atomic_store_n(&gcb_freed, 0, __ATOMIC_RELAXED);
     tell(GC_EVENT_RECLAIM_END);
     tell(GC_EVENT_PRE_START_WORLD);
+    tell_of_threads(heap, GC_EVENT_THREAD_UNSUSPENDED);
 }
 
 static void ended(struct gc_heap *heap, enum gc_collection kind) {
-    (void)heap, (void)kind;
+    (void)kind;
+    tell_size(heap_size(heap));
     tell(GC_EVENT_POST_START_WORLD);
     tell(GC_EVENT_END);
 }
 
+static void cycle(struct gc_heap *heap, uintptr_t object) {
+    (void)heap;
+    gcb_warn("Finalization cycle involving %p\n", object);
+}
+
 struct gci_layer gcb_layer = {
+    .manual = &gcb_no_automatic,
     .veto = &GC_dont_gc,
     .in_place = true,
     .begins = begins,
@@ -70,6 +102,7 @@ struct gci_layer gcb_layer = {
     .settled = settled,
     .ended = ended,
     .ready = gcb_becomes_ready,
+    .cycle = cycle,
 };
 
 EXPORT void GC_set_start_callback(GC_start_callback_proc function) {
@@ -90,7 +123,6 @@ EXPORT GC_on_collection_event_proc GC_get_on_collection_event(void) {
 
 EXPORT void GC_set_on_thread_event(GC_on_thread_event_proc function) {
     __atomic_store_n(&on_thread_event, function, __ATOMIC_RELAXED);
-    if (function != NULL) GCB_CANNOT("threads that are stopped are not told one by one");
 }
 
 EXPORT GC_on_thread_event_proc GC_get_on_thread_event(void) {
@@ -118,14 +150,24 @@ static int collect(enum gc_collection kind) {
     return gc_collect(kind) == 0;
 }
 
+/* Free blocks go back to the system now, not after a while. */
+static void give_back(void) {
+    struct gc_heap *heap = gci_default_heap();
+    gcb_lock();
+    heap->released_bytes += (uint64_t)gci_arena_release(&heap->arena, UINT32_MAX)
+                            << GCI_BLOCK_SHIFT;
+    gcb_unlock();
+}
+
 EXPORT void GC_gcollect(void) {
     gcb_need_heap();
-    if (!GC_get_stop_func()()) collect(GC_FULL);
+    if (GC_get_stop_func()() || !collect(GC_FULL)) return;
+    if (GC_get_force_unmap_on_gcollect()) give_back();
 }
 
 EXPORT void GC_gcollect_and_unmap(void) {
     gcb_need_heap();
-    collect(GC_FULL);
+    if (collect(GC_FULL)) give_back();
 }
 
 EXPORT int GC_try_to_collect(GC_stop_func stop) {
@@ -149,14 +191,6 @@ EXPORT void GC_start_incremental_collection(void) {
     collect(GC_MINOR);
 }
 
-EXPORT void GC_enable_incremental(void) {
-    gcb_need_heap();
-}
-
-EXPORT int GC_is_incremental_mode(void) {
-    return 0;
-}
-
 EXPORT int GC_incremental_protection_needs(void) {
     return GC_PROTECTS_NONE;
 }
@@ -178,11 +212,23 @@ EXPORT int GC_is_disabled(void) {
     return __atomic_load_n(&GC_dont_gc, __ATOMIC_RELAXED) != 0;
 }
 
-/* The heap grows when it must, by what it needs: there is nothing to gain from growing before. */
+/* Memory that the program said it will need: counted as the heap's from here on, and no full
+ * collection is due before it is used; taken from the system when it is used. */
+static GCI_GLOBAL uint64_t expanded;
+
 EXPORT int GC_expand_hp(size_t size) {
     gcb_need_heap();
-    const struct gc_heap *heap = gci_default_heap();
-    return heap->limit == SIZE_MAX || size <= heap->limit;
+    struct gc_heap *heap = gci_default_heap();
+    gcb_lock();
+    uint64_t now = heap_size(heap), from = expanded > now ? expanded : now;
+    bool fits = heap->limit == SIZE_MAX || (size <= heap->limit && from <= heap->limit - size);
+    if (fits) {
+        expanded = from + size;
+        if (heap->policy.full_threshold < expanded) heap->policy.full_threshold = expanded;
+        tell_size(expanded);
+    }
+    gcb_unlock();
+    return fits;
 }
 
 /* ---- Figures -------------------------------------------------------------------------------- */
@@ -198,37 +244,51 @@ EXPORT GC_word GC_get_gc_no(void) {
     return __atomic_load_n(&GC_gc_no, __ATOMIC_RELAXED);
 }
 
-EXPORT size_t GC_get_heap_size(void) {
+/* Sizes as Boehm has them: what the heap has, what of that is free, what was given back. */
+struct sizes {
+    uint64_t heap, free, unmapped, total;
+};
+
+static struct sizes sizes_now(void) {
     gc_stats stats = stats_now();
-    return stats.heap_bytes + stats.free_bytes;
+    struct sizes sizes = {stats.heap_bytes + stats.free_bytes, stats.free_bytes, 0, 0};
+    if (sizes.heap < expanded) {
+        sizes.free += expanded - sizes.heap;
+        sizes.heap = expanded;
+    }
+    if (stats.committed_bytes > sizes.heap) sizes.unmapped = stats.committed_bytes - sizes.heap;
+    sizes.total = sizes.heap + sizes.unmapped;
+    return sizes;
+}
+
+EXPORT size_t GC_get_heap_size(void) {
+    return sizes_now().heap;
 }
 
 EXPORT size_t GC_get_free_bytes(void) {
-    gc_stats stats = stats_now();
-    return stats.free_bytes;
+    return sizes_now().free;
 }
 
 EXPORT size_t GC_get_unmapped_bytes(void) {
-    gc_stats stats = stats_now();
-    size_t used = stats.heap_bytes + stats.free_bytes;
-    return stats.committed_bytes > used ? stats.committed_bytes - used : 0;
+    return sizes_now().unmapped;
+}
+
+EXPORT size_t GC_get_obtained_from_os_bytes(void) {
+    return sizes_now().total;
 }
 
 EXPORT size_t GC_get_bytes_since_gc(void) {
     return stats_now().allocated_bytes - allocated_before;
 }
 
+uint64_t gcb_freed;
+
 EXPORT size_t GC_get_expl_freed_bytes_since_gc(void) {
-    GCB_CANNOT("what is freed by hand isn't counted");
-    return 0;
+    return __atomic_load_n(&gcb_freed, __ATOMIC_RELAXED);
 }
 
 EXPORT size_t GC_get_total_bytes(void) {
     return stats_now().allocated_bytes;
-}
-
-EXPORT size_t GC_get_obtained_from_os_bytes(void) {
-    return stats_now().committed_bytes;
 }
 
 static void put(GC_word *place, GC_word value) {
@@ -237,27 +297,28 @@ static void put(GC_word *place, GC_word value) {
 
 EXPORT void GC_get_heap_usage_safe(GC_word *heap_size, GC_word *free_bytes, GC_word *unmapped_bytes,
     GC_word *bytes_since_gc, GC_word *total_bytes) {
-    gc_stats stats = stats_now();
-    size_t used = stats.heap_bytes + stats.free_bytes;
-    put(heap_size, used);
-    put(free_bytes, stats.free_bytes);
-    put(unmapped_bytes, stats.committed_bytes > used ? stats.committed_bytes - used : 0);
-    put(bytes_since_gc, stats.allocated_bytes - allocated_before);
-    put(total_bytes, stats.allocated_bytes);
+    struct sizes sizes = sizes_now();
+    uint64_t allocated = stats_now().allocated_bytes;
+    put(heap_size, sizes.heap);
+    put(free_bytes, sizes.free);
+    put(unmapped_bytes, sizes.unmapped);
+    put(bytes_since_gc, allocated - allocated_before);
+    put(total_bytes, allocated);
 }
 
 EXPORT size_t GC_get_prof_stats(struct GC_prof_stats_s *stats, size_t size) {
-    gc_stats now = stats_now();
-    size_t used = now.heap_bytes + now.free_bytes;
-    struct GC_prof_stats_s full = {.heapsize_full = now.committed_bytes,
-        .free_bytes_full = now.committed_bytes - now.heap_bytes,
-        .unmapped_bytes = now.committed_bytes > used ? now.committed_bytes - used : 0,
-        .bytes_allocd_since_gc = now.allocated_bytes - allocated_before,
+    struct sizes sizes = sizes_now();
+    uint64_t allocated = stats_now().allocated_bytes;
+    struct GC_prof_stats_s full = {.heapsize_full = sizes.total,
+        .free_bytes_full = sizes.free + sizes.unmapped,
+        .unmapped_bytes = sizes.unmapped,
+        .bytes_allocd_since_gc = allocated - allocated_before,
         .allocd_bytes_before_gc = allocated_before,
         .non_gc_bytes = GC_non_gc_bytes,
         .gc_no = GC_get_gc_no(),
-        .markers_m1 = now.workers,
-        .obtained_from_os_bytes = now.committed_bytes};
+        .markers_m1 = (GC_word)GC_parallel,
+        .expl_freed_bytes_since_gc = GC_get_expl_freed_bytes_since_gc(),
+        .obtained_from_os_bytes = sizes.total};
     size_t known = size < sizeof full ? size : sizeof full;
     memcpy(stats, &full, known);
     if (size > known) memset((char *)stats + known, 0xff, size - known);
@@ -268,10 +329,11 @@ EXPORT size_t GC_get_prof_stats_unsafe(struct GC_prof_stats_s *stats, size_t siz
     return GC_get_prof_stats(stats, size);
 }
 
-/* What an object of I bytes takes. */
+/* What an object of I bytes takes, if it is small. */
 EXPORT size_t GC_get_size_map_at(int i) {
-    if (i < 0) return SIZE_MAX;
-    return i == 0 ? GC_GRANULE : ((size_t)i + GC_GRANULE - 1) & ~(size_t)(GC_GRANULE - 1);
+    if (i < 0 || i > 2048) return SIZE_MAX;
+    size_t size = (size_t)i + gcb_slack;
+    return size == 0 ? GC_GRANULE : (size + GC_GRANULE - 1) & ~(size_t)(GC_GRANULE - 1);
 }
 
 EXPORT size_t GC_get_memory_use(void) {

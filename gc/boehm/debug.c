@@ -31,6 +31,11 @@ _Static_assert(sizeof(struct header) == 32, "as Boehm's");
 #define FREED UINT64_MAX
 
 static GCI_GLOBAL bool in_use; /* some object is debugged */
+static GCI_GLOBAL bool abort_on_leak;
+
+void gcb_abort_on_leak(void) {
+    abort_on_leak = true;
+}
 
 EXPORT size_t GC_get_debug_header_size(void) {
     return sizeof(struct header);
@@ -51,6 +56,13 @@ void *gcb_undressed(void *p) {
     if (!__atomic_load_n(&in_use, __ATOMIC_RELAXED)) return p;
     struct header *header = (struct header *)p - 1;
     return GC_base(p) == header && gcb_is_debugged(header) ? header : p;
+}
+
+/* Its check word was written over, but for the rest it is one. */
+static bool was_debugged(struct header *header) {
+    size_t bytes = GC_size(header);
+    return bytes > sizeof *header && header->bytes < bytes - sizeof *header - WORD &&
+           *end_of(header) == ((GC_word)header ^ END);
 }
 
 /* Where it was written to that the program doesn't own; NULL: nowhere.  What is left of the header
@@ -99,7 +111,7 @@ DEFINE_DEBUG(malloc_stubborn);
 
 EXPORT void *GC_debug_generic_or_special_malloc(size_t size, int kind, const char *s, int i) {
     /* A kind's descriptor is about objects without a header: such an object gets none. */
-    if (kind >= GCB_PREDEFINED) return GC_generic_or_special_malloc(size, kind);
+    if (!gcb_kind_takes_headers((unsigned)kind)) return GC_generic_or_special_malloc(size, kind);
     return dress(GC_generic_or_special_malloc(dressed_size(size), kind), size, s, i);
 }
 
@@ -168,7 +180,7 @@ EXPORT void GC_debug_free(void *p) {
         gci_print("GC_debug_free: found previously deallocated (?) object at %p\n", p);
         return;
     }
-    if (!gcb_is_debugged(header) || (void *)(header + 1) != p) {
+    if ((void *)(header + 1) != p || (!gcb_is_debugged(header) && !was_debugged(header))) {
         gci_print("GC_debug_free called on pointer %p w/o debugging info\n", p);
         if (p == (void *)header) GC_free(p);
         return;
@@ -262,6 +274,10 @@ void gcb_report_leaks(const struct gc_heap *heap) {
     if (leaks == 0) return;
     gci_print("Found %u leaked objects:\n", leaks);
     each_object(heap, false, GCI_TAG_YOUNG, print_leak);
+    if (abort_on_leak) {
+        GC_get_abort_func()("Leaked or smashed objects encountered");
+        abort();
+    }
 }
 
 static void print_smashed(void *object, bool leaf, unsigned *count) {

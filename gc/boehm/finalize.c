@@ -100,6 +100,8 @@ EXPORT void GC_finalize_all(void) {
 /* After a collection that made some ready, in the thread that collected. */
 void gcb_finalizers_are_ready(void *data) {
     (void)data;
+    gcb_tell_the_dead();
+    if (gc_finalizers_ready() == 0) return;
     if (!__atomic_load_n(&GC_finalize_on_demand, __ATOMIC_RELAXED)) {
         GC_invoke_finalizers();
         return;

@@ -8,6 +8,7 @@
 
 #include <string.h>
 
+#include "cairn/finalize.h"
 #include "gc/block.h"
 #include "gc/heap.h"
 #include "gc/thread.h"
@@ -26,6 +27,7 @@ struct layout {
     GC_word descriptor;
     GC_word each;          /* 0; or the bytes of an array's element, to which the descriptor applies */
     bool adjust;           /* the object's bytes are added to the descriptor */
+    bool whole;            /* searched from end to end, and has a type to tell its kind by */
     const gc_type *type;
     uint32_t kind;
     size_t size; /* of those of GC_malloc_explicitly_typed(): what was asked for */
@@ -37,6 +39,8 @@ struct kind {
     bool leaf;             /* no pointers */
     struct layout *layout; /* NULL: a leaf, or searched from end to end */
     GC_describe_type_fn describe;
+    GC_disclaim_proc disclaim;
+    gc_guardian *guardian; /* that gives back what of it died, if it has DISCLAIM */
 };
 
 static GCI_GLOBAL struct kind *kinds;        /* GCB_KINDS of them; NULL until there is a heap */
@@ -109,12 +113,9 @@ static void need_tables(void) {
 
 __thread struct gcb_marking gcb_marking __attribute__((tls_model("initial-exec")));
 
-/* Also what ends where WORD points, as C allows it.  The visitor looks at the word only. */
+/* The visitor looks at the word only. */
 static void visit_word(gc_visitor *visitor, GC_word word) {
     uintptr_t slot = word;
-    visitor->visit(visitor, &slot);
-    if (word % GC_GRANULE != 0 || !gci_default_heap()->options.one_past_end_in_heap) return;
-    slot = word - 1;
     visitor->visit(visitor, &slot);
 }
 
@@ -247,11 +248,14 @@ static void trace(void *object, size_t bytes, void *from, void *to, gc_visitor *
  * granule matters. */
 static struct layout *new_layout(
     GC_word descriptor, GC_word each, bool adjust, size_t object_bytes) {
+    static const uint32_t both[] = {0, WORD};
+    bool whole = descriptor == 0 && each == 0 && adjust;
     static GCI_GLOBAL unsigned number;
     struct layout *layout = take(sizeof *layout);
     char name[40];
     if (layout == NULL) return NULL;
-    *layout = (struct layout){.descriptor = descriptor, .each = each, .adjust = adjust};
+    *layout =
+        (struct layout){.descriptor = descriptor, .each = each, .adjust = adjust, .whole = whole};
     const char digits[] = "0123456789";
     memcpy(name, "boehm-000000", 13);
     unsigned rest = number++;
@@ -260,6 +264,9 @@ static struct layout *new_layout(
         .size = object_bytes <= GC_GRANULE ? 8 : 32,
         .trace = trace,
         .flags = GC_TYPE_PINNED};
+    if (whole) /* an array of pointers, which the collector searches faster */
+        desc = (gc_type_desc){
+            .name = name, .size = GC_GRANULE, .pointers = both, .pointer_count = 2, .flags = GC_TYPE_PINNED};
     if (gci_type_register(gci_default_heap(), &desc, &layout->type) != 0) return NULL;
     by_number[((const struct gci_type *)(const void *)layout->type)->wide] = layout;
     return layout;
@@ -298,9 +305,8 @@ EXPORT unsigned GC_new_kind_inner(void **free_list, GC_word descriptor, int adju
     unsigned number = kind_count;
     if (number == GCB_KINDS) gci_fatal("GC_new_kind(): there are %u kinds already", GCB_KINDS);
     struct kind *kind = &kinds[number];
-    bool length = (descriptor & GC_DS_TAGS) == GC_DS_LENGTH;
-    *kind = (struct kind){.exists = true, .leaf = length && descriptor == 0 && !adjust};
-    if (!kind->leaf && !(length && adjust)) {
+    *kind = (struct kind){.exists = true, .leaf = descriptor == 0 && !adjust};
+    if (!kind->leaf) {
         kind->layout = new_layout(descriptor, 0, adjust != 0, GC_GRANULE);
         if (kind->layout == NULL) gci_fatal("GC_new_kind(): there is no memory for it");
         kind->layout->kind = number;
@@ -344,6 +350,15 @@ EXPORT unsigned GC_new_proc(GC_mark_proc procedure) {
     return GC_new_proc_inner(procedure);
 }
 
+/* An object of a kind of the program's. */
+static void *alloc_of_own_kind(size_t size, const struct kind *kind) {
+    if (kind->leaf && kind->layout == NULL) return gc_alloc_leaf(size);
+    if (kind->layout == NULL) return gc_alloc(size);
+    void *p = gcb_alloc_of_type(kind->layout->type, size);
+    if (p != NULL && kind->guardian != NULL && gc_guardian_add(kind->guardian, p) != 0) return NULL;
+    return p;
+}
+
 void *gcb_alloc_of_kind(size_t size, unsigned kind) {
     if (kind == GCB_NORMAL || kind == GCB_UNCOLLECTABLE) {
         void *p = gc_bump(&gc_buffers.ambiguous, size);
@@ -355,14 +370,13 @@ void *gcb_alloc_of_kind(size_t size, unsigned kind) {
     }
     if (kind >= GCB_KINDS || kinds == NULL || !kinds[kind].exists)
         gci_fatal("an object of kind %u, which GC_new_kind() did not give", kind);
-    if (kinds[kind].leaf) return gc_alloc_leaf(size);
-    if (kinds[kind].layout == NULL) return gc_alloc(size);
-    return gcb_alloc_of_type(kinds[kind].layout->type, size);
+    return alloc_of_own_kind(size, &kinds[kind]);
 }
 
 EXPORT void *GC_generic_malloc(size_t size, int kind) {
     gcb_need_heap();
-    return gcb_or_oom(gcb_alloc_of_kind(size, (unsigned)kind), size);
+    if (size > PTRDIFF_MAX) return gcb_or_oom(NULL, size);
+    return gcb_or_oom(gcb_alloc_of_kind(size + gcb_slack, (unsigned)kind), size);
 }
 
 EXPORT void *GC_generic_malloc_ignore_off_page(size_t size, int kind) {
@@ -389,6 +403,11 @@ EXPORT void *GC_generic_or_special_malloc(size_t size, int kind) {
 static const struct layout *layout_of(const struct gc_heap *heap, size_t granule) {
     const struct gci_type *type = gci_type_recorded(heap, granule);
     return type == &gci_no_type ? NULL : by_number[type->wide];
+}
+
+bool gcb_kind_takes_headers(unsigned kind) {
+    return kind < GCB_PREDEFINED || (kind < GCB_KINDS && kinds != NULL && kinds[kind].exists &&
+                                        kinds[kind].layout != NULL && kinds[kind].layout->whole);
 }
 
 unsigned gcb_kind_of(const void *p) {
@@ -460,12 +479,14 @@ static void *alloc_described(size_t bytes, GC_word descriptor, GC_word each) {
     bool whole = (descriptor & GC_DS_TAGS) == GC_DS_LENGTH &&
                  descriptor >= (each != 0 ? each : bytes) - (bytes - 1) % WORD;
     if (whole) return GC_malloc(bytes);
-    struct layout *layout = explicit_layout(descriptor, each, bytes <= GC_GRANULE);
+    if (bytes > PTRDIFF_MAX) return gcb_or_oom(NULL, bytes);
+    size_t all = bytes + gcb_slack;
+    struct layout *layout = explicit_layout(descriptor, each, all <= GC_GRANULE);
     if (layout == NULL) { /* too many: all of it counts */
         GCB_CANNOT("there are too many descriptors: some objects are searched from end to end");
         return GC_malloc(bytes);
     }
-    return gcb_or_oom(gcb_alloc_of_type(layout->type, bytes), bytes);
+    return gcb_or_oom(gcb_alloc_of_type(layout->type, all), bytes);
 }
 
 EXPORT void *GC_malloc_explicitly_typed(size_t size, GC_descr descriptor) {
@@ -480,6 +501,75 @@ EXPORT void *GC_calloc_explicitly_typed(size_t count, size_t size, GC_descr desc
     size_t bytes;
     if (__builtin_mul_overflow(count, size, &bytes)) return gcb_or_oom(NULL, SIZE_MAX);
     return alloc_described(bytes, descriptor, count > 1 ? size : 0);
+}
+
+/* ---- Objects that are told when they die ---------------------------------------------------- */
+
+/* A guardian gives them back: one that holds what the dead refer to until they were told, and one
+ * that doesn't order them (docs/boehm.md, rule 22). */
+static GCI_GLOBAL gc_guardian *guardians[2];
+
+EXPORT void GC_register_disclaim_proc(int number, GC_disclaim_proc procedure, int unconditionally) {
+    need_tables();
+    if (number < 0 || (unsigned)number >= GCB_KINDS || !kinds[number].exists)
+        gci_fatal("GC_register_disclaim_proc(): there is no kind %d", number);
+    struct kind *kind = &kinds[number];
+    bool holds = unconditionally != 0;
+    if (number < GCB_PREDEFINED) {
+        GCB_CANNOT("a predefined kind: its objects are not told");
+        return;
+    }
+    if (guardians[holds] == NULL) guardians[holds] = gc_guardian_new(holds ? GC_ORDERED : GC_UNREACHABLE);
+    gcb_lock();
+    if (kind->layout == NULL) {
+        kind->layout = new_layout(0, 0, !kind->leaf, GC_GRANULE);
+        if (kind->layout != NULL) kind->layout->kind = (unsigned)number;
+    }
+    gcb_unlock();
+    if (guardians[holds] == NULL || kind->layout == NULL)
+        gci_fatal("GC_register_disclaim_proc(): there is no memory for it");
+    kind->disclaim = procedure;
+    kind->guardian = guardians[holds];
+}
+
+/* After a collection: tells what died; what wants to live on is watched again.  The rest goes with
+ * the next collection, unless a finalizer has brought it back. */
+void gcb_tell_the_dead(void) {
+    for (unsigned i = 0; i < 2; i++) {
+        void *object;
+        while (guardians[i] != NULL && (object = gc_guardian_next(guardians[i])) != NULL) {
+            unsigned kind = gcb_kind_of(object);
+            if (kind < GCB_KINDS && kinds[kind].disclaim != NULL &&
+                kinds[kind].disclaim(object) != 0)
+                gc_guardian_add(kinds[kind].guardian, object);
+        }
+    }
+}
+
+static GCI_GLOBAL int finalized_kind;
+
+/* The closure lies in the granule before what the program knows. */
+static int call_closure(void *object) {
+    const struct GC_finalizer_closure *closure = *(struct GC_finalizer_closure **)object;
+    if (closure != NULL) closure->proc((char *)object + GC_GRANULE, closure->cd);
+    return 0;
+}
+
+EXPORT void GC_init_finalized_malloc(void) {
+    need_tables();
+    if (finalized_kind != 0) return;
+    int kind = (int)GC_new_kind(GC_new_free_list(), GC_DS_LENGTH, 1, 1);
+    GC_register_disclaim_proc(kind, call_closure, 1);
+    finalized_kind = kind;
+}
+
+EXPORT void *GC_finalized_malloc(size_t size, const struct GC_finalizer_closure *closure) {
+    if (finalized_kind == 0) GC_init_finalized_malloc();
+    if (size > PTRDIFF_MAX - GC_GRANULE) return gcb_or_oom(NULL, size);
+    char *p = GC_generic_malloc(size + GC_GRANULE, finalized_kind);
+    if (p == NULL) return NULL;
+    *(const struct GC_finalizer_closure **)(void *)p = closure;
+    return p + GC_GRANULE;
 }
 
 /* ---- Objects with a table ------------------------------------------------------------------- */

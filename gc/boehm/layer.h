@@ -56,6 +56,12 @@ void gcb_cannot(bool *said, const char *function, const char *why);
         gcb_cannot(&gcb_said, __func__, why);                                                      \
     } while (0)
 
+/* GC_set_disable_automatic_collection(): nonzero if only the program's calls collect. */
+extern int gcb_no_automatic;
+
+/* Under GC_PRINT_STATS. */
+void gcb_print_collection(const struct gc_heap *heap, enum gc_collection kind);
+
 /* Calls the program's warning procedure. */
 void gcb_warn(const char *format, GC_word argument);
 
@@ -64,6 +70,10 @@ void gcb_lock(void);
 void gcb_unlock(void);
 
 /* ---- Allocating: gc/boehm/malloc.c ---------------------------------------------------------- */
+
+/* Bytes that each object has beyond what was asked for: 1 with interior pointers on, so that what
+ * is one past its end is in it, and holds it and nothing else; else 0.  Written by GC_init(). */
+extern size_t gcb_slack;
 
 enum { GCB_PTRFREE, GCB_NORMAL, GCB_UNCOLLECTABLE, GCB_AUNCOLLECTABLE, GCB_PREDEFINED };
 
@@ -85,6 +95,9 @@ void gcb_visit_held(gc_visitor *visitor);
 
 extern struct gci_static_filter gcb_static_filter;
 
+/* Did the program say that it will have pointers OFFSET bytes into objects, or any? */
+bool gcb_offset_is_valid(size_t offset);
+
 /* ---- Kinds: gc/boehm/kinds.c ---------------------------------------------------------------- */
 
 #define GCB_KINDS 64u
@@ -93,6 +106,11 @@ extern struct gci_static_filter gcb_static_filter;
 void *gcb_alloc_of_kind(size_t size, unsigned kind);
 /* The kind of the object that starts at P. */
 unsigned gcb_kind_of(const void *p);
+/* Are objects of KIND searched whole, so that a debugging allocator's header does no harm? */
+bool gcb_kind_takes_headers(unsigned kind);
+
+/* After a collection: calls the procedures of GC_register_disclaim_proc(). */
+void gcb_tell_the_dead(void);
 
 /* While the program's functions are called in a collection: where what they report goes. */
 struct gcb_marking {
@@ -107,7 +125,13 @@ void gcb_report(GC_word word);
 /* ---- Collecting: gc/boehm/collect.c --------------------------------------------------------- */
 
 extern struct gci_layer gcb_layer;
+extern uint64_t gcb_freed; /* bytes freed by hand since the last collection; atomic */
 void gcb_visit_roots(gc_visitor *visitor, enum gc_root_pass pass, void *data);
+
+/* ---- Threads: gc/boehm/threads.c ------------------------------------------------------------ */
+
+/* With the world stopped: where the first thread's stack ends, if the program wrote that. */
+void gcb_note_stack_bottom(struct gc_heap *heap);
 
 /* ---- Finalizers: gc/boehm/finalize.c -------------------------------------------------------- */
 
@@ -132,5 +156,6 @@ void *gcb_undressed(void *p);
  * and which debugged objects were written beyond. */
 void gcb_report_leaks(const struct gc_heap *heap);
 void gcb_report_smashed(const struct gc_heap *heap);
+void gcb_abort_on_leak(void);
 
 #endif

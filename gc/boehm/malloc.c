@@ -24,25 +24,29 @@ void *gcb_or_oom(void *p, size_t size) {
     return __builtin_expect(p != NULL, 1) ? p : out_of_memory(size);
 }
 
+size_t gcb_slack = 1;
+
 /* ---- Small and large, with pointers and without --------------------------------------------- */
 
 static __attribute__((noinline)) void *malloc_slow(size_t size) {
     gcb_need_heap();
-    return gcb_or_oom(gc_alloc_slow(size), size);
+    if (size > PTRDIFF_MAX) return out_of_memory(size);
+    return gcb_or_oom(gc_alloc_slow(size + gcb_slack), size);
 }
 
 static __attribute__((noinline)) void *malloc_atomic_slow(size_t size) {
     gcb_need_heap();
-    return gcb_or_oom(gc_alloc_leaf_slow(size), size);
+    if (size > PTRDIFF_MAX) return out_of_memory(size);
+    return gcb_or_oom(gc_alloc_leaf_slow(size + gcb_slack), size);
 }
 
 EXPORT void *GC_malloc(size_t size) {
-    void *p = gc_bump(&gc_buffers.ambiguous, size);
+    void *p = gc_bump(&gc_buffers.ambiguous, size + gcb_slack);
     return __builtin_expect(p != NULL, 1) ? p : malloc_slow(size);
 }
 
 EXPORT void *GC_malloc_atomic(size_t size) {
-    void *p = gc_bump(&gc_buffers.leaf, size);
+    void *p = gc_bump(&gc_buffers.leaf, size + gcb_slack);
     return __builtin_expect(p != NULL, 1) ? p : malloc_atomic_slow(size);
 }
 
@@ -74,7 +78,7 @@ EXPORT void GC_ptr_store_and_dirty(void *p, const void *q) {
 EXPORT void *GC_memalign(size_t alignment, size_t size) {
     gcb_need_heap();
     if (alignment <= GC_GRANULE) return GC_malloc(size);
-    void *p = gc_alloc_aligned(alignment, size);
+    void *p = gc_alloc_aligned(alignment, size > PTRDIFF_MAX ? size : size + gcb_slack);
     return p == NULL && errno == EINVAL ? NULL : gcb_or_oom(p, size);
 }
 
@@ -174,7 +178,7 @@ EXPORT void GC_generic_malloc_many(size_t size, int kind, void **result) {
 
 EXPORT void *GC_malloc_many(size_t size) {
     void *result;
-    GC_generic_malloc_many(size, GCB_NORMAL, &result);
+    GC_generic_malloc_many(size + gcb_slack, GCB_NORMAL, &result);
     return result;
 }
 
@@ -183,6 +187,7 @@ EXPORT void *GC_malloc_many(size_t size) {
 EXPORT void GC_free(void *p) {
     if (p == NULL) return;
     p = gcb_undressed(p);
+    __atomic_fetch_add(&gcb_freed, GC_size(p), __ATOMIC_RELAXED);
     gcb_release(p);
     gc_free(p);
 }
@@ -194,7 +199,7 @@ EXPORT void *GC_realloc(void *p, size_t size) {
         return NULL;
     }
     bool root = gcb_release(p);
-    void *q = gc_realloc(p, size);
+    void *q = gc_realloc(p, size > PTRDIFF_MAX ? size : size + gcb_slack);
     if (root) gcb_hold(q != NULL ? q : p);
     return gcb_or_oom(q, size);
 }

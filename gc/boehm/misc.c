@@ -84,7 +84,9 @@ EXPORT void *GC_is_valid_displacement(void *p) {
     const struct gc_heap *heap = gci_default_heap();
     if (heap == NULL || (uintptr_t)p - heap->arena.base >= gci_arena_used_bytes(&heap->arena))
         return p;
-    if (GC_base(p) == NULL) GC_is_valid_displacement_print_proc(p);
+    const void *base = GC_base(p);
+    if (base == NULL || !gcb_offset_is_valid((uintptr_t)p - (uintptr_t)base))
+        GC_is_valid_displacement_print_proc(p);
     return p;
 }
 

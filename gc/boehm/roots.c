@@ -116,12 +116,26 @@ EXPORT int GC_get_no_dls(void) {
 
 /* ---- Displacements -------------------------------------------------------------------------- */
 
+/* Pointers to any offset hold an object; these are for GC_is_valid_displacement() only. */
+#define OFFSETS 4096u
+static GCI_GLOBAL uint8_t registered[OFFSETS / 8];
+
 EXPORT void GC_register_displacement(size_t offset) {
-    (void)offset; /* all count */
+    if (offset >= OFFSETS) {
+        GC_get_abort_func()("Bad argument to GC_register_displacement");
+        __builtin_abort();
+    }
+    __atomic_fetch_or(&registered[offset / 8], (uint8_t)(1u << offset % 8), __ATOMIC_RELAXED);
 }
 
 EXPORT void GC_debug_register_displacement(size_t offset) {
-    (void)offset;
+    GC_register_displacement(offset);
+    GC_register_displacement(offset + GC_get_debug_header_size());
+}
+
+bool gcb_offset_is_valid(size_t offset) {
+    return offset == 0 || gcb_slack > 0 ||
+           (offset < OFFSETS && registered[offset / 8] >> offset % 8 & 1);
 }
 
 /* ---- Reported in a collection --------------------------------------------------------------- */

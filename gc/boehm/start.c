@@ -5,6 +5,7 @@
 #include "gc/boehm/layer.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -57,6 +58,7 @@ static void no_other_roots(void) {
 /* ---- Messages ------------------------------------------------------------------------------- */
 
 static GCI_GLOBAL int log_fd = STDERR_FILENO;
+static GCI_GLOBAL bool print_stats; /* GC_PRINT_STATS */
 
 static void default_warning(char *format, GC_word argument) {
     char line[512];
@@ -91,6 +93,16 @@ EXPORT GC_warn_proc GC_get_warn_proc(void) {
 
 EXPORT void GC_set_log_fd(int fd) {
     log_fd = fd;
+}
+
+void gcb_print_collection(const struct gc_heap *heap, enum gc_collection kind) {
+    if (!print_stats) return;
+    char line[160];
+    int length = snprintf(line, sizeof line, "Collection %lu, %s: %lu KB live of %lu KB\n", GC_gc_no,
+        kind == GC_FULL ? "full" : "minor", heap->live_bytes / 1024,
+        ((uint64_t)heap->arena.used_blocks << GCI_BLOCK_SHIFT) / 1024);
+    ssize_t written = write(log_fd, line, (size_t)length);
+    (void)written;
 }
 
 static void print_to(int fd, const char *format, va_list arguments) {
@@ -188,22 +200,34 @@ static GCI_GLOBAL size_t max_heap_size;
 static GCI_GLOBAL unsigned markers;
 static GCI_GLOBAL int suspend_signal, restart_signal = SIGXCPU;
 static GCI_GLOBAL int rate = 10, prior_attempts = 1, pages_executable, manual_vdb;
-static GCI_GLOBAL int force_unmap, no_automatic;
+static GCI_GLOBAL int force_unmap;
+int gcb_no_automatic;
+static GCI_GLOBAL enum { OFF, ON, NEVER } incremental;
 static GCI_GLOBAL size_t min_bytes_allocd = 1;
 static GCI_GLOBAL GC_word bytes_per_finalizer = 10000;
 static GCI_GLOBAL unsigned long time_limit_ns;
 
-static void read_environment(gc_options *options) {
+static void read_environment(void) {
     size_t size = size_variable("GC_MAXIMUM_HEAP_SIZE");
     if (size > 0) max_heap_size = size;
     if (variable("GC_DONT_GC") != NULL) GC_dont_gc = 1;
     if (variable("GC_FIND_LEAK") != NULL) GC_find_leak = 1;
     if (variable("GC_ALL_INTERIOR_POINTERS") != NULL) GC_all_interior_pointers = 1;
     if (variable("GC_PRINT_STATS") != NULL || variable("GC_PRINT_VERBOSE_STATS") != NULL)
-        options->log = 1;
+        print_stats = true;
     if ((size = size_variable("GC_MARKERS")) > 0 || (size = size_variable("GC_NPROCS")) > 0)
         markers = size < 64 ? (unsigned)size : 64;
     if ((size = size_variable("GC_FREE_SPACE_DIVISOR")) > 0) GC_free_space_divisor = size;
+    if ((size = size_variable("GC_FULL_FREQUENCY")) > 0) GC_full_freq = (int)size;
+    if ((size = size_variable("GC_PAUSE_TIME_TARGET")) > 0) GC_time_limit = size;
+    if (variable("GC_USE_ENTIRE_HEAP") != NULL) GC_use_entire_heap = 1;
+    if (variable("GC_FORCE_UNMAP_ON_GCOLLECT") != NULL) force_unmap = 1;
+    if (variable("GC_ABORT_ON_LEAK") != NULL) gcb_abort_on_leak();
+    if (variable("GC_DISABLE_INCREMENTAL") != NULL) incremental = NEVER;
+    if (variable("GC_ENABLE_INCREMENTAL") != NULL && incremental != NEVER) incremental = ON;
+    const char *file = variable("GC_LOG_FILE");
+    int fd = file != NULL ? open(file, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644) : -1;
+    if (fd >= 0) log_fd = fd;
 }
 
 /* Boehm lets the heap grow by about its live size divided by so much; 3 is its default, and
@@ -216,10 +240,10 @@ static uint32_t growth_of(GC_word divisor) {
 
 static void fill_options(gc_options *options) {
     gc_options_init(options);
-    read_environment(options);
+    read_environment();
     options->attach = GC_ATTACH_AUTO;
     options->finalizers = GC_FINALIZERS_MANUAL;
-    options->one_past_end_in_heap = GC_all_interior_pointers != 0;
+    options->one_past_end_in_heap = 0;
     options->compact_percent = 0;
     options->growth_percent = growth_of(GC_free_space_divisor);
     options->workers = markers;
@@ -245,18 +269,21 @@ static void open_heap(void) {
     GC_greatest_plausible_heap_addr = (void *)(heap->arena.base + heap->arena.reserved);
     if (GC_stackbottom == NULL) GC_stackbottom = (char *)gci_thread_self()->mutator.stack.high;
     GC_parallel = (markers != 0 ? (int)markers : (int)sysconf(_SC_NPROCESSORS_ONLN)) - 1;
+    gcb_slack = GC_all_interior_pointers != 0;
+    gcb_layer.has_slack = gcb_slack > 0;
     heap->layer = &gcb_layer;
     heap->static_roots.filter = &gcb_static_filter;
     gcb_static_filter.changed = true;
     gc_add_global_root_hook(gcb_visit_roots, NULL);
     gc_set_finalizer_notify(gcb_finalizers_are_ready, NULL);
     if (GC_find_leak) atexit(GC_gcollect); /* a last look */
-    size_t initial = size_variable("GC_INITIAL_HEAP_SIZE");
-    if (initial > 0) GC_expand_hp(initial);
 }
+
+static GCI_GLOBAL bool ended; /* by GC_deinit() */
 
 EXPORT void GC_init(void) {
     static GCI_GLOBAL int opening;
+    ended = false;
     if (__atomic_load_n(&gcb_open, __ATOMIC_ACQUIRE)) return;
     if (__atomic_exchange_n(&opening, 1, __ATOMIC_ACQ_REL) != 0) {
         while (!__atomic_load_n(&gcb_open, __ATOMIC_ACQUIRE)) sched_yield();
@@ -264,14 +291,27 @@ EXPORT void GC_init(void) {
     }
     open_heap();
     __atomic_store_n(&gcb_open, true, __ATOMIC_RELEASE);
+    size_t initial = size_variable("GC_INITIAL_HEAP_SIZE");
+    if (initial > 0) GC_expand_hp(initial);
 }
 
 EXPORT int GC_is_init_called(void) {
-    return __atomic_load_n(&gcb_open, __ATOMIC_ACQUIRE);
+    return __atomic_load_n(&gcb_open, __ATOMIC_ACQUIRE) && !ended;
 }
 
 /* The heap lives as long as the process. */
 EXPORT void GC_deinit(void) {
+    ended = true;
+}
+
+EXPORT void GC_enable_incremental(void) {
+    if (incremental != NEVER) incremental = ON;
+    gcb_need_heap();
+}
+
+/* It is so from the start; what the program asked is what it is told. */
+EXPORT int GC_is_incremental_mode(void) {
+    return incremental == ON;
 }
 
 EXPORT unsigned GC_get_version(void) {
@@ -376,11 +416,11 @@ EXPORT int GC_get_pages_executable(void) {
 }
 
 EXPORT void GC_set_disable_automatic_collection(int on) {
-    no_automatic = on;
+    gcb_no_automatic = on;
 }
 
 EXPORT int GC_get_disable_automatic_collection(void) {
-    return no_automatic;
+    return gcb_no_automatic;
 }
 
 EXPORT void GC_set_markers_count(unsigned count) {

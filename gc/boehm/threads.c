@@ -6,10 +6,12 @@
 #include <errno.h>
 #include <pthread.h>
 #include <signal.h>
+#include <unistd.h>
 
 #include "gc/api.h"
 #include "gc/heap.h"
 #include "gc/thread.h"
+#include "runtime/globals.h"
 #include "runtime/log.h"
 #include "runtime/roots.h"
 
@@ -76,13 +78,30 @@ EXPORT void *GC_get_my_stackbottom(struct GC_stack_base *base) {
     return &thread->mutator;
 }
 
+static struct gci_mutator *first_thread(const struct gc_heap *heap) {
+    struct gci_mutator *m = heap->world.first;
+    while (m != NULL && m->tid != getpid()) m = m->next;
+    return m;
+}
+
+static GCI_GLOBAL uintptr_t seen_bottom;
+
+/* Only a change counts: at first it is what the C library says. */
+void gcb_note_stack_bottom(struct gc_heap *heap) {
+    uintptr_t now = (uintptr_t)__atomic_load_n(&GC_stackbottom, __ATOMIC_RELAXED);
+    struct gci_mutator *m = first_thread(heap);
+    if (now == seen_bottom || m == NULL) return;
+    bool first = seen_bottom == 0 && now == m->stack.high;
+    seen_bottom = now;
+    if (!first) m->bottom = now == m->stack.high ? 0 : now;
+}
+
 EXPORT void GC_set_stackbottom(void *handle, const struct GC_stack_base *base) {
     struct gci_mutator *mutator = handle != NULL ? handle : gci_self;
-    if (mutator == NULL) { /* before GC_init() */
-        GC_stackbottom = base->mem_base;
-        return;
-    }
     uintptr_t bottom = (uintptr_t)base->mem_base;
+    if (mutator == NULL || mutator->tid == getpid()) GC_stackbottom = base->mem_base;
+    if (mutator == NULL) return; /* before GC_init() */
+    if (mutator->tid == getpid()) seen_bottom = bottom;
     mutator->bottom = bottom == mutator->stack.high ? 0 : bottom;
 }
 
@@ -133,6 +152,36 @@ EXPORT void GC_stop_world_external(void) {
 EXPORT void GC_start_world_external(void) {
     gci_threads_start(gci_default_heap(), gci_thread_self());
     gcb_unlock();
+}
+
+/* ---- Suspending a thread -------------------------------------------------------------------- */
+
+/* Its name is its thread pointer: so it is in glibc on x86-64 (docs/boehm.md, rule 42). */
+EXPORT void GC_suspend_thread(GC_SUSPEND_THREAD_ID thread) {
+    struct gci_mutator *self = gci_self;
+    gcb_need_heap();
+    if (self != NULL && self->thread_pointer == (uintptr_t)thread) {
+        __atomic_store_n(&self->suspended, 1, __ATOMIC_RELEASE);
+        gc_blocking_begin();
+        gc_blocking_end();
+        return;
+    }
+    GC_stop_world_external();
+    gci_mutator_suspend(&gci_default_heap()->world, (uintptr_t)thread);
+    GC_start_world_external();
+}
+
+EXPORT void GC_resume_thread(GC_SUSPEND_THREAD_ID thread) {
+    gcb_lock();
+    gci_mutator_resume(&gci_default_heap()->world, (uintptr_t)thread);
+    gcb_unlock();
+}
+
+EXPORT int GC_is_thread_suspended(GC_SUSPEND_THREAD_ID thread) {
+    gcb_lock();
+    bool is = gci_mutator_is_suspended(&gci_default_heap()->world, (uintptr_t)thread);
+    gcb_unlock();
+    return is;
 }
 
 /* ---- What stands in for the C library's ----------------------------------------------------- */

@@ -391,6 +391,9 @@ define HELP
 make                 the libraries, the benchmark and the examples
 make deps            install the Debian packages that are missing (root), or say which
 make test            run all tests; TEST_OPTIONS=-v shows their output
+make test-boehm      Boehm's interface, with Debian's library and with Cairn's
+make test-clients    Guile, w3m and ECL with both: output, time, memory
+make bench-boehm     the benchmark through Boehm's interface, beside the native calls
 make test-threads    with SANITIZE=thread: the soak test under ThreadSanitizer
 make models          check the models of the protocols between threads, in docs/models
 make demo            the JSON example at work, on real files and on a large one

@@ -298,7 +298,7 @@ endif
 
 # ---- Packages ------------------------------------------------------------------------------------
 
-DEPS := binutils iso-codes libc6-dev libcmocka-dev libgc-dev liblzma-dev libmimalloc-dev \
+DEPS := binutils g++ iso-codes libc6-dev libcmocka-dev libgc-dev liblzma-dev libmimalloc-dev \
         libunwind-dev make pkg-config spin
 CC_COMMAND := $(firstword $(CC))
 CC_PACKAGE := $(if $(filter cc,$(CC_COMMAND)),gcc,$(CC_COMMAND))

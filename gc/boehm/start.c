@@ -318,21 +318,32 @@ EXPORT unsigned GC_get_version(void) {
     return GC_VERSION_MAJOR << 16 | GC_VERSION_MINOR << 8 | GC_VERSION_MICRO;
 }
 
-/* The thread's state while it has the lock is "inside the library", so that nothing stops it. */
+/* ---- The lock ------------------------------------------------------------------------------- */
+
+/* While it has the lock a thread is "inside the library", so that nothing stops it.  It may be held
+ * up where it takes the lock and where it lets go of it: both save the caller's registers. */
 static __thread bool entered __attribute__((tls_model("initial-exec")));
 
-void gcb_lock(void) {
+void gcb_entry_lock(size_t a, size_t b, size_t c, const struct gci_frame *frame);
+void gcb_entry_unlock(size_t a, size_t b, size_t c, const struct gci_frame *frame);
+GCI_ENTRY(gcb_lock, gcb_entry_lock);
+GCI_ENTRY(gcb_unlock, gcb_entry_unlock);
+
+void gcb_entry_lock(size_t a, size_t b, size_t c, const struct gci_frame *frame) {
+    (void)a, (void)b, (void)c;
     gcb_need_heap();
     struct gci_thread *thread = gci_thread_self();
     if (thread != NULL && !thread->mutator.inside) {
         entered = true;
-        gci_enter(&thread->mutator, __builtin_frame_address(0));
+        gci_enter(&thread->mutator, frame);
     }
     gci_heap_lock(gci_default_heap());
 }
 
-void gcb_unlock(void) {
+void gcb_entry_unlock(size_t a, size_t b, size_t c, const struct gci_frame *frame) {
+    (void)a, (void)b, (void)c;
     struct gci_thread *thread = gci_thread_self();
+    if (entered) thread->mutator.scan_from = (uintptr_t)frame;
     gci_heap_unlock(gci_default_heap());
     if (!entered) return;
     entered = false;

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <pthread.h>
 #include <signal.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "gc/api.h"
@@ -115,15 +116,22 @@ EXPORT void *GC_do_blocking(GC_fn_type function, void *data) {
     return result;
 }
 
-/* Out of all the blocking calls that the thread is in, and into as many again. */
+/* Out of all the blocking calls that the thread is in, and into as many again.  Blocking again, the
+ * thread may return to functions that restore registers as they were at the first call, so what
+ * that saved counts again: it isn't what the registers hold here. */
 EXPORT void *GC_call_with_gc_active(GC_fn_type function, void *data) {
     gcb_need_heap();
-    const struct gci_thread *thread = gci_thread_self();
+    struct gci_thread *thread = gci_thread_self();
     uint32_t depth = thread != NULL ? thread->mutator.blocking : 0;
+    uintptr_t registers[GCI_FRAME_WORDS];
+    if (depth == 0) return function(data);
+    memcpy(registers, thread->mutator.registers, sizeof registers);
     for (uint32_t i = 0; i < depth; i++) gc_blocking_end();
     void *result = function(data);
+    thread = gci_thread_self();
+    if (thread == NULL) return result; /* it has left the heap meanwhile */
     for (uint32_t i = 0; i < depth; i++) gc_blocking_begin();
-    __asm__ volatile("" : : "r"(result));
+    memcpy(thread->mutator.registers, registers, sizeof registers);
     return result;
 }
 

@@ -332,8 +332,8 @@ endif
 
 # ---- Packages ------------------------------------------------------------------------------------
 
-DEPS := binutils gdb iso-codes libc6-dev libcmocka-dev libgc-dev liblzma-dev libmimalloc-dev \
-        libunwind-dev make pkg-config protobuf-compiler python3 spin systemtap-sdt-dev
+DEPS := binutils g++ gdb iso-codes libc6-dev libcmocka-dev libgc-dev liblzma-dev \
+        libmimalloc-dev libunwind-dev make pkg-config protobuf-compiler python3 spin systemtap-sdt-dev
 CC_COMMAND := $(firstword $(CC))
 CC_PACKAGE := $(if $(filter cc,$(CC_COMMAND)),gcc,$(CC_COMMAND))
 
@@ -428,6 +428,9 @@ make                 the libraries, the benchmark and the examples
 make deps            install the Debian packages that are missing (root), or say which
 make test            run all tests, as many programs at once as there are CPUs (TEST_JOBS);
                      TEST_OPTIONS=-v shows their output
+make test-boehm      Boehm's interface, with Debian's library and with Cairn's
+make test-clients    Guile, w3m and ECL with both: output, time, memory
+make bench-boehm     the benchmark through Boehm's interface, beside the native calls
 make test-threads    with SANITIZE=thread: the soak test under ThreadSanitizer
 make test-snapshot   whether memlab (from npm) finds a leak in a heap snapshot
 make check-trace     have a timeline read by a package of npm's

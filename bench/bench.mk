@@ -4,10 +4,12 @@
 # workload is a file in bench/workloads/, or in bench/workloads/ALLOCATOR/ if only that one can run
 # it; an allocator is a file in bench/allocators/ with its section in bench/alloc.h, its lines below
 # and its name in bench/driver/catalogue.c.  cairn-typed shares cairn's file.  Allocators whose
-# header isn't installed are left out, and so is OCaml's program without ocamlopt.
+# header isn't installed are left out, and so is OCaml's program without ocamlopt.  cairn-calls is
+# cairn with its calls out of line, from the shared library; boehm-cairn is boehm's program, the very
+# same objects, with Cairn's libgc.so.1 instead of Debian's.
 
 bench_has = $(shell printf '\043include <$(1)>\n' | $(CC) -E -x c - >/dev/null 2>&1 && echo $(2))
-BENCH_ALLOCATORS := cairn cairn-typed malloc \
+BENCH_ALLOCATORS := cairn cairn-typed cairn-calls malloc \
     $(call bench_has,gc.h,boehm) $(call bench_has,mimalloc.h,mimalloc)
 BENCH_OCAMLOPT := $(shell command -v ocamlopt 2>/dev/null)
 
@@ -18,6 +20,10 @@ BENCH_DEFINE_cairn-typed := -DBENCH_CAIRN -DBENCH_CAIRN_TYPED
 BENCH_LIBS_cairn-typed := $(BENCH_LIBS_cairn)
 BENCH_ARCHIVE_cairn-typed := $(BENCH_ARCHIVE_cairn)
 BENCH_FILE_cairn-typed := cairn
+BENCH_DEFINE_cairn-calls := -DBENCH_CAIRN -DGC_NO_INLINE
+BENCH_LIBS_cairn-calls := -Wl,-rpath,$(abspath $(B)/lib)
+BENCH_ARCHIVE_cairn-calls := $(B)/lib/libcairn.so
+BENCH_FILE_cairn-calls := cairn
 BENCH_DEFINE_boehm := -DBENCH_BOEHM
 BENCH_LIBS_boehm := -lgc
 BENCH_DEFINE_malloc := -DBENCH_MALLOC
@@ -46,6 +52,13 @@ $$(B)/bench/bench-$(1): $$(BENCH_OBJECTS_$(1)) $$(BENCH_ARCHIVE_$(1))
 endef
 $(foreach allocator,$(BENCH_ALLOCATORS),$(eval $(call BENCH_RULES,$(allocator))))
 
+ifneq ($(and $(filter boehm,$(BENCH_ALLOCATORS)),$(wildcard include/cairn/boehm/gc.h)),)
+BENCH_PROGRAMS += $(B)/bench/bench-boehm-cairn
+$(B)/bench/bench-boehm-cairn: $(BENCH_OBJECTS_boehm) $(B)/lib/boehm/libgc.so.1
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) $(LDFLAGS) -pthread $^ -Wl,-rpath,$(abspath $(B)/lib/boehm) -o $@
+endif
+
 # ocamlopt leaves its intermediate files beside the source, so it gets a copy.
 ifneq ($(BENCH_OCAMLOPT),)
 BENCH_PROGRAMS += $(B)/bench/bench-ocaml
@@ -62,6 +75,11 @@ $(B)/bench/obj/driver/%.o: bench/driver/%.c
 $(B)/cairn-bench: $(BENCH_DRIVER_OBJECTS) | $(BENCH_PROGRAMS)
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) $(LDFLAGS) $(BENCH_DRIVER_OBJECTS) -lm -o $@
+
+# What the interface of Boehm's costs beside Cairn's own calls: docs/boehm-tests.md.
+.PHONY: bench-boehm
+bench-boehm: $(B)/cairn-bench $(BENCH_PROGRAMS)
+	@bash bench/boehm.sh $(B)/cairn-bench
 
 .PHONY: bench
 bench: $(B)/cairn-bench $(BENCH_PROGRAMS)

@@ -13,6 +13,8 @@ static const struct allocator known[] = {
     {.name = "boehm", .by_default = true}, {.name = "malloc", .by_default = true},
     {.name = "mimalloc", .by_default = true},
     {.name = "cairn-typed", .has_workers = true}, /* not bench/workloads/cairn/ */
+    {.name = "cairn-calls", .has_workers = true}, /* cairn, out of line */
+    {.name = "boehm-cairn", .optional = true},    /* boehm, with Cairn's library */
     {.name = "ocaml", .optional = true},          /* has binary_trees only */
 };
 

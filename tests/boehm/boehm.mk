@@ -34,7 +34,7 @@ $$(BOEHM_CPP_$(1)): tests/boehm/cpp.cc $$(B)/flags
 	    $$(CFLAGS) -MMD -MP -c $$< -o $$@
 $$(B)/tests/boehm/$(1)/cpp: $$(BOEHM_CPP_$(1))
 $$(B)/tests/boehm/$(1)/%: $$(B)/obj/tests/boehm/$(1)/test_%.o \
-        $$(B)/obj/tests/boehm/$(1)/support.o $$(B)/obj/tests/child.o $$(BOEHM_NEEDS_$(1))
+        $$(B)/obj/tests/boehm/$(1)/support.o $$(B)/obj/tests/child.o | $$(BOEHM_NEEDS_$(1))
 	@mkdir -p $$(@D)
 	$$(BOEHM_LINK) $$(CFLAGS) $$(LDFLAGS) -rdynamic -pthread $$(filter %.o,$$^) \
 	    $$(if $$(findstring /cpp,$$@),$$(BOEHM_LIBCPP_$(1))) $$(BOEHM_LIBGC_$(1)) \

@@ -22,9 +22,9 @@
 #define MANY 1000
 
 #define REQUIRE_MOST(n, of)                                                                        \
-    ((n) >= (of)-(of) / 10 ? (void)0                                                               \
-                           : child_fail(__FILE__, __LINE__, "%s: %lld of %lld is not most", #n,    \
-                                 (long long)(n), (long long)(of)))
+    ((n) >= (of) - (of) / 10 ? (void)0                                                             \
+                             : child_fail(__FILE__, __LINE__, "%s: %lld of %lld is not most", #n,  \
+                                   (long long)(n), (long long)(of)))
 #define REQUIRE_FEW(n, of)                                                                         \
     ((n) <= (of) / 10 ? (void)0                                                                    \
                       : child_fail(__FILE__, __LINE__, "%s: %lld of %lld is not few", #n,          \

@@ -42,8 +42,8 @@ static void *replacement(size_t bytes) {
 
 static void debugged_objects_are_like_others(void) {
     GC_INIT();
-    static allocator *const all[] = {plain, atomic, uncollectable, atomic_uncollectable, far,
-        far_atomic, stubborn, replacement};
+    static allocator *const all[] = {
+        plain, atomic, uncollectable, atomic_uncollectable, far, far_atomic, stubborn, replacement};
     for (size_t a = 0; a < sizeof all / sizeof *all; a++)
         for (size_t bytes = 1; bytes < 50000; bytes = 3 * bytes + 1) {
             char *p = all[a](bytes);

@@ -11,8 +11,7 @@ struct node {
     long padding;
 };
 
-typedef void registrar(
-    void *, GC_finalization_proc, void *, GC_finalization_proc *, void **);
+typedef void registrar(void *, GC_finalization_proc, void *, GC_finalization_proc *, void **);
 
 static long runs, sum;
 static long order[4 * MANY]; /* numbers, as they were finalized */

@@ -232,8 +232,7 @@ static struct GC_ms_entry *mark_next(
 
 static void mark_procedures_follow_chains(void) {
     GC_INIT();
-    int k = (int)GC_new_kind(
-        GC_new_free_list(), GC_MAKE_PROC(GC_new_proc(mark_next), 0), 0, 1);
+    int k = (int)GC_new_kind(GC_new_free_list(), GC_MAKE_PROC(GC_new_proc(mark_next), 0), 0, 1);
     struct watched *w = new_watched();
     for (int i = 0; i < 2 * MANY; i++) {
         void **p = GC_generic_malloc(32, k);

@@ -28,8 +28,8 @@ static size_t kept_by(void **slots) {
 }
 
 static void **outside(void) {
-    void *p = mmap(NULL, MANY * sizeof(void *), PROT_READ | PROT_WRITE,
-        MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    void *p = mmap(
+        NULL, MANY * sizeof(void *), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     REQUIRE(p != MAP_FAILED);
     return p;
 }

@@ -162,7 +162,8 @@ static void the_heap_has_a_limit(void) {
     GC_INIT();
     GC_set_warn_proc(GC_ignore_warn_proc);
     int i = 0;
-    for (; i < 4 * MANY && (held[i] = GC_malloc(20000)) != NULL; i++) {}
+    for (; i < 4 * MANY && (held[i] = GC_malloc(20000)) != NULL; i++) {
+    }
     REQUIRE(i > 200 && i < 1700);
 }
 

@@ -183,8 +183,8 @@ static void threads_may_register_themselves(void) {
     REQUIRE(GC_thread_is_registered());
     pthread_t threads[THREADS];
     for (int t = 0; t < THREADS; t++)
-        REQUIRE_EQUAL(pthread_create(&threads[t], NULL,
-                          t % 2 ? own_thread : own_thread_by_base, (void *)30),
+        REQUIRE_EQUAL(
+            pthread_create(&threads[t], NULL, t % 2 ? own_thread : own_thread_by_base, (void *)30),
             0);
     for (int i = 0; i < 10; i++) {
         GC_gcollect();
@@ -456,8 +456,8 @@ static void side(void) {
 
 static void run_coroutines(void) {
     GC_INIT();
-    side_stack = mmap(
-        NULL, STACK_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    side_stack =
+        mmap(NULL, STACK_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     REQUIRE(side_stack != MAP_FAILED);
     thread_handle = GC_get_my_stackbottom(&main_base);
     int here;

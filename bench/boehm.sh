@@ -1,0 +1,41 @@
+#!/bin/bash
+# What a program written for Boehm's collector pays for that: each workload with Cairn's own calls,
+# out of line, and with Boehm's, in Cairn's library (and in Debian's, for comparison).
+#
+#     bench/boehm.sh DRIVER [OPTION-OF-DRIVER...]
+#
+# BOEHM_WORKLOADS (all), BOEHM_RUNS (3), BOEHM_SCALE (0.3) say what is run.  BOEHM_STRICT=1: it's a
+# failure if a workload is more than 5 % slower than with the native calls, or 20 % one that does
+# little besides allocating.
+set -u -o pipefail
+
+driver=$1
+shift
+"$driver" run "${BOEHM_WORKLOADS:-all}" --with cairn-calls,boehm-cairn,boehm \
+    --runs "${BOEHM_RUNS:-3}" --scale "${BOEHM_SCALE:-0.3}" "$@" |
+    awk -v strict="${BOEHM_STRICT-}" '
+    { print }
+    $2 == "cairn-calls" { native[$1] = $3; native_cpu[$1] = $5 }
+    $2 == "boehm-cairn" { ours[$1] = $3; ours_cpu[$1] = $5; order[++n] = $1 }
+    $2 == "boehm" { theirs[$1] = $3 }
+    END {
+        print ""
+        print "Boehm'"'"'s calls in Cairn'"'"'s library / native calls (bars: 1.05, loops that allocate only 1.20)"
+        printf "%-14s %6s %6s %14s\n", "", "wall", "cpu", "Debian'"'"'s wall"
+        for (i = 1; i <= n; i++) {
+            w = order[i]
+            if (!(native[w] > 0)) continue
+            ratio = ours[w] / native[w]
+            cpu = native_cpu[w] > 0 ? ours_cpu[w] / native_cpu[w] : 1
+            limit = w == "short_lived" || w == "mt_alloc" ? 1.2 : 1.05
+            over = ratio > limit && cpu > limit
+            if (over) missed++
+            printf "%-14s %6.2f %6.2f %14s%s\n", w, ratio, cpu, w in theirs ? sprintf("%.2f", theirs[w] / native[w]) : "-", over ? "  over " limit : ""
+            logs += log(ratio)
+            count++
+        }
+        if (count == 0) exit 1
+        printf "%-14s %6.2f\n", "geometric mean", exp(logs / count)
+        print missed + 0 " of " count " over their bars, by wall and processor time"
+        exit strict == "1" && missed > 0
+    }'

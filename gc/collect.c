@@ -152,7 +152,6 @@ static bool should_close(const struct gc_heap *heap, uint32_t b) {
     const struct gci_arena *arena = &heap->arena;
     if (gci_barrier_is_explicit(heap->barrier))
         return arena->tags[b] & GCI_TAG_TYPED || heap->options.writes_explicitly == GC_WRITES_ALL;
-    if (heap->layer->open_typed && arena->tags[b] & GCI_TAG_TYPED) return false;
     if (arena->blocks[b].passed_over >= PASSED_OVER_MAX) return true;
     if (arena->blocks[b].hot > 0) return false;
     return gci_tag_use(arena->tags[b]) == GCI_USE_LARGE ||
@@ -367,8 +366,8 @@ static bool is_refused(const struct gc_heap *heap) {
            (veto != NULL && __atomic_load_n(veto, __ATOMIC_RELAXED) != 0);
 }
 
-static enum gc_collection kind_of(const struct wish *wish) {
-    return wish->kind == GC_MINOR ? GC_MINOR : GC_FULL;
+static enum gc_collection kind_of(const struct gc_heap *heap, const struct wish *wish) {
+    return wish->kind == GC_MINOR && !heap->layer->full_only ? GC_MINOR : GC_FULL;
 }
 
 static bool is_wanted(struct gc_heap *heap, void *context) {
@@ -377,13 +376,13 @@ static bool is_wanted(struct gc_heap *heap, void *context) {
     if (wish->refused) return false;
     wish->start_ns = gci_clock_ns();
     if (wish->seen != GCI_ALWAYS && wish->seen != heap->collections) return false;
-    if (heap->layer->begins != NULL) heap->layer->begins(heap, kind_of(wish));
+    if (heap->layer->begins != NULL) heap->layer->begins(heap, kind_of(heap, wish));
     return true;
 }
 
 static void collect_as_wished(struct gc_heap *heap, void *context) {
     const struct wish *wish = context;
-    struct gci_cycle cycle = {.kind = kind_of(wish),
+    struct gci_cycle cycle = {.kind = kind_of(heap, wish),
         .compact = wish->kind == GC_COMPACT,
         .reason = wish->reason,
         .start_ns = wish->start_ns};
@@ -393,7 +392,7 @@ static void collect_as_wished(struct gc_heap *heap, void *context) {
 }
 
 static void tell_ended(struct gc_heap *heap, void *context) {
-    if (heap->layer->ended != NULL) heap->layer->ended(heap, kind_of(context));
+    if (heap->layer->ended != NULL) heap->layer->ended(heap, kind_of(heap, context));
 }
 
 bool gci_collect(

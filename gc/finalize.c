@@ -27,8 +27,7 @@ void gci_entry_set_notify(
     gc_finalizer_notify *notify, void *data, size_t c, const struct gci_frame *frame);
 gc_guardian *gci_entry_guardian_new(
     enum gc_order order, size_t b, size_t c, const struct gci_frame *frame);
-int gci_entry_guardian_add(
-    gc_guardian *guardian, void *p, size_t c, const struct gci_frame *frame);
+int gci_entry_guardian_add(gc_guardian *guardian, void *p, size_t c, const struct gci_frame *frame);
 void *gci_entry_guardian_next(
     gc_guardian *guardian, size_t b, size_t c, const struct gci_frame *frame);
 void gci_entry_guardian_free(
@@ -45,8 +44,8 @@ GCI_ENTRY(gc_guardian_free, gci_entry_guardian_free);
 
 /* ---- Entering ------------------------------------------------------------------------------- */
 
-bool gci_watch_target(const char *function, const struct gc_heap *heap, const void *p,
-    gci_object *object) {
+bool gci_watch_target(
+    const char *function, const struct gc_heap *heap, const void *p, gci_object *object) {
     uintptr_t address = (uintptr_t)p;
     if (address - heap->arena.base >= gci_arena_used_bytes(&heap->arena)) {
         gci_log("%s(%p): not an address in the heap", function, p);
@@ -90,18 +89,17 @@ static struct gci_watch *finalizer_of(const struct gci_watched *record) {
     return watch;
 }
 
-static void remove_finalizer(struct gci_watches *w, struct gci_watched *record) {
-    struct gci_watch *watch = finalizer_of(record);
-    if (watch == NULL) return;
+/* WATCH, a claim of RECORD, ends. */
+static void end_claim(struct gci_watches *w, struct gci_watched *record, struct gci_watch *watch) {
     gci_watch_leave(w, watch);
     gci_watch_give(w, watch);
     gci_watched_drop_if_empty(w, record);
 }
 
-/* A claim of KIND on OBJECT; NULL without memory. */
-static struct gci_watch *claim(
-    struct gc_heap *heap, uintptr_t p, gci_object object, enum gci_watch_kind kind) {
-    struct gci_watched *record = gci_watched_make(heap, p, &object);
+/* A claim of KIND on the object of RECORD, which may be NULL, at P; NULL without memory. */
+static struct gci_watch *claim(struct gc_heap *heap, struct gci_watched *record, void *p,
+    gci_object object, enum gci_watch_kind kind) {
+    if (record == NULL) record = gci_watched_add(heap, (uintptr_t)p, &object);
     if (record == NULL) return NULL;
     struct gci_watch *watch = gci_watch_new(heap->watches, kind);
     if (watch != NULL)
@@ -111,11 +109,11 @@ static struct gci_watch *claim(
     return watch;
 }
 
-static int set_finalizer(
-    struct gc_heap *heap, uintptr_t p, gci_object object, const gc_finalizer *fresh) {
-    struct gci_watch *watch = finalizer_of(gci_watched_find(heap->watches, p));
-    bool had = watch != NULL;
-    if (!had) watch = claim(heap, p, object, GCI_WATCH_FINALIZER);
+/* HAD: the finalizer that the object of RECORD has, or NULL. */
+static int set_finalizer(struct gc_heap *heap, struct gci_watched *record, void *p,
+    gci_object object, struct gci_watch *had, const gc_finalizer *fresh) {
+    struct gci_watch *watch = had;
+    if (watch == NULL) watch = claim(heap, record, p, object, GCI_WATCH_FINALIZER);
     if (watch == NULL) return ENOMEM;
     struct gci_watch before = *watch;
     watch->finalizer.function = fresh->function;
@@ -123,10 +121,10 @@ static int set_finalizer(
     watch->order = (uint8_t)fresh->order;
     watch->told = false;
     if (gci_watches_note_data(heap, watch)) return 0;
-    if (had)
+    if (had != NULL)
         *watch = before;
     else
-        remove_finalizer(heap->watches, gci_watched_find(heap->watches, p));
+        end_claim(heap->watches, gci_watched_find(heap->watches, (uintptr_t)p), watch);
     return ENOMEM;
 }
 
@@ -143,15 +141,14 @@ static int exchange(struct gc_heap *heap, void *p, const gc_finalizer *fresh, gc
     struct gci_watches *w = gci_watches_of(heap);
     if (w == NULL) return ENOMEM;
     struct gci_watched *record = gci_watched_find(w, (uintptr_t)p);
-    const struct gci_watch *had = finalizer_of(record);
+    struct gci_watch *had = finalizer_of(record);
     gc_finalizer was = {NULL, NULL, 0};
-    if (had != NULL)
-        was = (gc_finalizer){had->finalizer.function, had->finalizer.data, had->order};
+    if (had != NULL) was = (gc_finalizer){had->finalizer.function, had->finalizer.data, had->order};
     int error = 0;
-    if (none)
-        remove_finalizer(w, record);
-    else
-        error = set_finalizer(heap, (uintptr_t)p, object, fresh);
+    if (!none)
+        error = set_finalizer(heap, record, p, object, had, fresh);
+    else if (had != NULL)
+        end_claim(w, record, had);
     if (error == 0 && old != NULL) *old = was;
     return error;
 }
@@ -381,7 +378,8 @@ int gci_entry_guardian_add(
     struct gci_thread *thread = gci_watch_enter(frame, p, NULL, &heap);
     int error = EINVAL;
     if (gci_watch_target("gc_guardian_add", heap, p, &object)) {
-        struct gci_watch *watch = claim(heap, (uintptr_t)p, object, GCI_WATCH_GUARDED);
+        struct gci_watched *record = gci_watched_find(heap->watches, (uintptr_t)p);
+        struct gci_watch *watch = claim(heap, record, p, object, GCI_WATCH_GUARDED);
         error = watch == NULL ? ENOMEM : 0;
         if (watch != NULL) {
             watch->guarded.guardian = guardian;

@@ -114,8 +114,7 @@ static void mark_other(gc_visitor *visitor, uintptr_t *slot) {
 static void mark_other_tagged(gc_visitor *visitor, uintptr_t *slot) {
     const struct others *others = visitor->context;
     uintptr_t address;
-    if (gci_word_decode(&others->marker->heap->words, *slot, &address) &&
-        is_other(others, address))
+    if (gci_word_decode(&others->marker->heap->words, *slot, &address) && is_other(others, address))
         gci_mark_tagged_slot(others->marker, slot);
 }
 
@@ -148,10 +147,11 @@ static void mark_from(struct gci_marker *marker, size_t granule, bool ignore_sel
     size_t bytes = gci_object_bytes(heap, (gci_object){granule});
     uintptr_t start = gci_granule_address(&heap->arena, granule);
     if (ignore_self)
-        mark_others(marker, granule, tag & GCI_TAG_TYPED ? gci_type_at(heap, granule) : NULL, bytes);
+        mark_others(
+            marker, granule, tag & GCI_TAG_TYPED ? gci_type_at(heap, granule) : NULL, bytes);
     else if (tag & GCI_TAG_TYPED)
-        gci_mark_push(marker,
-            gci_run_of_object(gci_type_recorded(heap, granule), start, bytes / GC_GRANULE));
+        gci_mark_push(
+            marker, gci_run_of_object(gci_type_recorded(heap, granule), start, bytes / GC_GRANULE));
     else
         gci_mark_push(marker, gci_run(start, start + bytes, 0));
     gci_mark_drain(marker);

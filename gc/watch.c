@@ -65,8 +65,12 @@ static size_t bucket_count(const struct gci_watches *w) {
     return (size_t)1 << (64 - w->shift);
 }
 
+/* Neighbours have neighbouring buckets, 64 granules at a time: objects that were made one after the
+ * other are mostly watched so, too, and a cache line of buckets serves several of them. */
 static struct gci_watched **bucket_of(const struct gci_watches *w, uintptr_t key) {
-    return &w->buckets[(key / sizeof(void *) * UINT64_C(0x9e3779b97f4a7c15)) >> w->shift];
+    uint64_t granule = key / GC_GRANULE;
+    uint64_t far = granule / 64 * UINT64_C(0x9e3779b97f4a7c15) >> w->shift;
+    return &w->buckets[far ^ granule % 64];
 }
 
 static void enter(struct gci_watches *w, struct gci_watched *record) {
@@ -81,15 +85,15 @@ static void take_out(struct gci_watches *w, struct gci_watched *record) {
     *link = record->chain;
 }
 
-/* Twice as many buckets when there are more records than that.  Without memory for them the chains
- * become longer. */
+/* Four times as many buckets when there are twice as many records as that.  Without memory for them
+ * the chains become longer. */
 static void widen(struct gci_watches *w) {
     size_t count = bucket_count(w);
-    if (w->count < count) return;
-    struct gci_watched **old = w->buckets, **fresh = gci_vm_map(2 * count * sizeof *fresh);
+    if (w->count < 2 * count) return;
+    struct gci_watched **old = w->buckets, **fresh = gci_vm_map(4 * count * sizeof *fresh);
     if (fresh == NULL) return;
     w->buckets = fresh;
-    w->shift--;
+    w->shift -= 2;
     for (size_t i = 0; i < count; i++) {
         for (struct gci_watched *record = old[i], *next; record != NULL; record = next) {
             next = record->chain;
@@ -127,16 +131,18 @@ struct gci_watched *gci_watched_find(const struct gci_watches *w, uintptr_t key)
 
 struct gci_watched *gci_watched_make(
     struct gc_heap *heap, uintptr_t key, const gci_object *object) {
+    struct gci_watched *record = gci_watched_find(heap->watches, key);
+    return record != NULL ? record : gci_watched_add(heap, key, object);
+}
+
+struct gci_watched *gci_watched_add(struct gc_heap *heap, uintptr_t key, const gci_object *object) {
     struct gci_watches *w = heap->watches;
-    struct gci_watched *record = gci_watched_find(w, key);
-    if (record != NULL) return record;
-    record = take_cell(&w->records);
+    struct gci_watched *record = take_cell(&w->records);
     if (record == NULL) return NULL;
     *record = (struct gci_watched){.key = key, .old = true, .outside = object == NULL};
     if (object != NULL) {
         uint8_t *side = &heap->arena.side[object->granule];
-        record->old =
-            __atomic_fetch_or(side, GCI_SIDE_KEYED, __ATOMIC_RELAXED) & GCI_SIDE_MARK;
+        record->old = __atomic_fetch_or(side, GCI_SIDE_KEYED, __ATOMIC_RELAXED) & GCI_SIDE_MARK;
     }
     w->count++;
     widen(w);
@@ -360,8 +366,7 @@ static void change_key(struct gc_heap *heap, struct gci_watched *record, uintptr
         link->link.holder = key;
     for (struct gci_watch *watch = record->watches; watch != NULL; watch = watch->next) {
         if (watch->object != 0) __atomic_store_n(&watch->object, key, __ATOMIC_RELAXED);
-        if (watch->kind == GCI_WATCH_LINK)
-            follow(heap, gci_link_slot(heap, watch), before, key);
+        if (watch->kind == GCI_WATCH_LINK) follow(heap, gci_link_slot(heap, watch), before, key);
     }
 }
 
@@ -373,8 +378,8 @@ void gci_watches_moved(struct gc_heap *heap, size_t from, size_t to, size_t byte
     take_out(w, record);
     take_off_list(w, record);
     change_key(heap, record, gci_granule_address(&heap->arena, to));
-    record->old = __atomic_fetch_or(&heap->arena.side[to], GCI_SIDE_KEYED, __ATOMIC_RELAXED) &
-                  GCI_SIDE_MARK;
+    record->old =
+        __atomic_fetch_or(&heap->arena.side[to], GCI_SIDE_KEYED, __ATOMIC_RELAXED) & GCI_SIDE_MARK;
     enter(w, record);
     put_on_list(w, record);
     for (struct gci_watch *watch = record->watches; watch != NULL; watch = watch->next)
@@ -476,11 +481,9 @@ void gci_watches_visit_data(struct gc_heap *heap, gci_root_visitor *visit, void 
     if (!w->minor) visit_data(w->with_data, w->with_data_count, visit, context);
 }
 
-static void visit_queue(
-    const struct gci_ready *queue, gci_root_visitor *visit, void *context) {
+static void visit_queue(const struct gci_ready *queue, gci_root_visitor *visit, void *context) {
     for (struct gci_watch *watch = queue->first; watch != NULL; watch = *next_ready(watch))
-        if (watch->object != 0)
-            visit(context, GCI_ROOT_READY, &watch->object, &watch->object + 1);
+        if (watch->object != 0) visit(context, GCI_ROOT_READY, &watch->object, &watch->object + 1);
 }
 
 void gci_watches_visit_ready(struct gc_heap *heap, gci_root_visitor *visit, void *context) {
@@ -528,8 +531,8 @@ static size_t check_list(const struct gc_heap *heap, const struct gci_watched *l
     size_t broken = 0;
     for (; list != NULL; list = list->next) {
         if (is_in_place(heap, list, old) && is_whole(heap->watches, list)) continue;
-        gci_log("watches: the record for %p, %s, is broken or out of place",
-            (void *)list->key, old ? "old" : "young");
+        gci_log("watches: the record for %p, %s, is broken or out of place", (void *)list->key,
+            old ? "old" : "young");
         broken++;
     }
     return broken;

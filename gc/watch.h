@@ -32,8 +32,9 @@ struct gci_watch {
             struct gci_watch *next_ready;
         } guarded;
         struct {
-            uintptr_t holder; /* start of the object that the slot is in; outside the heap the slot */
-            size_t offset;    /* of the slot */
+            uintptr_t
+                holder;    /* start of the object that the slot is in; outside the heap the slot */
+            size_t offset; /* of the slot */
             struct gci_watch *next, *prev; /* the others with this holder */
         } link;
     };
@@ -47,8 +48,8 @@ struct gci_watch {
 
 /* What is watched: an object, or a slot outside the heap that has a link; 64 bytes. */
 struct gci_watched {
-    uintptr_t key; /* its address */
-    struct gci_watched *chain; /* in the hash table */
+    uintptr_t key;                   /* its address */
+    struct gci_watched *chain;       /* in the hash table */
     struct gci_watched *next, *prev; /* the others of its age */
     struct gci_watch *watches;
     struct gci_watch *links;        /* with slots in it */
@@ -75,7 +76,7 @@ struct gc_guardian {
 
 /* A stock of cells of 64 bytes, from mmap; never given back. */
 struct gci_stock {
-    void *free;  /* linked by their first word */
+    void *free; /* linked by their first word */
     uint8_t *fresh, *end;
 };
 
@@ -99,8 +100,8 @@ struct gci_watches {
     gc_finalizer_notify *notify;
     void *notify_data;
     uint64_t counts[GCI_WATCH_LINK + 1]; /* watches there are, by kind */
-    uint64_t waiting; /* of the finalizers, ready */
-    uint64_t run, cycles; /* since the start */
+    uint64_t waiting;                    /* of the finalizers, ready */
+    uint64_t run, cycles;                /* since the start */
 };
 
 /* All of the following with the lock held or the world stopped. */
@@ -112,6 +113,8 @@ struct gci_watches *gci_watches_of(struct gc_heap *heap);
  * is NULL, for a slot outside the heap. */
 struct gci_watched *gci_watched_find(const struct gci_watches *w, uintptr_t key);
 struct gci_watched *gci_watched_make(struct gc_heap *heap, uintptr_t key, const gci_object *object);
+/* The same where there is none. */
+struct gci_watched *gci_watched_add(struct gc_heap *heap, uintptr_t key, const gci_object *object);
 
 /* A new watch, of no object yet; and its end.  A watch that goes leaves its chains first. */
 struct gci_watch *gci_watch_new(struct gci_watches *w, enum gci_watch_kind kind);
@@ -174,8 +177,7 @@ void gci_watches_cut(struct gc_heap *heap, size_t granule, size_t bytes);
 void gci_watches_update(struct gc_heap *heap, bool full);
 
 /* In a collection that has marked, or moved, what lives. */
-static inline bool gci_watched_lives(
-    const struct gc_heap *heap, const struct gci_watched *record) {
+static inline bool gci_watched_lives(const struct gc_heap *heap, const struct gci_watched *record) {
     size_t granule = (record->key - heap->arena.base) >> GCI_GRANULE_SHIFT;
     return heap->arena.side[granule] & (GCI_SIDE_MARK | GCI_SIDE_MOVED);
 }

@@ -98,8 +98,7 @@ int gci_entry_weak_set(gc_weak *weak, void *p, size_t c, const struct gci_frame 
         error = ENOMEM;
     if (error == 0 && (uintptr_t)p != weak->watch.object) {
         let_go(heap->watches, &weak->watch);
-        if (p != NULL)
-            gci_watch_join(gci_watched_find(heap->watches, (uintptr_t)p), &weak->watch);
+        if (p != NULL) gci_watch_join(gci_watched_find(heap->watches, (uintptr_t)p), &weak->watch);
     }
     return gci_watch_exit(thread, heap, error);
 }
@@ -163,8 +162,7 @@ static int add_link(struct gc_heap *heap, const struct place *place, void *targe
     if (find_link(w, place, kind) != NULL) return EEXIST;
     struct gci_watched *of = gci_watched_make(heap, (uintptr_t)target, &object);
     struct gci_watched *holder = holder_for(heap, place);
-    struct gci_watch *link =
-        of != NULL && holder != NULL ? gci_watch_new(w, GCI_WATCH_LINK) : NULL;
+    struct gci_watch *link = of != NULL && holder != NULL ? gci_watch_new(w, GCI_WATCH_LINK) : NULL;
     if (link == NULL) {
         if (of != NULL) gci_watched_drop_if_empty(w, of);
         if (holder != NULL && holder != of) gci_watched_drop_if_empty(w, holder);

@@ -6,6 +6,7 @@
 #include <new>
 
 #include "cairn/embed.h"
+#include "cairn/finalize.h"
 
 struct Node {
     Node *left;

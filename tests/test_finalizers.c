@@ -201,6 +201,46 @@ static void a_reference_to_itself_can_be_ignored(void) {
     REQUIRE_EQUAL(statistics().finalizer_cycles, 0);
 }
 
+/* Its words, and how many there are is one of them, are read where it was until all are read. */
+struct list {
+    size_t length;
+    struct node *first;
+    struct list *items[6];
+};
+
+static void trace_list(void *object, size_t bytes, void *from, void *to, gc_visitor *visitor) {
+    struct list *l = object;
+    (void)bytes, (void)from, (void)to;
+    gc_visit(visitor, (void **)&l->first);
+    for (size_t i = 0; i < l->length; i++) {
+        gc_visit(visitor, (void **)&l->items[i]);
+        REQUIRE(l->length <= 6);
+    }
+}
+
+static const gc_type *list_type;
+
+static void make_list(void) {
+    struct list *l = gc_alloc_typed(list_type);
+    l->length = 6;
+    for (size_t i = 0; i < 6; i++) l->items[i] = i % 2 ? l : NULL;
+    l->first = make(1, NULL);
+    REQUIRE_EQUAL(gc_finalizer_set(l, note, NULL, GC_ORDERED), 0);
+}
+
+static void an_object_is_not_moved_while_it_is_searched(void) {
+    need_optimised_code();
+    gc_type_desc desc = {.name = "list", .size = sizeof(struct list), .trace = trace_list};
+    list_type = gc_type_register(&desc);
+    typed = true;
+    for (int i = 0; i < 10; i++) {
+        garbage(make_list);
+        collect(GC_MINOR);
+    }
+    REQUIRE_EQUAL(statistics().finalizer_cycles, 10);
+    REQUIRE_EQUAL(gc_run_finalizers(), 0);
+}
+
 /* ---- Resurrection --------------------------------------------------------------------------- */
 
 static void save(void *p, void *data) {
@@ -444,6 +484,29 @@ static void all_are_finalized_at_the_end_if_asked(void) {
     REQUIRE_EQUAL(gc_verify(), 0);
 }
 
+static void collect_and_note(void *p, void *data) {
+    collect(GC_MINOR);
+    for (size_t i = 0; i < 1000; i++) make(1000, NULL);
+    REQUIRE(((struct node *)p)->next->number == ((struct node *)p)->number + 100);
+    note(p, data);
+}
+static void make_collecting(void) {
+    for (size_t i = 0; i < 10; i++)
+        REQUIRE_EQUAL(
+            gc_finalizer_set(make(i, make(100 + i, NULL)), collect_and_note, NULL, GC_UNORDERED),
+            0);
+}
+
+static void young_ones_live_until_they_are_run_at_the_end(void) {
+    need_optimised_code();
+    for (int round = 0; round < 2; round++) {
+        typed = round;
+        garbage(make_collecting);
+        REQUIRE_EQUAL(gc_finalize_all(), 10);
+        REQUIRE_EQUAL(gc_verify(), 0);
+    }
+}
+
 /* ---- Who runs them -------------------------------------------------------------------------- */
 
 static unsigned notified;
@@ -471,7 +534,8 @@ static void the_library_can_run_them_itself(void) {
     for (int round = 0; round < 5; round++) {
         garbage(one_of_each_order);
         collect(GC_FULL);
-        for (int i = 0; i < 1000 && __atomic_load_n(&logged, __ATOMIC_ACQUIRE) < 4u * (round + 1); i++)
+        for (int i = 0; i < 1000 && __atomic_load_n(&logged, __ATOMIC_ACQUIRE) < 4u * (round + 1);
+             i++)
             sleep_ms(1);
         REQUIRE_EQUAL(logged, 4 * (round + 1));
     }
@@ -597,8 +661,10 @@ int main(void) {
         HARD(an_ordered_one_runs_before_what_it_refers_to),
         HARD(what_waits_for_whom_is_by_the_order_of_who_refers),
         HARD(a_cycle_of_ordered_ones_is_reported_once),
-        CHILD_SAYS(a_cycle_of_ordered_ones_is_reported_once, "finalization cycle: the object of 32"),
+        CHILD_SAYS(
+            a_cycle_of_ordered_ones_is_reported_once, "finalization cycle: the object of 32"),
         HARD(a_reference_to_itself_can_be_ignored),
+        HARD(an_object_is_not_moved_while_it_is_searched),
         HARD(what_a_finalizer_stores_lives_on_without_one),
         HARD(a_finalizer_may_register_itself_again),
         HARD(what_is_ready_lives_until_it_was_run),
@@ -612,6 +678,7 @@ int main(void) {
         HARD(one_that_leaves_by_longjmp_counts_as_run),
         HARD(a_finalizer_may_allocate_collect_register_and_run_others),
         HARD(all_are_finalized_at_the_end_if_asked),
+        HARD(young_ones_live_until_they_are_run_at_the_end),
         HARD(the_program_is_told_once_for_a_collection),
         CHILD_TEST(the_library_can_run_them_itself, "CAIRN_FINALIZERS=thread", "CAIRN_VERIFY=1"),
         CHILD_TEST(the_library_can_run_them_itself, "CAIRN_FINALIZERS=inline", "CAIRN_VERIFY=1"),

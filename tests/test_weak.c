@@ -55,8 +55,7 @@ static void make_referred(void) {
     }
     struct node *n = make(2, make(3, NULL));
     kept = gc_handle_new(n);
-    for (int kind = 0; kind < 2; kind++)
-        weak[kind][1] = gc_weak_new(n, (enum gc_weak_kind)kind);
+    for (int kind = 0; kind < 2; kind++) weak[kind][1] = gc_weak_new(n, (enum gc_weak_kind)kind);
 }
 
 static void look_at_referred(void) {
@@ -252,6 +251,30 @@ static void links_disappear_with_their_targets_and_follow_them(void) {
     }
 }
 
+static void link_in_garbage(void) {
+    for (size_t i = 0; i < 20; i++) {
+        void **slots = gc_alloc_leaf(64);
+        REQUIRE_EQUAL(gc_link_register(&slots[i % 8], saved, GC_WEAK_SHORT), 0);
+    }
+}
+
+static void a_link_ends_with_its_holder(void) {
+    need_optimised_code();
+    for (int round = 0; round < 2; round++) {
+        typed = round;
+        saved = make(1, NULL);
+        make(0, NULL);
+        garbage(link_in_garbage);
+        collect(GC_MINOR);
+        REQUIRE(statistics().links <= 1);
+        for (int i = 0; i < 1000; i++) memset(gc_alloc_leaf(64), 7, 64);
+        gc_free(saved);
+        saved = NULL;
+        REQUIRE_EQUAL(statistics().links, 0);
+        REQUIRE_EQUAL(gc_verify(), 0);
+    }
+}
+
 static void a_link_can_be_moved_and_ended(void) {
     need_optimised_code();
     static void *slots[3];
@@ -312,7 +335,7 @@ static void a_slot_that_is_searched_keeps_its_target(void) {
 enum { OBJECTS = 400, FIELDS = 2, ROOTS = 40 };
 
 struct shadow {
-    bool exists;  /* it hasn't been found dead for good */
+    bool exists; /* it hasn't been found dead for good */
     size_t number;
     int field[FIELDS]; /* shadows; -1: NULL */
     bool has_finalizer;
@@ -323,7 +346,7 @@ struct shadow {
 static struct shadow shadows[OBJECTS];
 static gc_handle *roots[ROOTS];
 static int root_of[ROOTS]; /* shadows; -1 */
-static uintptr_t *links;     /* outside; hidden addresses */
+static uintptr_t *links;   /* outside; hidden addresses */
 static uint64_t random_state;
 static size_t made, finalized;
 
@@ -342,6 +365,12 @@ static void find_reachable(bool *seen) {
     for (int r = 0; r < ROOTS; r++) mark_shadow(root_of[r], seen);
 }
 
+static void note_dropped(void) {
+    bool seen[OBJECTS];
+    find_reachable(seen);
+    for (size_t i = 0; i < OBJECTS; i++) shadows[i].dropped |= !seen[i];
+}
+
 static void on_finalized(void *p, void *data) {
     struct shadow *s = data;
     const struct node *n = p;
@@ -354,6 +383,7 @@ static void on_finalized(void *p, void *data) {
     size_t r = below(ROOTS); /* resurrected, with all it leads to */
     gc_handle_set(roots[r], p);
     root_of[r] = (int)(s - shadows);
+    note_dropped();
 }
 
 static __attribute__((noinline)) void make_object(void) {
@@ -398,12 +428,6 @@ static __attribute__((noinline)) void change_root(void) {
         gc_handle_set(roots[to], f == 0 ? n->next : n->other);
         root_of[to] = shadows[root_of[from]].field[f];
     }
-}
-
-static void note_dropped(void) {
-    bool seen[OBJECTS];
-    find_reachable(seen);
-    for (size_t i = 0; i < OBJECTS; i++) shadows[i].dropped |= !seen[i];
 }
 
 /* After a full collection.  What the model can reach is there; what isn't there was not to be
@@ -542,6 +566,7 @@ int main(void) {
         CHILD_TEST(bad_arguments_are_refused, "CAIRN_VERIFY=1"),
         CHILD_SAYS(bad_arguments_are_refused, "is no slot: it must be a multiple of 8"),
         HARD(links_disappear_with_their_targets_and_follow_them),
+        HARD(a_link_ends_with_its_holder),
         HARD(a_link_can_be_moved_and_ended),
         HARD(a_link_ends_with_the_part_of_its_holder),
         HARD(a_slot_that_is_searched_keeps_its_target),

@@ -41,7 +41,7 @@ typedef struct gc_finalizer {
     uint32_t order;                  /* enum gc_order */
 } gc_finalizer;
 
-/* Gives the object at P the finalizer NEW instead of the one it has; NEW NULL, or without a
+/* Gives the object at P the finalizer FRESH instead of the one it has; FRESH NULL, or without a
  * function: takes that away.  *OLD, unless OLD is NULL, becomes the one it had.  A finalizer that is
  * ready isn't had any more.  DATA must not lead to the object, or it never dies.  Returns 0; EINVAL;
  * ENOMEM, and nothing has changed. */

@@ -189,7 +189,6 @@ static bool should_close(const struct gc_heap *heap, uint32_t b) {
         return false; /* opening it would open its guard pages: docs/debugging.md, rule 8 */
     if (gci_barrier_is_explicit(heap->barrier))
         return arena->tags[b] & GCI_TAG_TYPED || heap->options.writes_explicitly == GC_WRITES_ALL;
-    if (heap->layer->open_typed && arena->tags[b] & GCI_TAG_TYPED) return false;
     if (arena->blocks[b].passed_over >= PASSED_OVER_MAX) return true;
     if (arena->blocks[b].hot > 0) return false;
     return gci_tag_use(arena->tags[b]) == GCI_USE_LARGE ||
@@ -440,6 +439,7 @@ static bool is_wanted(struct gc_heap *heap, void *context) {
     wish->refused = is_refused(heap);
     if (wish->refused) return false;
     if (wish->seen != GCI_ALWAYS && wish->seen != heap->collections) return false;
+    if (heap->layer->full_only) wish->cycle.kind = GC_FULL;
     wish->cycle.start_ns = gci_clock_ns();
     gci_event_collection(heap, &wish->cycle);
     if (heap->layer->begins != NULL) heap->layer->begins(heap, wish->cycle.kind);

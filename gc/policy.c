@@ -217,7 +217,7 @@ static void learn_from_full(struct gc_heap *heap, const struct gci_cycle *cycle)
     policy->wholesale = 0;
     policy->external_after_full = __atomic_load_n(&policy->external, __ATOMIC_RELAXED);
     set_full_threshold(heap);
-    if (policy->generational || --policy->patience > 0) return;
+    if (policy->generational || heap->layer->full_only || --policy->patience > 0) return;
     policy->generational = true;
     policy->trial = 0;
 }

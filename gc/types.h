@@ -480,8 +480,8 @@ struct gci_layer {
     bool has_slack;   /* each object has a byte more than the program uses, so that a word at its end
                          is never the program's pointer one past its end */
     bool in_place;    /* nothing moves, in no collection */
-    bool open_typed;  /* objects with types may change without a store into them, so that each minor
-                         collection must search them: their blocks are never protected */
+    bool full_only;   /* no collection is minor: what an object refers to may change without a store
+                         into it, and what isn't reachable must not be searched */
     /* With the lock held: before threads are stopped; with the world stopped, before the roots are
      * searched, when all is marked, and when all is settled; when threads run again. */
     void (*begins)(struct gc_heap *heap, enum gc_collection kind);

@@ -54,9 +54,9 @@ run() {
     local side=$1 output=$2
     shift 2
     if [ "$side" = other ]; then
-        "$scratch/measure" 300 "$output" "${common[@]}" LD_LIBRARY_PATH="$(path_of other)" "$@"
+        "$scratch/measure" "${seconds:-300}" "$output" "${common[@]}" LD_LIBRARY_PATH="$(path_of other)" "$@"
     else
-        "$scratch/measure" 300 "$output" "${common[@]}" "$@"
+        "$scratch/measure" "${seconds:-300}" "$output" "${common[@]}" "$@"
     fi
 }
 
@@ -90,12 +90,17 @@ pairs() {
     done
 }
 
-# same NAME COMMAND...: one run of both, outputs compared, nothing measured.
+# same NAME TRIES COMMAND...: one run of both, outputs compared, nothing measured.  A side that crashes
+# or hangs has so many tries, and that is told.
 same() {
-    local name=$1 side said
-    shift
+    local name=$1 tries=$2 side said try
+    shift 2
     for side in debian other; do
-        said=$(run "$side" "$scratch/$name.$side" "$@")
+        for ((try = 1; try <= tries; try++)); do
+            said=$(seconds=20 run "$side" "$scratch/$name.$side" "$@")
+            [ "${said##* }" != 0 ] || break
+            [ $try = "$tries" ] || echo "$name with $side's library: exit status ${said##* }; once more"
+        done
         if [ "${said##* }" != 0 ]; then
             echo "$name with $side's library: exit status ${said##* }"
             tail -5 "$scratch/$name.$side" | cut -c1-200
@@ -127,14 +132,15 @@ for program in $only; do
     n=$((percent * 40 / 100))
     case $program in
     guile)
-        for file in allocate features; do guile_compile debian $file; done
+        for file in allocate features threads; do guile_compile debian $file; done
         # Guile's compiler is a program that uses the library, too.
         if ! $checking || [ "${CLIENTS_COMPILE-}" = 1 ]; then guile_compile other features; fi
         pairs guile guile --no-auto-compile -c \
             "(load-compiled \"$scratch/debian-allocate.go\") (main $((n > 0 ? n : 1)))"
-        same guile-features guile --no-auto-compile -c "(load-compiled \"$scratch/debian-features.go\")"
+        same guile-features 1 guile --no-auto-compile -c "(load-compiled \"$scratch/debian-features.go\")"
+        same guile-threads 5 guile --no-auto-compile -c "(load-compiled \"$scratch/debian-threads.go\")"
         if [ -f "$scratch/other-features.go" ]; then
-            same guile-compiled guile --no-auto-compile -c \
+            same guile-compiled 1 guile --no-auto-compile -c \
                 "(load-compiled \"$scratch/other-features.go\")"
         fi
         rm -f "$scratch/other-features.go"

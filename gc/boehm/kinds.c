@@ -334,6 +334,13 @@ EXPORT void **GC_new_free_list(void) {
     return GC_new_free_list_inner();
 }
 
+/* A mark procedure may find what isn't in the object, so that a store tells nothing, and be wrong
+ * about what can't be reached any more (docs/boehm.md, rule 14).  With the lock held. */
+static void only_full_collections(void) {
+    gcb_layer.full_only = true;
+    gci_default_heap()->policy.generational = false;
+}
+
 EXPORT unsigned GC_new_proc_inner(GC_mark_proc procedure) {
     need_tables();
     gcb_lock();
@@ -341,7 +348,7 @@ EXPORT unsigned GC_new_proc_inner(GC_mark_proc procedure) {
     if (number >= GC_MAX_MARK_PROCS)
         gci_fatal("GC_new_proc(): there are %d mark procedures already", GC_MAX_MARK_PROCS);
     procedures[number] = procedure;
-    gcb_layer.open_typed = true; /* what it finds needn't be in the object */
+    only_full_collections();
     gcb_unlock();
     return number;
 }
@@ -584,7 +591,7 @@ EXPORT void GC_init_gcj_malloc(int index, void *procedure) {
             GC_RESERVED_MARK_PROCS);
     gcb_lock();
     procedures[index] = (GC_mark_proc)procedure;
-    gcb_layer.open_typed = true;
+    only_full_collections();
     gcb_unlock();
     /* The descriptor is the table's second word. */
     GC_word descriptor =

@@ -1,7 +1,7 @@
-;; What of Guile leans on its collector: guardians, weak tables, finalized ports, threads.  Prints
-;; nothing that depends on how conservative the collector is: "most" of a thousand.
+;; What of Guile leans on its collector: guardians, weak tables, finalized ports.  Prints nothing
+;; that depends on how conservative the collector is: "most" of a thousand.
 
-(use-modules (ice-9 threads) (ice-9 weak-vector) (srfi srfi-1))
+(use-modules (ice-9 weak-vector) (srfi srfi-1))
 
 (define (show name value) (display name) (display ": ") (write value) (newline))
 (define many 1000)
@@ -66,41 +66,10 @@
     (if (zero? (modulo i 100)) (begin (gc) (gc))))
   (show "ports" (char? (read-char (open-input-file "/etc/passwd")))))
 
-(define (work seed)
-  (let loop ((i 0) (sum 0))
-    (if (= i 120)
-        sum
-        (let ((l (map (lambda (x) (list x (number->string (+ x seed)))) (iota 300))))
-          (loop (+ i 1)
-                (+ sum (apply + (map (lambda (p) (+ (car p) (string-length (cadr p)))) l))))))))
-
-(define (threads)
-  (let* ((workers (map (lambda (s) (call-with-new-thread (lambda () (work s)))) (iota 4)))
-         (results (map join-thread workers)))
-    (show "threads" results))
-  (show "parallel" (apply + (par-map work (iota 8))))
-  (let ((lock (make-mutex)) (condition (make-condition-variable)) (queue '()) (got 0))
-    (let ((consumer
-           (call-with-new-thread
-            (lambda ()
-              (let loop ()
-                (with-mutex lock
-                  (while (null? queue) (wait-condition-variable condition lock))
-                  (set! got (+ got (length (car queue))))
-                  (set! queue (cdr queue)))
-                (if (< got 20000) (loop) got))))))
-      (do ((i 0 (+ i 1))) ((= i 200))
-        (with-mutex lock
-          (set! queue (cons (make-list 100 i) queue))
-          (signal-condition-variable condition))
-        (if (zero? (modulo i 50)) (gc)))
-      (show "queue" (join-thread consumer)))))
-
-;; A deep recursion.  (One of 200000 calls, when threads have run, now and then crashes Guile 3.0.8,
-;; with either library.)
+;; A deep recursion: the stack is as large as the heap.
 (define (depth)
   (define (down n) (if (zero? n) '() (cons n (down (- n 1)))))
-  (show "depth" (length (down 20000))))
+  (show "depth" (length (down 200000))))
 
 ;; Continuations that are taken up again, with a collection in between.
 (define (continuations)
@@ -117,6 +86,5 @@
 (weak-tables)
 (weak-vectors)
 (ports)
-(threads)
 (depth)
 (continuations)

@@ -152,8 +152,7 @@ static struct entry take_out(struct gci_identities *ids, size_t at) {
 
 /* Bytes of the index of CAPACITY entries, whole pages. */
 static size_t index_bytes(size_t capacity) {
-    size_t page = gci_page_size();
-    return (2 * capacity * sizeof(uint32_t) + page - 1) / page * page;
+    return gci_whole_pages(2 * capacity * sizeof(uint32_t));
 }
 
 static struct table *make_table(size_t capacity) {

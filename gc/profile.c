@@ -5,11 +5,9 @@
 #include "gc/profile.h"
 
 #include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
-#include <unistd.h>
 
 #include "cairn/gc.h"
 #include "gc/api.h"
@@ -18,11 +16,14 @@
 #include "gc/leaks.h"
 #include "gc/sample.h"
 #include "gc/thread.h"
+#include "runtime/file.h"
 #include "runtime/log.h"
 #include "runtime/profile_file.h"
+#include "runtime/text.h"
 #include "runtime/vm.h"
 
 #define INTERVAL_MAX ((size_t)1 << 40)
+#define PATH_BYTES   4096u
 
 static uint64_t now_ns(void) {
     struct timespec now;
@@ -84,8 +85,7 @@ static int64_t whole(double value) {
 static int copy(struct gc_heap *heap, struct gci_profile *profile, size_t *mapped) {
     struct gci_sampler *sampler = heap->sampler;
     if (sampler == NULL || !sampler->profiled) return ESRCH;
-    size_t page = gci_page_size();
-    *mapped = (sampler->sites.count * sizeof(struct gci_profile_stack) + page - 1) / page * page;
+    *mapped = gci_whole_pages(sampler->sites.count * sizeof(struct gci_profile_stack));
     struct gci_profile_stack *stacks = gci_vm_map(*mapped);
     if (stacks == NULL) return ENOMEM;
     add_up_live(heap, sampler);
@@ -173,28 +173,17 @@ int gci_entry_profile_write(const char *path, int format, size_t c, const struct
 
 /* ---- At exit -------------------------------------------------------------------------------- */
 
-/* PATH with the process's number for "%p"; NULL if there is no memory.  *NAMED: there was one. */
-static char *expand(const char *path, bool *named) {
-    const char *at = strstr(path, "%p");
-    size_t length = strlen(path) + 24;
-    char *text = malloc(length);
-    *named = at != NULL;
-    if (text == NULL) return NULL;
-    if (at == NULL)
-        snprintf(text, length, "%s", path);
-    else
-        snprintf(text, length, "%.*s%ld%s", (int)(at - path), path, (long)getpid(), at + 2);
-    return text;
-}
-
 static void write_at_exit(struct gc_heap *heap) {
-    bool named;
-    char *path = expand(heap->options.profile, &named);
-    if (path != NULL && (named || getpid() == heap->sampler->opener)) {
-        int error = gc_profile_write(path, GC_PROFILE_BY_NAME);
-        if (error != 0) gci_log("the profile can't be written to %s: error %d", path, error);
+    const char *pattern = heap->options.profile;
+    char path[PATH_BYTES];
+    bool numbered = false;
+    if (!gci_path_expand(path, sizeof path, pattern, &numbered)) {
+        gci_log("the profile can't be written to %.64s: its name is too long", pattern);
+        return;
     }
-    free(path);
+    if (!numbered && gci_process_id() != heap->sampler->opener) return;
+    int error = gc_profile_write(path, GC_PROFILE_BY_NAME);
+    if (error != 0) gci_log("the profile can't be written to %s: %s", path, gci_error_name(error));
 }
 
 /* A thread that isn't attached, or may not be any more, reports what collections found so far. */
@@ -223,7 +212,7 @@ int gci_profile_open(struct gc_heap *heap) {
     if (options->profile == NULL && options->find_leaks == GC_LEAKS_OFF) return 0;
     struct gci_sampler *sampler = gci_sampler_make(heap);
     if (sampler == NULL) return ENOMEM;
-    sampler->opener = getpid();
+    sampler->opener = gci_process_id();
     if (options->profile != NULL) {
         options->profile = strdup(options->profile); /* the environment may change */
         if (options->profile == NULL) return ENOMEM;

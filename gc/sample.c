@@ -20,8 +20,7 @@
 /* ---- The sampler ---------------------------------------------------------------------------- */
 
 static size_t sampler_bytes(void) {
-    size_t page = gci_page_size();
-    return (sizeof(struct gci_sampler) + page - 1) / page * page;
+    return gci_whole_pages(sizeof(struct gci_sampler));
 }
 
 struct gci_sampler *gci_sampler_make(struct gc_heap *heap) {

@@ -92,11 +92,6 @@ struct snapshot {
     int file, error;
 };
 
-static size_t whole_pages(size_t bytes) {
-    size_t page = gci_page_size();
-    return (bytes + page - 1) / page * page;
-}
-
 static void fail(struct snapshot *s, int error) {
     if (s->error == 0) s->error = error;
 }
@@ -195,7 +190,7 @@ static void walk(struct snapshot *s, object_function *function) {
 static void number_objects(struct snapshot *s) {
     const struct gci_arena *arena = &s->heap->arena;
     size_t groups = gci_block_granule(arena->frontier) / GROUP;
-    s->ranks_bytes = whole_pages(groups * sizeof *s->ranks);
+    s->ranks_bytes = gci_whole_pages(groups * sizeof *s->ranks);
     s->ranks = gci_vm_map(s->ranks_bytes);
     if (s->ranks == NULL && s->ranks_bytes > 0) {
         fail(s, ENOMEM);
@@ -209,7 +204,7 @@ static void number_objects(struct snapshot *s) {
         if (s->objects > NODES_MAX) break;
     }
     if (s->objects + s->roots.node_count + GCI_GROUPS + 2 > NODES_MAX) fail(s, EOVERFLOW);
-    s->edges_bytes = whole_pages(s->objects * sizeof *s->edges);
+    s->edges_bytes = gci_whole_pages(s->objects * sizeof *s->edges);
     s->edges = gci_vm_map(s->edges_bytes);
     if (s->edges == NULL && s->objects > 0) fail(s, ENOMEM);
 }
@@ -472,7 +467,7 @@ static void write_graph(struct gc_heap *heap, void *context) {
 
 static void prepare(void *context) {
     struct snapshot *s = context;
-    s->numbers = gci_vm_map(whole_pages(sizeof *s->numbers));
+    s->numbers = gci_vm_map(gci_whole_pages(sizeof *s->numbers));
     if (s->numbers == NULL) fail(s, ENOMEM);
     int error = s->path != NULL ? gci_output_open(&s->output, s->path)
                                 : gci_output_open_file(&s->output, s->file);
@@ -498,14 +493,14 @@ static void finish(void *context) {
 static void release(struct snapshot *s) {
     gci_symbols_free(&s->symbols);
     gci_roots_free(&s->roots);
-    if (s->strings) gci_vm_unmap(s->strings, whole_pages(s->string_capacity * sizeof *s->strings));
-    if (s->numbers) gci_vm_unmap(s->numbers, whole_pages(sizeof *s->numbers));
+    if (s->strings) gci_vm_unmap(s->strings, gci_whole_pages(s->string_capacity * sizeof *s->strings));
+    if (s->numbers) gci_vm_unmap(s->numbers, gci_whole_pages(sizeof *s->numbers));
     if (s->ranks) gci_vm_unmap(s->ranks, s->ranks_bytes);
     if (s->edges) gci_vm_unmap(s->edges, s->edges_bytes);
 }
 
 int gci_snapshot_write(struct gci_thread *thread, const char *path, int file) {
-    size_t bytes = whole_pages(sizeof(struct snapshot));
+    size_t bytes = gci_whole_pages(sizeof(struct snapshot));
     struct snapshot *s = gci_vm_map(bytes); /* more than a small stack has room for */
     if (s == NULL) return ENOMEM;
     *s = (struct snapshot){.heap = thread->heap, .path = path, .file = file};

@@ -67,14 +67,9 @@ static void rebuild(struct gci_tracking *t) {
     for (size_t at = 0; at < t->count; at++) enter(t, at);
 }
 
-static size_t whole_pages(size_t bytes) {
-    size_t page = gci_page_size();
-    return (bytes + page - 1) / page * page;
-}
-
 static void unmap(struct gci_tracking *t) {
-    if (t->entries != NULL) gci_vm_unmap(t->entries, whole_pages(t->capacity * sizeof *t->entries));
-    if (t->index != NULL) gci_vm_unmap(t->index, whole_pages(2 * t->capacity * sizeof *t->index));
+    if (t->entries != NULL) gci_vm_unmap(t->entries, gci_whole_pages(t->capacity * sizeof *t->entries));
+    if (t->index != NULL) gci_vm_unmap(t->index, gci_whole_pages(2 * t->capacity * sizeof *t->index));
 }
 
 static bool make_room(struct gci_tracking *t) {
@@ -83,8 +78,8 @@ static bool make_room(struct gci_tracking *t) {
     more.capacity = t->capacity == 0 ? LEAST : 2 * t->capacity;
     if (more.capacity > MOST) return false;
     more.shift = 63 - (unsigned)__builtin_ctzl(more.capacity);
-    more.entries = gci_vm_map(whole_pages(more.capacity * sizeof *more.entries));
-    more.index = gci_vm_map(whole_pages(2 * more.capacity * sizeof *more.index));
+    more.entries = gci_vm_map(gci_whole_pages(more.capacity * sizeof *more.entries));
+    more.index = gci_vm_map(gci_whole_pages(2 * more.capacity * sizeof *more.index));
     if (more.entries == NULL || more.index == NULL) {
         unmap(&more);
         return false;

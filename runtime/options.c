@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "runtime/log.h"
+#include "runtime/text.h"
 
 #define K ((uint64_t)1 << 10)
 #define M ((uint64_t)1 << 20)
@@ -89,7 +90,9 @@ static const struct option options_table[] = {
     {"site_memory", "CAIRN_SITE_MEMORY", SIZE, false, AT(site_memory), 64 * M, 64 * K, 16 * G,
         "64K to 16G", NULL},
     {"profile", "CAIRN_PROFILE", TEXT, true, AT(profile), 0, 0, 0,
-        "a path that ends in .folded, .pb or .pb.gz", profile_endings},
+        "a path that ends in .folded, .pb or .pb.gz, in which %p means the process and %% a percent "
+        "sign",
+        profile_endings},
     {"site_depth", "CAIRN_SITE_DEPTH", COUNT, false, AT(site_depth), 64, 1, 256, "1 to 256", NULL},
     {"find_leaks", "CAIRN_FIND_LEAKS", ENUM, false, AT(find_leaks), GC_LEAKS_OFF, GC_LEAKS_OFF,
         GC_LEAKS_ALL, "0 (off), 1 (where by samples) or all (where of each)", leaks_names},
@@ -203,9 +206,10 @@ static bool is_refused(uint64_t signal) {
     return false;
 }
 
-/* More than just an ending. */
+/* A name that can be, and is more than just an ending. */
 static bool ends_in_one_of(const char *text, const char *const *endings) {
     size_t length = strlen(text);
+    if (!gci_path_expand(NULL, 0, text, NULL)) return false;
     for (; *endings != NULL; endings++) {
         size_t end = strlen(*endings);
         if (length > end && strcmp(text + length - end, *endings) == 0) return true;

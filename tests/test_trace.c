@@ -61,7 +61,7 @@ static void run_model(uint64_t steps) {
 /* ---- What is in it -------------------------------------------------------------------------- */
 
 static void *collects_too(void *unused) {
-    pthread_setname_np(pthread_self(), "name \"\\\t\x80");
+    pthread_setname_np(pthread_self(), "\xc3\xa4 \"\\\t\x80");
     for (unsigned i = 0; i < 40; i++) {
         REQUIRE(gc_alloc(1000) != NULL);
         collect(i % 8 == 0 ? GC_FULL : GC_MINOR);
@@ -82,6 +82,9 @@ static void a_parser_reads_the_whole_timeline(void) {
     check_file(name, "collections=40 compact=1 minor=10 full=5 heap=80 nursery=40 thread_name=2 "
                      "'out of memory=1' 'heap grown=1' 'memory returned=1' 'thread attached=1' "
                      "'thread detached=1' compact=1");
+    char line[400];
+    snprintf(line, sizeof line, "grep -qF '\"\xc3\xa4 \\\"\\\\\\u0009\xef\xbf\xbd\"' %s", name);
+    REQUIRE_EQUAL(system(line), 0);
 }
 
 static void a_second_timeline_is_one_of_its_own(void) {

@@ -1,10 +1,9 @@
 #!/bin/bash
 # Runs gc/gdb/cairn-gdb.py in GDB, on a small program that is stopped in the middle and on core
 # dumps of it.  CAIRN_TEST_LIBRARY names the library.  Everything is skipped where there is no GDB
-# that can run a program.  The output has the form of a cmocka program's, so that tests/run.sh
-# counts it.
+# that can run a program.
 set -u
-
+. "$(dirname "$0")/report.sh"
 library=${CAIRN_TEST_LIBRARY:-build/lib/libcairn.a}
 root=$(cd "$(dirname "$0")/.." && pwd) || exit 1
 library=$(realpath "$library")
@@ -66,7 +65,9 @@ int main(int argc, char **argv) {
 }
 END
 
-passed=0 ran=0 failures=() skipped=()
+tests=(the_state_of_the_heap_is_printed threads_are_listed objects_are_described holders_are_found
+    wrong_addresses_are_refused a_core_dump_without_the_heap_says_so
+    a_core_dump_with_the_heap_is_read a_program_that_is_not_started_has_no_heap)
 
 # run NAME GDB-ARGUMENT...: what GDB prints goes to $directory/NAME.
 run() {
@@ -80,45 +81,23 @@ run() {
 check() {
     local output=$directory/$1 name=$2 good=true
     shift 2
-    ran=$((ran + 1))
     for pattern in "$@"; do
         if ! grep -qE -- "$pattern" "$output"; then
             good=false
             echo "no line matches: $pattern"
         fi
     done
-    if $good; then
-        passed=$((passed + 1))
-        echo "[       OK ] $name"
-    else
-        cat "$output"
-        failures+=("$name")
-        echo "[  FAILED  ] $name"
-    fi
-}
-
-finish() {
-    echo "[==========] $ran test(s) run."
-    echo "[  PASSED  ] $passed test(s)."
-    if [ ${#skipped[@]} != 0 ]; then
-        echo "[  SKIPPED ] ${#skipped[@]} test(s), listed below:"
-        printf '[  SKIPPED ] %s\n' "${skipped[@]}"
-    fi
-    if [ ${#failures[@]} != 0 ]; then
-        echo "[  FAILED  ] ${#failures[@]} test(s), listed below:"
-        printf '[  FAILED  ] %s\n' "${failures[@]}"
-        exit 1
-    fi
-    exit 0
+    $good || cat "$output"
+    report "$name" $good
 }
 
 skip_all() {
     echo "$1: the tests of the GDB script are skipped"
-    skipped+=(gdb)
+    skip "${tests[@]}"
     finish
 }
 
-echo "[==========] Running 8 test(s)."
+echo "[==========] Running ${#tests[@]} test(s)."
 command -v gdb >/dev/null || skip_all "there is no gdb"
 run python -ex "python print(6 * 7)"
 grep -qx 42 "$directory/python" || skip_all "this gdb has no Python"
@@ -127,7 +106,7 @@ compiler=${CC:-gcc}
 # CC may be several words.
 # shellcheck disable=SC2086
 $compiler -O1 -g -I"$root/include" "$directory/debuggee.c" "$library" -lunwind -lpthread -ldl \
-    -o "$directory/debuggee" || { failures+=(compile); finish; }
+    -o "$directory/debuggee" || { report compile false; finish; }
 
 script=$root/gc/gdb/cairn-gdb.py
 commands=(-x "$script" -ex "cairn heap" -ex "cairn threads")

@@ -122,6 +122,7 @@ static void make_all_young(struct gc_heap *heap) {
  * objects refer to needn't be searched: nothing young is left. */
 static void promote_all(struct gc_heap *heap) {
     struct gci_arena *arena = &heap->arena;
+    gci_event_phase(heap, GC_PHASE_MARK);
     for (uint32_t b = 0; b < arena->frontier; b++) {
         uint8_t tag = arena->tags[b];
         enum gci_use use = gci_tag_use(tag);

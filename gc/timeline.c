@@ -132,9 +132,11 @@ static void put_collection(struct gci_timeline *timeline, const gc_event *event)
     put_string(timeline, event->reason);
     put(timeline,
         ",\"bytes_before\":%lu,\"bytes_after\":%lu,\"marked_objects\":%lu,\"marked_bytes\":%lu,"
-        "\"moved_bytes\":%lu,\"dirty_pages\":%lu,\"compacted\":%s}}",
+        "\"moved_bytes\":%lu,\"dirty_pages\":%lu,\"compacted\":%s,"
+        "\"promoted_all\":%s}}",
         event->bytes_before, event->bytes_after, event->marked_objects, event->marked_bytes,
-        event->moved_bytes, event->dirty_pages, event->compacted ? "true" : "false");
+        event->moved_bytes, event->dirty_pages, event->compacted ? "true" : "false",
+        event->promoted_all ? "true" : "false");
     put_counters(timeline, event, event->bytes_after);
 }
 

@@ -87,6 +87,22 @@ static void a_parser_reads_the_whole_timeline(void) {
     REQUIRE_EQUAL(system(line), 0);
 }
 
+static void a_collection_that_promotes_everything_is_in_it(void) {
+    static void **volatile list;
+    const char *name = in_directory("grows.json");
+    REQUIRE_EQUAL(gc_trace_start(name), 0);
+    for (unsigned i = 0; i < 100000; i++) {
+        void **item = gc_alloc(64);
+        *item = list;
+        list = item;
+    }
+    REQUIRE_EQUAL(gc_trace_stop(), 0);
+    check_file(name, "minor=4");
+    char line[400];
+    snprintf(line, sizeof line, "grep -q '\"promoted_all\":true' %s", name);
+    REQUIRE_EQUAL(system(line), 0);
+}
+
 static void a_second_timeline_is_one_of_its_own(void) {
     const char *name = in_directory("first.json");
     REQUIRE_EQUAL(gc_trace_stop(), ENOENT);
@@ -313,6 +329,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {CHILD_TEST(a_parser_reads_the_whole_timeline),
         CHILD_TEST(a_parser_reads_the_whole_timeline, "CAIRN_VERIFY=1", "CAIRN_STRESS=200",
             "CAIRN_BARRIER=none"),
+        CHILD_TEST(a_collection_that_promotes_everything_is_in_it, "CAIRN_NURSERY=1M"),
         CHILD_TEST(a_second_timeline_is_one_of_its_own),
         CHILD_TEST(the_file_is_whole_however_the_program_ends),
         CHILD_TEST(the_file_is_whole_while_the_program_runs),

@@ -31,7 +31,7 @@ for (const owner of model.processes) {
         }
     }
 }
-if (collections === 0 || phases < 10 * collections)
+if (collections === 0 || phases < 8 * collections)
     throw new Error(`${collections} collections with ${phases} phases`);
 console.log(`trace-model reads ${collections} collections with ${phases} phases`);
 END

@@ -26,7 +26,7 @@
 
 static size_t crew_bytes(unsigned most) {
     return gci_whole_pages(sizeof(struct gci_crew) + most * sizeof(struct gci_hand) +
-                          CHUNKS * sizeof(struct gci_chunk));
+                           CHUNKS * sizeof(struct gci_chunk));
 }
 
 int gci_crew_open(struct gc_heap *heap) {

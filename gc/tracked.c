@@ -68,8 +68,10 @@ static void rebuild(struct gci_tracking *t) {
 }
 
 static void unmap(struct gci_tracking *t) {
-    if (t->entries != NULL) gci_vm_unmap(t->entries, gci_whole_pages(t->capacity * sizeof *t->entries));
-    if (t->index != NULL) gci_vm_unmap(t->index, gci_whole_pages(2 * t->capacity * sizeof *t->index));
+    if (t->entries != NULL)
+        gci_vm_unmap(t->entries, gci_whole_pages(t->capacity * sizeof *t->entries));
+    if (t->index != NULL)
+        gci_vm_unmap(t->index, gci_whole_pages(2 * t->capacity * sizeof *t->index));
 }
 
 static bool make_room(struct gci_tracking *t) {

@@ -547,8 +547,7 @@ int main(void) {
         CHILD_TEST(stacks_are_cut_at_the_depth_of_the_option, "CAIRN_SITE_DEPTH=5"),
         CHILD_TEST(calls_at_the_wrong_time_are_refused),
         CHILD_SAYS(a_file_that_cant_be_written_is_named_and_changes_no_status,
-            "the profile can't be written to /nonexistent/x.pb",
-            "CAIRN_PROFILE=/nonexistent/x.pb"),
+            "the profile can't be written to /nonexistent/x.pb", "CAIRN_PROFILE=/nonexistent/x.pb"),
         CHILD_TEST(a_child_of_fork_writes_a_file_of_its_own_or_none),
     };
     return cmocka_run_group_tests_name("profile", tests, NULL, NULL);

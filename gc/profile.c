@@ -36,8 +36,8 @@ static uint64_t now_ns(void) {
 static void forget_counts(struct gci_sampler *sampler) {
     for (struct gci_site *site = NULL; (site = gci_site_next(&sampler->sites, site)) != NULL;)
         site->objects = site->bytes = 0;
-    for (size_t at = 0; at < sampler->tracking.count; at++)
-        sampler->tracking.entries[at].counted = false;
+    for (size_t at = 0; at < sampler->tracking.aged.count; at++)
+        gci_tracked_at(&sampler->tracking, at)->counted = false;
 }
 
 static int start(struct gc_heap *heap, size_t interval) {
@@ -67,8 +67,8 @@ static int stop(struct gc_heap *heap) {
 static void add_up_live(struct gc_heap *heap, struct gci_sampler *sampler) {
     for (struct gci_site *site = NULL; (site = gci_site_next(&sampler->sites, site)) != NULL;)
         site->live_objects = site->live_bytes = 0;
-    for (size_t at = 0; at < sampler->tracking.count; at++) {
-        const struct gci_tracked *entry = &sampler->tracking.entries[at];
+    for (size_t at = 0; at < sampler->tracking.aged.count; at++) {
+        const struct gci_tracked *entry = gci_tracked_at(&sampler->tracking, at);
         if (!entry->counted) continue;
         struct gci_site *site = gci_site_at(&sampler->sites, entry->site);
         gci_object object = {entry->granule};

@@ -211,7 +211,8 @@ void gci_sample_take(struct gci_thread *thread, const void *p) {
 
 /* ---- Objects' ends -------------------------------------------------------------------------- */
 
-static void note_death(struct gc_heap *heap, const struct gci_tracked *entry) {
+static void note_death(struct gc_heap *heap, const void *ended) {
+    const struct gci_tracked *entry = ended;
     if (heap->options.find_leaks == GC_LEAKS_OFF) return;
     struct gci_site *site = gci_site_at(&heap->sampler->sites, entry->site);
     site->leaked++;

@@ -166,11 +166,6 @@ static struct round look_again(struct gci_marker *marker) {
 
 /* ---- Watching ------------------------------------------------------------------------------- */
 
-static size_t page_rounded(size_t bytes) {
-    size_t page = gci_page_size();
-    return (bytes + page - 1) / page * page;
-}
-
 /* Keys that lie together have buckets that do: 80 ms instead of 122 for a chain of 10^6 (measured). */
 static uintptr_t *bucket_of(struct gci_ephemerons *all, uintptr_t key) {
     uint64_t scattered = (key >> NEIGHBOURS_SHIFT) * UINT64_C(0x9e3779b97f4a7c15);
@@ -186,13 +181,13 @@ static void hang(struct gci_ephemerons *all, uintptr_t link) {
 }
 
 static void give_back(const struct gci_ephemerons *all, uintptr_t *buckets, size_t count) {
-    if (buckets != all->spare) gci_vm_unmap(buckets, page_rounded(count * sizeof *buckets));
+    if (buckets != all->spare) gci_vm_unmap(buckets, gci_whole_pages(count * sizeof *buckets));
 }
 
 /* Makes WANTED buckets, a power of two, and hangs up in them what was in the others; without
  * memory those that there are stay. */
 static void make_buckets(struct gci_ephemerons *all, size_t wanted) {
-    uintptr_t *before = all->buckets, *fresh = gci_vm_map(page_rounded(wanted * sizeof *fresh));
+    uintptr_t *before = all->buckets, *fresh = gci_vm_map(gci_whole_pages(wanted * sizeof *fresh));
     size_t count = before != NULL ? all->bucket_count : 0;
     if (fresh == NULL) return;
     all->buckets = fresh;

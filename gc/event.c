@@ -199,6 +199,7 @@ void gci_event_collected(struct gc_heap *heap, const struct gci_cycle *cycle, gc
         *event = event_now(heap);
         event->pause_ns = event->ns - events->start_ns;
         event->compacted = cycle->compacted;
+        event->promoted_all = cycle->wholesale;
         event->bytes_before = events->before;
         event->bytes_after = heap->live_bytes;
         event->nursery_bytes = gci_policy_nursery(heap);

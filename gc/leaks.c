@@ -82,10 +82,8 @@ static void take_counts(struct gci_sampler *sampler, struct report *report) {
 
 static struct report take(struct gc_heap *heap) {
     struct report report = {.exact = heap->options.find_leaks == GC_LEAKS_ALL};
-    size_t page = gci_page_size();
     gci_heap_lock(heap);
-    size_t bytes = heap->sampler->sites.count * sizeof *report.leaks;
-    report.mapped = (bytes + page - 1) / page * page;
+    report.mapped = gci_whole_pages(heap->sampler->sites.count * sizeof *report.leaks);
     report.leaks = gci_vm_map(report.mapped);
     take_counts(heap->sampler, &report);
     gci_heap_unlock(heap);

@@ -21,8 +21,7 @@
 /* ---- The sampler ---------------------------------------------------------------------------- */
 
 static size_t sampler_bytes(void) {
-    size_t page = gci_page_size();
-    return (sizeof(struct gci_sampler) + page - 1) / page * page;
+    return gci_whole_pages(sizeof(struct gci_sampler));
 }
 
 struct gci_sampler *gci_sampler_make(struct gc_heap *heap) {
@@ -208,7 +207,8 @@ void gci_sample_take(struct gci_thread *thread, const void *p) {
 
 /* ---- Objects' ends -------------------------------------------------------------------------- */
 
-static void note_death(struct gc_heap *heap, const struct gci_tracked *entry) {
+static void note_death(struct gc_heap *heap, const void *ended) {
+    const struct gci_tracked *entry = ended;
     if (heap->options.find_leaks == GC_LEAKS_OFF) return;
     struct gci_site *site = gci_site_at(&heap->sampler->sites, entry->site);
     site->leaked++;

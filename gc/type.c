@@ -90,8 +90,7 @@ static int check(const gc_type_desc *desc) {
 static void *take_room(struct gci_types *types, size_t bytes) {
     bytes = (bytes + 15) & ~(size_t)15;
     if (bytes > types->room_bytes) {
-        size_t page = gci_page_size(),
-               fresh = bytes > ROOM ? (bytes + page - 1) / page * page : ROOM;
+        size_t fresh = bytes > ROOM ? gci_whole_pages(bytes) : ROOM;
         uint8_t *room = gci_vm_map(fresh);
         if (room == NULL) return NULL;
         types->room = room; /* what was left of the old is lost */
@@ -105,8 +104,7 @@ static void *take_room(struct gci_types *types, size_t bytes) {
 
 static struct gci_types *registry(struct gc_heap *heap) {
     if (heap->types == NULL) {
-        size_t page = gci_page_size();
-        struct gci_types *types = gci_vm_map((sizeof *types + page - 1) / page * page);
+        struct gci_types *types = gci_vm_map(sizeof *types);
         if (types == NULL) return NULL;
         types->tiny = GC_HOT_TYPES + 1;
         types->wide = GCI_TINY_TYPES;

@@ -49,8 +49,7 @@ static void give_cell(struct gci_stock *stock, void *cell) {
 
 struct gci_watches *gci_watches_of(struct gc_heap *heap) {
     if (heap->watches != NULL) return heap->watches;
-    size_t page = gci_page_size();
-    size_t own = (sizeof(struct gci_watches) + page - 1) / page * page;
+    size_t own = gci_whole_pages(sizeof(struct gci_watches));
     struct gci_watches *w = gci_vm_map(own + FIRST_BUCKETS * sizeof *w->buckets);
     if (w == NULL) return NULL;
     w->buckets = (struct gci_watched **)(void *)((uint8_t *)w + own);

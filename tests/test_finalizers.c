@@ -56,18 +56,6 @@ static size_t run_out(enum gc_collection kind) {
     return run;
 }
 
-/* Calls F(NUMBER) where it leaves no trace on the stack. */
-static void (*make_garbage)(void);
-static void make_below(void *unused) {
-    (void)unused;
-    make_garbage();
-}
-static void garbage(void (*f)(void)) {
-    make_garbage = f;
-    call_below(make_below, NULL);
-    clear_stack();
-}
-
 /* ---- Ready ---------------------------------------------------------------------------------- */
 
 static void one_of_each_order(void) {

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -467,6 +468,10 @@ static void calls_at_the_wrong_time_are_refused(void) {
     REQUIRE_EQUAL(gc_profile_write("profile.txt", GC_PROFILE_BY_NAME), EINVAL);
     REQUIRE_EQUAL(gc_profile_write("/nonexistent/x.pb", GC_PROFILE_BY_NAME), ENOENT);
     REQUIRE_EQUAL(gc_profile_write("/dev/full/x.pb", GC_PROFILE_PPROF), ENOTDIR);
+    REQUIRE_EQUAL(gc_profile_write("/dev/full", GC_PROFILE_PPROF), ENOSPC);
+    REQUIRE_EQUAL(gc_profile_write("/dev/null", GC_PROFILE_PPROF), 0);
+    struct stat null;
+    REQUIRE(stat("/dev/null", &null) == 0 && S_ISCHR(null.st_mode));
     REQUIRE_EQUAL(gc_profile_write(path, GC_PROFILE_PPROF_GZIP), 0);
     REQUIRE_EQUAL(gc_profile_stop(), 0);
     REQUIRE_EQUAL(gc_profile_write(path, GC_PROFILE_BY_NAME), 0);
@@ -519,8 +524,8 @@ static void at_exit_of(const char *path_in_parent, bool child_has_one, const cha
 
 static void a_child_of_fork_writes_a_file_of_its_own_or_none(void) {
     char format[300], path[300];
-    snprintf(format, sizeof format, "%s", file_named("-%p.folded"));
-    snprintf(path, sizeof path, "%s", file_named("-%ld.folded"));
+    snprintf(format, sizeof format, "%s", file_named("-100%%-%p.folded"));
+    snprintf(path, sizeof path, "%s", file_named("-100%%-%ld.folded"));
     at_exit_of(path, true, format);
     snprintf(path, sizeof path, "%s", file_named("-one.folded"));
     at_exit_of(path, false, path);

@@ -27,17 +27,6 @@ static struct node *make(size_t number, struct node *next) {
     return n;
 }
 
-static void (*make_garbage)(void);
-static void make_below(void *unused) {
-    (void)unused;
-    make_garbage();
-}
-static void garbage(void (*f)(void)) {
-    make_garbage = f;
-    call_below(make_below, NULL);
-    clear_stack();
-}
-
 /* A reference of each kind, to something that is kept and to something that isn't. */
 static gc_weak *weak[2][2];
 static gc_handle *kept;

@@ -375,6 +375,10 @@ void gci_watches_moved(struct gc_heap *heap, size_t from, size_t to, size_t byte
     struct gci_watched *record = record_at(heap, from);
     if (record == NULL) return;
     end_links(w, record, bytes);
+    if (record->watches == NULL && record->links == NULL) {
+        drop(w, record);
+        return;
+    }
     take_out(w, record);
     take_off_list(w, record);
     change_key(heap, record, gci_granule_address(&heap->arena, to));

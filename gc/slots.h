@@ -18,8 +18,15 @@ static inline bool gci_root_is_worded(enum gci_root_kind kind) {
 /* Is a word of a root of KIND a reference or nothing, so that what merely looks like one isn't?  It
  * doesn't mean what ends where it points. */
 static inline bool gci_root_is_precise(enum gci_root_kind kind) {
-    return kind == GCI_ROOT_SLOT || kind == GCI_ROOT_HANDLE || kind == GCI_ROOT_FRAME ||
-           kind == GCI_ROOT_CODE || kind == GCI_ROOT_HOOK || kind == GCI_ROOT_HOOK_PLAIN;
+    return kind == GCI_ROOT_SLOT || kind == GCI_ROOT_HANDLE || kind == GCI_ROOT_READY ||
+           kind == GCI_ROOT_FRAME || kind == GCI_ROOT_CODE || kind == GCI_ROOT_HOOK ||
+           kind == GCI_ROOT_HOOK_PLAIN;
+}
+
+/* Does such a word mean what ends where it points, too? */
+static inline bool gci_root_means_past_end(const struct gc_heap *heap, enum gci_root_kind kind) {
+    if (kind == GCI_ROOT_FINALIZER) return heap->options.one_past_end_in_heap;
+    return !gci_root_is_precise(kind);
 }
 
 /* Marks what they refer to, after all ambiguous roots. */

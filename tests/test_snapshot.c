@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "cairn/embed.h"
+#include "cairn/finalize.h"
 #include "child.h"
 #include "support.h"
 
@@ -439,6 +440,35 @@ static void other_roots_are_named_too(void) {
 
 /* ---- Names ---------------------------------------------------------------------------------- */
 
+static void ignore(void *p, void *data) {
+    (void)p, (void)data;
+}
+
+/* NODE is left to be finalized, and just before it lies another object. */
+static void *watched;
+static void make_dead(void *unused) {
+    (void)unused;
+    char *dead = gc_alloc(5000), *data = gc_alloc(6000);
+    REQUIRE_EQUAL(gc_finalizer_set(dead, ignore, NULL, GC_UNORDERED), 0);
+    REQUIRE_EQUAL(gc_finalizer_set(watched, ignore, data, GC_UNORDERED), 0);
+}
+
+static void what_finalizers_keep_is_named(void) {
+    need_optimised_code();
+    watched = gc_alloc(64);
+    call_below(make_dead, NULL);
+    collect(GC_FULL);
+    REQUIRE_EQUAL(gc_finalizers_ready(), 1);
+    struct snapshot s = take();
+    size_t queue = find_named(&s, "objects whose finalizers are ready");
+    size_t data = find_named(&s, "data of finalizers");
+    REQUIRE(refers(&s, "whose finalizers", 0, NULL, find_named(&s, "(ambiguous) 5040 bytes")));
+    REQUIRE(refers(&s, "data of", 0, NULL, find_named(&s, "(ambiguous) 6544 bytes")));
+    REQUIRE_EQUAL(s.nodes[queue * NODE_FIELDS + EDGES], 1);
+    REQUIRE_EQUAL(s.nodes[data * NODE_FIELDS + EDGES], 1);
+    drop(&s);
+}
+
 static void names_are_escaped(void) {
     uint32_t at[] = {0, 8};
     gc_type_desc desc = {.name = "a \"type\"\\\n\x01 \xc3\xa4 \xff\xed\xa0\x80",
@@ -613,6 +643,7 @@ int main(void) {
         CHILD_TEST(a_frame_is_a_root),
         CHILD_TEST(a_frame_of_another_thread_is_a_root),
         CHILD_TEST(other_roots_are_named_too),
+        CHILD_TEST(what_finalizers_keep_is_named),
         CHILD_TEST(names_are_escaped),
         CHILD_TEST(a_file_is_replaced_whole),
         CHILD_TEST(a_full_disk_leaves_the_old_file),

@@ -14,6 +14,7 @@
 #include "cairn/gc.h"
 #include "gc/api.h"
 #include "gc/block.h"
+#include "gc/event.h"
 #include "gc/heap.h"
 #include "gc/leaks.h"
 #include "gc/sample.h"
@@ -207,10 +208,12 @@ static void find_leaks_at_exit(struct gc_heap *heap) {
     if (!attached) gc_thread_detach();
 }
 
-/* Whoever exits inside the library, from a signal handler or a root hook, has no report. */
+/* Whoever exits inside the library, from a signal handler, a root hook or a listener there, has no
+ * report.  A listener that is called outside may do now what the program may. */
 static void at_exit(void) {
     struct gc_heap *heap = gci_default_heap();
     if (heap == NULL || heap->in_hook || (gci_self != NULL && gci_self->inside)) return;
+    gci_listening = false;
     while (gci_self != NULL && gci_self->blocking > 0) gc_blocking_end();
     if (heap->options.find_leaks != GC_LEAKS_OFF) find_leaks_at_exit(heap);
     if (heap->options.profile != NULL) write_at_exit(heap);

@@ -441,6 +441,20 @@ static void places_in_no_file_have_no_name(void **state) {
 
 /* ---- Calls and files ------------------------------------------------------------------------ */
 
+/* ---- A listener that ends the program ------------------------------------------------------- */
+
+static void exits(const gc_event *event, void *data) {
+    (void)event, (void)data;
+    exit(0);
+}
+
+static void a_listener_may_end_the_program(void) {
+    static const gc_listener listener = {.size = sizeof listener, .out_of_memory = exits};
+    REQUIRE_EQUAL(gc_add_listener(&listener), 0);
+    (void)gc_alloc((size_t)1 << 60);
+    child_fail(__FILE__, __LINE__, "the program goes on");
+}
+
 static void calls_at_the_wrong_time_are_refused(void) {
     const char *path = file_named(".pb");
     REQUIRE_EQUAL(gc_profile_stop(), ESRCH);
@@ -545,6 +559,10 @@ int main(void) {
             "the profile can't be written to /nonexistent/x.pb",
             "CAIRN_PROFILE=/nonexistent/x.pb"),
         CHILD_TEST(a_child_of_fork_writes_a_file_of_its_own_or_none),
+        CHILD_SAYS(a_listener_may_end_the_program, "the profile can't be written to /nonexistent/",
+            "CAIRN_PROFILE=/nonexistent/x.pb"),
+        CHILD_SAYS(
+            a_listener_may_end_the_program, "cairn: no leaks\n", "CAIRN_FIND_LEAKS=1"),
     };
     return cmocka_run_group_tests_name("profile", tests, NULL, NULL);
 }

@@ -367,6 +367,35 @@ static void threads_sample_at_once(void) {
     REQUIRE(seen / bytes > 0.96 && seen / bytes < 1.04); /* one sigma is 0.7 % */
 }
 
+/* Names are found with the loader's lock, which a collection holds, too. */
+static uint32_t through;
+
+static void *collect_often(void *argument) {
+    const struct timespec pause = {0, 100000};
+    while (!__atomic_load_n(&through, __ATOMIC_RELAXED)) {
+        gc_collect(GC_MINOR);
+        gc_blocking_begin();
+        nanosleep(&pause, NULL);
+        gc_blocking_end();
+    }
+    return argument;
+}
+
+static void files_are_written_while_others_collect(void) {
+    pthread_t thread;
+    alarm(20);
+    start();
+    REQUIRE_EQUAL(gc_profile_start(512), 0);
+    for (unsigned i = 0; i < 1000; i++) site_small();
+    REQUIRE_EQUAL(gc_pthread_create(&thread, NULL, collect_often, NULL), 0);
+    for (unsigned i = 0; i < 100; i++) {
+        REQUIRE(written(".folded", "site_small") > 0);
+        gc_find_leaks();
+    }
+    __atomic_store_n(&through, 1, __ATOMIC_RELAXED);
+    gc_pthread_join(thread, NULL);
+}
+
 /* ---- Sites ---------------------------------------------------------------------------------- */
 
 static SITE void descend(unsigned depth, unsigned path) {
@@ -552,6 +581,9 @@ int main(void) {
             the_random_typed_program, "CAIRN_VERIFY=1", "CAIRN_STRESS=997", "CAIRN_BARRIER=none"),
         CHILD_TEST(threads_sample_at_once),
         CHILD_TEST(threads_sample_at_once, "CAIRN_STOP=safepoint", "CAIRN_VERIFY=1"),
+        CHILD_TEST(files_are_written_while_others_collect, "CAIRN_STOP=safepoint"),
+        CHILD_TEST(files_are_written_while_others_collect, "CAIRN_STOP=safepoint",
+            "CAIRN_FIND_LEAKS=1"),
         CHILD_TEST(what_the_table_has_no_room_for_is_counted_as_unknown, "CAIRN_SITE_MEMORY=64K"),
         CHILD_TEST(stacks_are_cut_at_the_depth_of_the_option, "CAIRN_SITE_DEPTH=5"),
         CHILD_TEST(calls_at_the_wrong_time_are_refused),

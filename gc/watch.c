@@ -184,21 +184,32 @@ static struct gci_watch **next_ready(struct gci_watch *watch) {
 }
 
 void gci_watch_join(struct gci_watched *of, struct gci_watch *watch) {
-    watch->object = of->key;
+    __atomic_store_n(&watch->object, of->key, __ATOMIC_RELAXED);
     watch->prev = NULL;
     watch->next = of->watches;
     if (of->watches != NULL) of->watches->prev = watch;
     of->watches = watch;
 }
 
-void gci_watch_leave(struct gci_watches *w, struct gci_watch *watch) {
+static void unchain(struct gci_watches *w, struct gci_watch *watch) {
     if (watch->next != NULL) watch->next->prev = watch->prev;
     if (watch->prev != NULL)
         watch->prev->next = watch->next;
     else
         gci_watched_find(w, watch->object)->watches = watch->next;
     watch->next = watch->prev = NULL;
+}
+
+void gci_watch_leave(struct gci_watches *w, struct gci_watch *watch) {
+    unchain(w, watch);
     __atomic_store_n(&watch->object, 0, __ATOMIC_RELAXED);
+}
+
+void gci_watch_change(struct gci_watches *w, struct gci_watched *to, struct gci_watch *watch) {
+    struct gci_watched *from = gci_watched_find(w, watch->object);
+    unchain(w, watch);
+    gci_watch_join(to, watch);
+    gci_watched_drop_if_empty(w, from);
 }
 
 void gci_link_join(struct gci_watched *holder, struct gci_watch *link) {
@@ -270,7 +281,7 @@ struct gci_watch *gci_ready_pop(struct gci_ready *queue) {
 void gci_watch_make_ready(struct gci_watches *w, struct gci_watch *watch) {
     watch->ready = true;
     if (watch->kind == GCI_WATCH_FINALIZER) {
-        w->waiting++;
+        gci_count_waiting(w, 1);
         gci_ready_push(&w->ready, watch);
     } else {
         gci_ready_push(&watch->guarded.guardian->ready, watch);
@@ -312,7 +323,7 @@ static void end_watch(struct gc_heap *heap, struct gci_watch *watch) {
         return;
     }
     gci_watch_leave(w, watch);
-    if (watch->ready && watch->kind == GCI_WATCH_FINALIZER) w->waiting--;
+    if (watch->ready && watch->kind == GCI_WATCH_FINALIZER) gci_count_waiting(w, -1);
     if (watch->ready || watch->kind == GCI_WATCH_WEAK) return; /* is in a queue, or the program's */
     if (watch->kind == GCI_WATCH_GUARDED) gci_guardian_let_go(w, watch->guarded.guardian);
     gci_watch_give(w, watch);

@@ -158,7 +158,14 @@ int gci_entry_finalizer(
     struct gc_heap *heap;
     struct gci_thread *thread =
         gci_watch_enter(frame, p, fresh != NULL ? fresh->data : NULL, &heap);
-    return gci_watch_exit(thread, heap, exchange(heap, p, fresh, old));
+    int error = exchange(heap, p, fresh, old);
+    gci_heap_unlock(heap);
+    if (thread == NULL) return error;
+    /* What only the one before held is held until the caller has it. */
+    if (error == 0 && old != NULL) thread->watched = (uintptr_t)old->data;
+    gci_leave(&thread->mutator);
+    thread->held = thread->watched = 0;
+    return error;
 }
 
 /* ---- Running -------------------------------------------------------------------------------- */
@@ -174,7 +181,7 @@ static bool take_ready(struct gc_heap *heap, uintptr_t *object, gc_finalizer *fi
             struct gci_watched *record = gci_watched_find(w, *object);
             gci_watch_leave(w, watch);
             gci_watched_drop_if_empty(w, record);
-            w->waiting--;
+            gci_count_waiting(w, -1);
             w->run++;
         }
         gci_watch_give(w, watch);

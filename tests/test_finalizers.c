@@ -626,6 +626,38 @@ static void a_freed_guardian_lets_go_of_everything(void) {
     }
 }
 
+/* ---- Threads -------------------------------------------------------------------------------- */
+
+static int through;
+
+static void *collect_often(void *argument) {
+    while (!look_at(&through)) {
+        gc_collect(GC_FULL);
+        gc_blocking_begin();
+        usleep(100);
+        gc_blocking_end();
+    }
+    return argument;
+}
+
+/* Also with precise stacks, where the caller has nothing else that holds it. */
+static void the_data_of_one_taken_away_is_still_there(void) {
+    void *p = NULL;
+    GC_FRAME(p);
+    p = gc_alloc_leaf(32);
+    pthread_t thread = start_thread(collect_often, NULL);
+    for (int i = 0; i < 30000; i++) {
+        gc_finalizer old;
+        size_t *data = gc_alloc_leaf(32);
+        *data = 1234567;
+        REQUIRE_EQUAL(gc_finalizer_set(p, note, data, GC_UNORDERED), 0);
+        REQUIRE_EQUAL(gc_finalizer_exchange(p, NULL, &old), 0);
+        REQUIRE_EQUAL(*(size_t *)old.data, 1234567);
+    }
+    raise_flag(&through, 1);
+    end_thread(thread);
+}
+
 int main(void) {
 #define HARD(test)                                                                                 \
     CHILD_TEST(test, "CAIRN_VERIFY=1"),                                                            \
@@ -661,6 +693,8 @@ int main(void) {
         CHILD_TEST(one_that_blocks_holds_up_only_who_runs_it, "CAIRN_FINALIZERS=thread"),
         CHILD_TEST(a_forked_child_has_them_all, "CAIRN_VERIFY=1"),
         CHILD_TEST(a_forked_child_has_them_all, "CAIRN_FINALIZERS=thread"),
+        CHILD_TEST(the_data_of_one_taken_away_is_still_there, "CAIRN_POISON=1",
+            "CAIRN_STACK_SCAN=precise"),
         HARD(a_guardian_hands_out_what_died),
         HARD(a_freed_guardian_lets_go_of_everything),
     };

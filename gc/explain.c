@@ -254,8 +254,8 @@ static void print_condition(const uintptr_t *word, const struct step *step) {
 }
 
 /* The object at START, and which WORD of it leads on. */
-static void print_step(const struct step *step, uintptr_t start, const uintptr_t *word,
-    bool conditional) {
+static void print_step(
+    const struct step *step, uintptr_t start, const uintptr_t *word, bool conditional) {
     const struct gci_type *type = step->type;
     char by[192], field[128];
     size_t offset = (uintptr_t)word - start;

@@ -307,7 +307,8 @@ void gci_root_name(
         snprintf(buffer, bytes, node->precise ? "slots of root hooks" : "words of root hooks");
         return;
     case GCI_GROUP_FINALIZERS:
-        snprintf(buffer, bytes, node->precise ? "objects whose finalizers are ready" : "data of finalizers");
+        snprintf(buffer, bytes,
+            node->precise ? "objects whose finalizers are ready" : "data of finalizers");
         return;
     case GCI_GROUP_LIBRARY:
     case GCI_GROUPS:

@@ -125,8 +125,7 @@ static void what_a_table_outgrows_is_no_leak(void) {
     }
     const char *text = find(&count);
     if (count != 0) child_fail(__FILE__, __LINE__, "%s", text);
-    for (unsigned i = 0; i < 1000; i++)
-        REQUIRE(gc_table_get(table, kept[i]) == kept[i]);
+    for (unsigned i = 0; i < 1000; i++) REQUIRE(gc_table_get(table, kept[i]) == kept[i]);
 }
 
 static void without_the_option_nothing_is_found(void) {
@@ -259,8 +258,8 @@ static void one_exits_while_collection_is_disabled(void) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         CHILD_TEST(lost_objects_are_reported_by_site_once, "CAIRN_FIND_LEAKS=all"),
-        CHILD_TEST(lost_objects_are_reported_by_site_once, "CAIRN_FIND_LEAKS=all",
-            "CAIRN_VERIFY=1", "CAIRN_POISON=1"),
+        CHILD_TEST(lost_objects_are_reported_by_site_once, "CAIRN_FIND_LEAKS=all", "CAIRN_VERIFY=1",
+            "CAIRN_POISON=1"),
         CHILD_TEST(what_minor_collections_free_is_reported_too, "CAIRN_FIND_LEAKS=all"),
         CHILD_TEST(what_minor_collections_free_is_reported_too, "CAIRN_FIND_LEAKS=all",
             "CAIRN_STRESS=97", "CAIRN_VERIFY=1"),
@@ -272,8 +271,8 @@ int main(void) {
             "CAIRN_VERIFY=1", "CAIRN_POISON=1"),
         CHILD_TEST(without_the_option_nothing_is_found),
         CHILD_TEST(what_moved_is_no_leak, "CAIRN_FIND_LEAKS=all"),
-        CHILD_TEST(what_moved_is_no_leak, "CAIRN_FIND_LEAKS=all", "CAIRN_VERIFY=1",
-            "CAIRN_BARRIER=none"),
+        CHILD_TEST(
+            what_moved_is_no_leak, "CAIRN_FIND_LEAKS=all", "CAIRN_VERIFY=1", "CAIRN_BARRIER=none"),
         CHILD_TEST(random_losses_are_counted_exactly, "CAIRN_FIND_LEAKS=1"),
         CHILD_TEST(random_losses_are_counted_exactly, "CAIRN_FIND_LEAKS=all", "CAIRN_VERIFY=1",
             "CAIRN_STRESS=997"),

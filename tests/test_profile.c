@@ -582,19 +582,17 @@ int main(void) {
         CHILD_TEST(threads_sample_at_once),
         CHILD_TEST(threads_sample_at_once, "CAIRN_STOP=safepoint", "CAIRN_VERIFY=1"),
         CHILD_TEST(files_are_written_while_others_collect, "CAIRN_STOP=safepoint"),
-        CHILD_TEST(files_are_written_while_others_collect, "CAIRN_STOP=safepoint",
-            "CAIRN_FIND_LEAKS=1"),
+        CHILD_TEST(
+            files_are_written_while_others_collect, "CAIRN_STOP=safepoint", "CAIRN_FIND_LEAKS=1"),
         CHILD_TEST(what_the_table_has_no_room_for_is_counted_as_unknown, "CAIRN_SITE_MEMORY=64K"),
         CHILD_TEST(stacks_are_cut_at_the_depth_of_the_option, "CAIRN_SITE_DEPTH=5"),
         CHILD_TEST(calls_at_the_wrong_time_are_refused),
         CHILD_SAYS(a_file_that_cant_be_written_is_named_and_changes_no_status,
-            "the profile can't be written to /nonexistent/x.pb",
-            "CAIRN_PROFILE=/nonexistent/x.pb"),
+            "the profile can't be written to /nonexistent/x.pb", "CAIRN_PROFILE=/nonexistent/x.pb"),
         CHILD_TEST(a_child_of_fork_writes_a_file_of_its_own_or_none),
         CHILD_SAYS(a_listener_may_end_the_program, "the profile can't be written to /nonexistent/",
             "CAIRN_PROFILE=/nonexistent/x.pb"),
-        CHILD_SAYS(
-            a_listener_may_end_the_program, "cairn: no leaks\n", "CAIRN_FIND_LEAKS=1"),
+        CHILD_SAYS(a_listener_may_end_the_program, "cairn: no leaks\n", "CAIRN_FIND_LEAKS=1"),
     };
     return cmocka_run_group_tests_name("profile", tests, NULL, NULL);
 }

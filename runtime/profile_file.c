@@ -15,6 +15,7 @@
 
 #include "cairn/gc.h"
 #include "runtime/describe.h"
+#include "runtime/globals.h"
 
 #define UNKNOWN "[unknown]"
 
@@ -248,10 +249,12 @@ static struct bytes in_gzip(const struct bytes *plain) {
 /* ---- Files ---------------------------------------------------------------------------------- */
 
 static int write_whole(const char *path, const struct bytes *b) {
-    size_t length = strlen(path) + 24;
+    static GCI_GLOBAL uint32_t count; /* atomic: two threads may write to one path */
+    size_t length = strlen(path) + 48;
     char *beside = malloc(length);
     if (beside == NULL) return ENOMEM;
-    snprintf(beside, length, "%s.%ld.new", path, (long)getpid());
+    snprintf(beside, length, "%s.%ld-%u.new", path, (long)getpid(),
+        __atomic_fetch_add(&count, 1, __ATOMIC_RELAXED));
     int error = 0;
     FILE *file = fopen(beside, "wbe");
     if (file == NULL) {

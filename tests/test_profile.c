@@ -396,6 +396,24 @@ static void files_are_written_while_others_collect(void) {
     gc_pthread_join(thread, NULL);
 }
 
+static void *write_often(void *path) {
+    for (unsigned i = 0; i < 50; i++) REQUIRE_EQUAL(gc_profile_write(path, GC_PROFILE_FOLDED), 0);
+    return NULL;
+}
+
+static void two_threads_may_write_to_one_path(void) {
+    pthread_t threads[2];
+    start();
+    REQUIRE_EQUAL(gc_profile_start(512), 0);
+    for (unsigned i = 0; i < 1000; i++) site_small();
+    char *path = strdup(file_named(".folded"));
+    for (unsigned i = 0; i < 2; i++)
+        REQUIRE_EQUAL(gc_pthread_create(&threads[i], NULL, write_often, path), 0);
+    for (unsigned i = 0; i < 2; i++) gc_pthread_join(threads[i], NULL);
+    REQUIRE(sum_of(path, "site_small") > 0);
+    unlink(path);
+}
+
 /* ---- Sites ---------------------------------------------------------------------------------- */
 
 static SITE void descend(unsigned depth, unsigned path) {
@@ -581,6 +599,7 @@ int main(void) {
             the_random_typed_program, "CAIRN_VERIFY=1", "CAIRN_STRESS=997", "CAIRN_BARRIER=none"),
         CHILD_TEST(threads_sample_at_once),
         CHILD_TEST(threads_sample_at_once, "CAIRN_STOP=safepoint", "CAIRN_VERIFY=1"),
+        CHILD_TEST(two_threads_may_write_to_one_path),
         CHILD_TEST(files_are_written_while_others_collect, "CAIRN_STOP=safepoint"),
         CHILD_TEST(
             files_are_written_while_others_collect, "CAIRN_STOP=safepoint", "CAIRN_FIND_LEAKS=1"),

@@ -13,6 +13,7 @@
 #include "gc/watch.h"
 
 #include "gc/block.h"
+#include "gc/word.h"
 #include "runtime/log.h"
 #include "runtime/vm.h"
 
@@ -244,10 +245,17 @@ void gci_link_store(struct gc_heap *heap, uintptr_t slot, uintptr_t value) {
     __atomic_store_n((uintptr_t *)slot, value, __ATOMIC_RELAXED);
 }
 
+/* One past the end is in the heap. */
+static bool may_refer(const struct gc_heap *heap, uintptr_t word) {
+    uintptr_t used = gci_arena_used_bytes(&heap->arena), address;
+    if (word - heap->arena.base <= used) return true;
+    return heap->words.on && gci_word_decode(&heap->words, word, &address) &&
+           address - heap->arena.base < used;
+}
+
 bool gci_watches_note_data(struct gc_heap *heap, struct gci_watch *finalizer) {
     struct gci_watches *w = heap->watches;
-    uintptr_t offset = (uintptr_t)finalizer->finalizer.data - heap->arena.base;
-    if (offset > gci_arena_used_bytes(&heap->arena)) return true; /* one past the end is in it */
+    if (!may_refer(heap, (uintptr_t)finalizer->finalizer.data)) return true;
     struct gci_watch **recent =
         gci_vm_with_room(w->recent, w->recent_count, &w->recent_capacity, sizeof *recent);
     if (recent == NULL) return false;

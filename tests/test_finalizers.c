@@ -201,6 +201,45 @@ static void a_reference_to_itself_can_be_ignored(void) {
     REQUIRE_EQUAL(statistics().finalizer_cycles, 0);
 }
 
+/* What an ephemeron refers to besides isn't kept by that. */
+static gc_weak *key_of_ephemeron;
+static gc_handle *keeper;
+
+static void ignore(void *p, void *data) {
+    (void)p, (void)data;
+}
+
+static enum gc_order order_of_ephemeron;
+
+static void make_ephemeron(void) {
+    struct node *key = make(1, NULL);
+    key_of_ephemeron = gc_weak_new(key, GC_WEAK_LONG);
+    gc_ephemeron *e = gc_ephemeron_new(key, NULL);
+    REQUIRE_EQUAL(gc_finalizer_set(e, ignore, NULL, order_of_ephemeron), 0);
+}
+
+static void make_ephemeron_of_itself(void) {
+    gc_ephemeron *e = gc_ephemeron_new(gc_handle_get(keeper), NULL);
+    REQUIRE_EQUAL(gc_ephemeron_set_value(e, e), 0);
+    REQUIRE_EQUAL(gc_finalizer_set(e, ignore, NULL, GC_IGNORE_SELF), 0);
+}
+
+static void an_ephemeron_with_a_finalizer_keeps_no_key(void) {
+    need_optimised_code();
+    for (size_t order = GC_ORDERED; order <= GC_UNREACHABLE; order++) {
+        typed = order % 2;
+        order_of_ephemeron = (enum gc_order)order;
+        garbage(make_ephemeron);
+        collect(order < GC_UNORDERED ? GC_FULL : GC_MINOR);
+        REQUIRE(gc_weak_get(key_of_ephemeron) == NULL);
+        REQUIRE_EQUAL(gc_run_finalizers(), 1);
+    }
+    keeper = gc_handle_new(make(2, NULL));
+    garbage(make_ephemeron_of_itself);
+    collect(GC_FULL);
+    REQUIRE_EQUAL(gc_run_finalizers(), 1);
+}
+
 /* Its words, and how many there are is one of them, are read where it was until all are read. */
 struct list {
     size_t length;
@@ -347,6 +386,30 @@ static void data_is_a_root_until_the_finalizer_ran(void) {
         REQUIRE(old.function == add_number && old.order == GC_ORDERED);
         REQUIRE_EQUAL(((struct node *)old.data)->number, 500);
     }
+}
+
+static uint64_t found_in_data;
+
+static void look_into_data(void *p, void *data) {
+    (void)p;
+    found_in_data = *(uint64_t *)((uintptr_t)data & ~((uintptr_t)0xf << 60));
+}
+
+static void make_boxed_data(void) {
+    uint64_t *data = gc_alloc_leaf(32);
+    *data = 1234567;
+    uintptr_t word = (uintptr_t)data | (uintptr_t)1 << 60;
+    saved = make(1, NULL);
+    REQUIRE_EQUAL(gc_finalizer_set(saved, look_into_data, (void *)word, GC_UNORDERED), 0);
+}
+
+static void data_may_be_a_word_of_the_heaps_format(void) {
+    garbage(make_boxed_data);
+    for (unsigned i = 0; i < 3; i++) collect(i == 0 ? GC_MINOR : GC_COMPACT);
+    saved = NULL;
+    collect(GC_FULL);
+    REQUIRE_EQUAL(gc_run_finalizers(), 1);
+    REQUIRE_EQUAL(found_in_data, 1234567);
 }
 
 static void exchanging_returns_the_one_before(void) {
@@ -673,7 +736,11 @@ int main(void) {
         CHILD_SAYS(
             a_cycle_of_ordered_ones_is_reported_once, "finalization cycle: the object of 32"),
         HARD(a_reference_to_itself_can_be_ignored),
+        HARD(an_ephemeron_with_a_finalizer_keeps_no_key),
         HARD(an_object_is_not_moved_while_it_is_searched),
+        CHILD_TEST(data_may_be_a_word_of_the_heaps_format, "CAIRN_VERIFY=1", "CAIRN_POISON=1",
+            "CAIRN_TAG_MASK=0xf000000000000000", "CAIRN_TAG_VALUE=0x1000000000000000",
+            "CAIRN_TAG_ADDRESS_MASK=0x00ffffffffffffff"),
         HARD(what_a_finalizer_stores_lives_on_without_one),
         HARD(a_finalizer_may_register_itself_again),
         HARD(what_is_ready_lives_until_it_was_run),

@@ -272,6 +272,7 @@ static void end_runner(void *context) {
 static void *run_always(void *argument) {
     struct gci_watches *w = argument;
     is_runner = true;
+    pthread_setname_np(pthread_self(), "cairn-finalize");
     pthread_cleanup_push(end_runner, w);
     if (gc_thread_attach() == 0) {
         for (;;) {
@@ -304,10 +305,7 @@ static void start_runner(struct gci_watches *w) {
         pthread_sigmask(SIG_SETMASK, &before, NULL);
         pthread_attr_destroy(&attributes);
     }
-    if (error == 0)
-        pthread_setname_np(thread, "cairn-finalize");
-    else
-        end_runner(w); /* the next collection tries again */
+    if (error != 0) end_runner(w); /* the next collection tries again */
 }
 
 void gci_finalizers_after_fork(struct gc_heap *heap) {

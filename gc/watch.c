@@ -168,7 +168,8 @@ void gci_watched_drop_if_empty(struct gci_watches *w, struct gci_watched *record
 struct gci_watch *gci_watch_new(struct gci_watches *w, enum gci_watch_kind kind) {
     struct gci_watch *watch = take_cell(&w->watches);
     if (watch == NULL) return NULL;
-    *watch = (struct gci_watch){.kind = (uint8_t)kind, .listed = watch->listed};
+    *watch =
+        (struct gci_watch){.kind = (uint8_t)kind, .listed = watch->listed, .recent = watch->recent};
     w->counts[kind]++;
     return watch;
 }
@@ -255,7 +256,7 @@ static bool may_refer(const struct gc_heap *heap, uintptr_t word) {
 
 bool gci_watches_note_data(struct gc_heap *heap, struct gci_watch *finalizer) {
     struct gci_watches *w = heap->watches;
-    if (!may_refer(heap, (uintptr_t)finalizer->finalizer.data)) return true;
+    if (finalizer->recent || !may_refer(heap, (uintptr_t)finalizer->finalizer.data)) return true;
     struct gci_watch **recent =
         gci_vm_with_room(w->recent, w->recent_count, &w->recent_capacity, sizeof *recent);
     if (recent == NULL) return false;
@@ -266,6 +267,7 @@ bool gci_watches_note_data(struct gc_heap *heap, struct gci_watch *finalizer) {
     if (with_data == NULL) return false;
     w->with_data = with_data;
     w->recent[w->recent_count++] = finalizer;
+    finalizer->recent = true;
     return true;
 }
 
@@ -461,6 +463,7 @@ static void settle_data(struct gci_watches *w, bool full) {
     w->with_data_count = kept;
     for (size_t i = 0; i < w->recent_count; i++) {
         struct gci_watch *watch = w->recent[i];
+        watch->recent = false;
         if (watch->listed || watch->kind != GCI_WATCH_FINALIZER) continue;
         watch->listed = true;
         w->with_data[w->with_data_count++] = watch;

@@ -43,6 +43,7 @@ struct gci_watch {
     uint8_t when;  /* enum gc_weak_kind, of weak references and links */
     bool ready;    /* in a queue: its object, unless 0, is a root */
     bool listed;   /* of WITH_DATA below; kept when it is not in use */
+    bool recent;   /* of RECENT below; kept likewise */
     bool told;     /* the cycle that it closes was reported */
 };
 

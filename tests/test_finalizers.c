@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <pthread.h>
 #include <setjmp.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
@@ -412,6 +413,25 @@ static void data_may_be_a_word_of_the_heaps_format(void) {
     REQUIRE_EQUAL(found_in_data, 1234567);
 }
 
+static size_t resident_pages(void) {
+    size_t pages = 0;
+    FILE *file = fopen("/proc/self/statm", "r");
+    REQUIRE(file != NULL && fscanf(file, "%*u %zu", &pages) == 1);
+    fclose(file);
+    return pages;
+}
+
+static void setting_one_again_and_again_takes_no_memory(void) {
+    static void *p, *data;
+    p = gc_alloc(32);
+    data = gc_alloc(32);
+    REQUIRE_EQUAL(gc_finalizer_set(p, note, data, GC_UNORDERED), 0);
+    size_t before = resident_pages();
+    for (unsigned i = 0; i < 500000; i++)
+        REQUIRE_EQUAL(gc_finalizer_set(p, note, data, GC_UNORDERED), 0);
+    REQUIRE(resident_pages() < before + 200);
+}
+
 static void exchanging_returns_the_one_before(void) {
     static struct node *n;
     gc_finalizer old = {note, &old, 77}, other = {save, &logged, GC_UNORDERED};
@@ -745,6 +765,7 @@ int main(void) {
         HARD(a_finalizer_may_register_itself_again),
         HARD(what_is_ready_lives_until_it_was_run),
         HARD(data_is_a_root_until_the_finalizer_ran),
+        CHILD_TEST(setting_one_again_and_again_takes_no_memory),
         CHILD_TEST(exchanging_returns_the_one_before, "CAIRN_VERIFY=1"),
         CHILD_SAYS(bad_objects_are_refused, "points 8 bytes into the object of 32 bytes"),
         CHILD_SAYS(bad_objects_are_refused, "freed already"),

@@ -309,6 +309,10 @@ int gci_with_world_stopped(struct gci_thread *thread,
 /* As for who collects, the thread must not be waited for meanwhile, nor its lock taken when it
  * forks; and libunwind blocks signals by itself. */
 void gci_aside(struct gci_thread *thread, void (*function)(void *context), void *context) {
+    if (thread == NULL) {
+        function(context);
+        return;
+    }
     struct gci_world *world = &thread->heap->world;
     int cancel;
     pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel);

@@ -167,7 +167,8 @@ static void visit_root(
     if (gci_root_is_worded(kind) && words)
         for (const uintptr_t *w = start; w < end; w++) meet_tagged(s, w, GCI_NONE, kind);
     else
-        meet_words(s, start, end, GCI_NONE, kind, !precise, words && !precise);
+        meet_words(s, start, end, GCI_NONE, kind, gci_root_means_past_end(s->heap, kind),
+            words && !precise);
 }
 
 /* What the entries of the step numbered FROM keep now. */

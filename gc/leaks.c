@@ -140,6 +140,8 @@ static void print(const struct report *report, bool exact) {
     gci_places_free(&places);
 }
 
+/* By a thread that may take any lock: that of the loader, too, which who collects holds while it
+ * waits for threads to stop. */
 static void finish(void *context) {
     struct report *report = context;
     if (report->count > 0) qsort(report->leaks, report->count, sizeof *report->leaks, by_bytes);
@@ -150,14 +152,10 @@ static void finish(void *context) {
     if (report->leaks != NULL) gci_vm_unmap(report->leaks, report->mapped);
 }
 
-static size_t make_report(struct gc_heap *heap, struct gci_thread *thread) {
-    struct report report = take(heap);
-    gci_api_call_out(thread, finish, &report);
-    return report.objects;
-}
-
 size_t gci_leaks_report(struct gc_heap *heap) {
-    return make_report(heap, NULL);
+    struct report report = take(heap);
+    finish(&report);
+    return report.objects;
 }
 
 /* ---- Asking --------------------------------------------------------------------------------- */
@@ -172,7 +170,8 @@ size_t gci_entry_find_leaks(size_t a, size_t b, size_t c, const struct gci_frame
     struct gc_heap *heap = thread->heap;
     if (heap->options.find_leaks == GC_LEAKS_OFF) return (size_t)gci_api_leave(thread, 0);
     gci_collect(thread, GC_FULL, "looking for leaks", GCI_ALWAYS);
-    size_t found = make_report(heap, thread);
+    struct report report = take(heap);
+    gci_aside(thread, finish, &report);
     gci_leave(&thread->mutator);
-    return found;
+    return report.objects;
 }

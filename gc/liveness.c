@@ -119,11 +119,22 @@ static void mark_other_tagged(gc_visitor *visitor, uintptr_t *slot) {
         gci_mark_tagged_slot(others->marker, slot);
 }
 
+/* An ephemeron keeps its value for its key's sake only. */
+static void mark_other_entry(const struct others *others, enum gci_weak weak) {
+    struct gci_entry *entry = (struct gci_entry *)others->start;
+    uintptr_t *slot = gci_ephemeron_meet(others->marker, entry, weak, false);
+    if (slot != NULL && is_other(others, *slot)) gci_mark_slot(others->marker, slot);
+}
+
 static void mark_others(
     struct gci_marker *marker, size_t granule, const struct gci_type *type, size_t bytes) {
     struct gc_heap *heap = marker->heap;
     uintptr_t start = gci_granule_address(&heap->arena, granule), end = start + bytes, address;
     struct others others = {marker, start, bytes};
+    if (type != NULL && type->weak != GCI_WEAK_NONE) {
+        mark_other_entry(&others, type->weak);
+        return;
+    }
     if (type != NULL) {
         gc_visitor visitor = {type->worded ? mark_other_tagged : mark_other, &others, type, start,
             end, start, end, mark_other};

@@ -12,6 +12,8 @@
 #include "cairn/gc.h"
 #include "gc/api.h"
 #include "gc/block.h"
+#include "gc/collect.h"
+#include "gc/event.h"
 #include "gc/heap.h"
 #include "gc/leaks.h"
 #include "gc/sample.h"
@@ -154,8 +156,9 @@ int gci_entry_profile_stop(size_t a, size_t b, size_t c, const struct gci_frame 
 
 struct writing {
     const char *path;
-    int format, error;
+    int format;
     struct gci_profile profile;
+    int error;
 };
 
 static void write_file(void *context) {
@@ -163,24 +166,25 @@ static void write_file(void *context) {
     w->error = gci_profile_write_file(w->path, w->format, &w->profile);
 }
 
+/* Names are found with the loader's lock, which who collects holds while it waits for threads to
+ * stop: so this one is BLOCKING meanwhile. */
 int gci_entry_profile_write(const char *path, int format, size_t c, const struct gci_frame *frame) {
     (void)c;
     struct gc_heap *heap = gci_default_heap();
     if (path != NULL && format == GC_PROFILE_BY_NAME) format = format_of(path);
     if (path == NULL || format < GC_PROFILE_FOLDED || format > GC_PROFILE_PPROF_GZIP) return EINVAL;
     if (heap == NULL) return ESRCH;
-    struct writing writing = {.path = path, .format = format};
+    struct writing w = {.path = path, .format = format};
     size_t mapped = 0;
     struct gci_thread *thread = gci_api_enter_if_attached(frame);
     gci_heap_lock(heap);
-    int error = copy(heap, &writing.profile, &mapped);
+    w.error = copy(heap, &w.profile, &mapped);
     gci_heap_unlock(heap);
-    if (error == 0) {
-        gci_api_call_out(thread, write_file, &writing);
-        gci_vm_unmap((void *)(uintptr_t)writing.profile.stacks, mapped);
-        error = writing.error;
+    if (w.error == 0) {
+        gci_aside(thread, write_file, &w);
+        gci_vm_unmap((void *)(uintptr_t)w.profile.stacks, mapped);
     }
-    return gci_api_leave_if_attached(thread, error);
+    return gci_api_leave_if_attached(thread, w.error);
 }
 
 /* ---- At exit -------------------------------------------------------------------------------- */
@@ -208,10 +212,12 @@ static void find_leaks_at_exit(struct gc_heap *heap) {
     if (!attached) gc_thread_detach();
 }
 
-/* Whoever exits inside the library, from a signal handler or a root hook, has no report. */
+/* Whoever exits inside the library, from a signal handler, a root hook or a listener there, has no
+ * report.  A listener that is called outside may do now what the program may. */
 static void at_exit(void) {
     struct gc_heap *heap = gci_default_heap();
     if (heap == NULL || heap->in_hook || (gci_self != NULL && gci_self->inside)) return;
+    gci_listening = false;
     while (gci_self != NULL && gci_self->blocking > 0) gc_blocking_end();
     if (heap->options.find_leaks != GC_LEAKS_OFF) find_leaks_at_exit(heap);
     if (heap->options.profile != NULL) write_at_exit(heap);

@@ -11,6 +11,7 @@
 #include "gc/api.h"
 #include "gc/arena.h"
 #include "gc/block.h"
+#include "gc/collect.h"
 #include "gc/thread.h"
 #include "runtime/describe.h"
 #include "runtime/unwind.h"
@@ -195,7 +196,7 @@ void gci_sample_take(struct gci_thread *thread, const void *p) {
     size_t bytes = thread->draw.sampled;
     int saved_errno = errno;
     thread->draw.sampled = 0;
-    if (!gci_can_unwind()) gci_api_call_out(thread, walk_by_libunwind, &slow);
+    if (!gci_can_unwind()) gci_aside(thread, walk_by_libunwind, &slow);
     gci_heap_lock(heap);
     if (thread->draw.sampling == heap->sampling) {
         depth = gci_can_unwind() ? walk(thread, pcs, most) : slow.depth;

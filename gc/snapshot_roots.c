@@ -206,10 +206,11 @@ static __attribute__((no_sanitize("address"), no_sanitize("thread"))) void visit
     struct gci_roots *r = context;
     const struct gci_word_format *words = &r->heap->words;
     bool precise = gci_root_is_precise(kind), worded = gci_root_is_worded(kind) && words->on;
+    bool past_end = gci_root_means_past_end(r->heap, kind);
     for (const uintptr_t *w = start; w < end; w++) {
         uintptr_t word = *w, address;
         if (!worded) meet(r, kind, word, w);
-        if (!precise && word % GC_GRANULE == 0) meet(r, kind, word - 1, w);
+        if (past_end && word % GC_GRANULE == 0) meet(r, kind, word - 1, w);
         if ((worded || (!precise && words->on)) && gci_word_decode(words, word, &address))
             meet(r, kind, address, w);
     }

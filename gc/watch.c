@@ -13,6 +13,7 @@
 #include "gc/watch.h"
 
 #include "gc/block.h"
+#include "gc/word.h"
 #include "runtime/log.h"
 #include "runtime/vm.h"
 
@@ -166,7 +167,8 @@ void gci_watched_drop_if_empty(struct gci_watches *w, struct gci_watched *record
 struct gci_watch *gci_watch_new(struct gci_watches *w, enum gci_watch_kind kind) {
     struct gci_watch *watch = take_cell(&w->watches);
     if (watch == NULL) return NULL;
-    *watch = (struct gci_watch){.kind = (uint8_t)kind, .listed = watch->listed};
+    *watch =
+        (struct gci_watch){.kind = (uint8_t)kind, .listed = watch->listed, .recent = watch->recent};
     w->counts[kind]++;
     return watch;
 }
@@ -183,21 +185,32 @@ static struct gci_watch **next_ready(struct gci_watch *watch) {
 }
 
 void gci_watch_join(struct gci_watched *of, struct gci_watch *watch) {
-    watch->object = of->key;
+    __atomic_store_n(&watch->object, of->key, __ATOMIC_RELAXED);
     watch->prev = NULL;
     watch->next = of->watches;
     if (of->watches != NULL) of->watches->prev = watch;
     of->watches = watch;
 }
 
-void gci_watch_leave(struct gci_watches *w, struct gci_watch *watch) {
+static void unchain(struct gci_watches *w, struct gci_watch *watch) {
     if (watch->next != NULL) watch->next->prev = watch->prev;
     if (watch->prev != NULL)
         watch->prev->next = watch->next;
     else
         gci_watched_find(w, watch->object)->watches = watch->next;
     watch->next = watch->prev = NULL;
+}
+
+void gci_watch_leave(struct gci_watches *w, struct gci_watch *watch) {
+    unchain(w, watch);
     __atomic_store_n(&watch->object, 0, __ATOMIC_RELAXED);
+}
+
+void gci_watch_change(struct gci_watches *w, struct gci_watched *to, struct gci_watch *watch) {
+    struct gci_watched *from = gci_watched_find(w, watch->object);
+    unchain(w, watch);
+    gci_watch_join(to, watch);
+    gci_watched_drop_if_empty(w, from);
 }
 
 void gci_link_join(struct gci_watched *holder, struct gci_watch *link) {
@@ -232,10 +245,17 @@ void gci_link_store(struct gc_heap *heap, uintptr_t slot, uintptr_t value) {
     __atomic_store_n((uintptr_t *)slot, value, __ATOMIC_RELAXED);
 }
 
+/* One past the end is in the heap. */
+static bool may_refer(const struct gc_heap *heap, uintptr_t word) {
+    uintptr_t used = gci_arena_used_bytes(&heap->arena), address;
+    if (word - heap->arena.base <= used) return true;
+    return heap->words.on && gci_word_decode(&heap->words, word, &address) &&
+           address - heap->arena.base < used;
+}
+
 bool gci_watches_note_data(struct gc_heap *heap, struct gci_watch *finalizer) {
     struct gci_watches *w = heap->watches;
-    uintptr_t offset = (uintptr_t)finalizer->finalizer.data - heap->arena.base;
-    if (offset > gci_arena_used_bytes(&heap->arena)) return true; /* one past the end is in it */
+    if (finalizer->recent || !may_refer(heap, (uintptr_t)finalizer->finalizer.data)) return true;
     struct gci_watch **recent =
         gci_vm_with_room(w->recent, w->recent_count, &w->recent_capacity, sizeof *recent);
     if (recent == NULL) return false;
@@ -246,6 +266,7 @@ bool gci_watches_note_data(struct gc_heap *heap, struct gci_watch *finalizer) {
     if (with_data == NULL) return false;
     w->with_data = with_data;
     w->recent[w->recent_count++] = finalizer;
+    finalizer->recent = true;
     return true;
 }
 
@@ -269,7 +290,7 @@ struct gci_watch *gci_ready_pop(struct gci_ready *queue) {
 void gci_watch_make_ready(struct gci_watches *w, struct gci_watch *watch) {
     watch->ready = true;
     if (watch->kind == GCI_WATCH_FINALIZER) {
-        w->waiting++;
+        gci_count_waiting(w, 1);
         gci_ready_push(&w->ready, watch);
     } else {
         gci_ready_push(&watch->guarded.guardian->ready, watch);
@@ -311,7 +332,7 @@ static void end_watch(struct gc_heap *heap, struct gci_watch *watch) {
         return;
     }
     gci_watch_leave(w, watch);
-    if (watch->ready && watch->kind == GCI_WATCH_FINALIZER) w->waiting--;
+    if (watch->ready && watch->kind == GCI_WATCH_FINALIZER) gci_count_waiting(w, -1);
     if (watch->ready || watch->kind == GCI_WATCH_WEAK) return; /* is in a queue, or the program's */
     if (watch->kind == GCI_WATCH_GUARDED) gci_guardian_let_go(w, watch->guarded.guardian);
     gci_watch_give(w, watch);
@@ -374,6 +395,10 @@ void gci_watches_moved(struct gc_heap *heap, size_t from, size_t to, size_t byte
     struct gci_watched *record = record_at(heap, from);
     if (record == NULL) return;
     end_links(w, record, bytes);
+    if (record->watches == NULL && record->links == NULL) {
+        drop(w, record);
+        return;
+    }
     take_out(w, record);
     take_off_list(w, record);
     change_key(heap, record, gci_granule_address(&heap->arena, to));
@@ -437,6 +462,7 @@ static void settle_data(struct gci_watches *w, bool full) {
     w->with_data_count = kept;
     for (size_t i = 0; i < w->recent_count; i++) {
         struct gci_watch *watch = w->recent[i];
+        watch->recent = false;
         if (watch->listed || watch->kind != GCI_WATCH_FINALIZER) continue;
         watch->listed = true;
         w->with_data[w->with_data_count++] = watch;

@@ -43,6 +43,7 @@ struct gci_watch {
     uint8_t when;  /* enum gc_weak_kind, of weak references and links */
     bool ready;    /* in a queue: its object, unless 0, is a root */
     bool listed;   /* of WITH_DATA below; kept when it is not in use */
+    bool recent;   /* of RECENT below; kept likewise */
     bool told;     /* the cycle that it closes was reported */
 };
 
@@ -123,6 +124,8 @@ void gci_watch_give(struct gci_watches *w, struct gci_watch *watch);
 /* On and off the chain of its object's record. */
 void gci_watch_join(struct gci_watched *of, struct gci_watch *watch);
 void gci_watch_leave(struct gci_watches *w, struct gci_watch *watch);
+/* From one to another, TO, at once for who reads its object. */
+void gci_watch_change(struct gci_watches *w, struct gci_watched *to, struct gci_watch *watch);
 
 /* The same for a link and the record of its holder. */
 void gci_link_join(struct gci_watched *holder, struct gci_watch *link);
@@ -136,6 +139,11 @@ void gci_watched_drop_if_empty(struct gci_watches *w, struct gci_watched *record
 
 /* Data of FINALIZER may be a young object: the next minor collection must look. */
 bool gci_watches_note_data(struct gc_heap *heap, struct gci_watch *finalizer);
+
+/* So many more finalizers are ready: who asks how many has no lock. */
+static inline void gci_count_waiting(struct gci_watches *w, int more) {
+    __atomic_store_n(&w->waiting, w->waiting + (uint64_t)more, __ATOMIC_RELAXED);
+}
 
 /* It is ready: to the end of its queue. */
 void gci_watch_make_ready(struct gci_watches *w, struct gci_watch *watch);

@@ -301,6 +301,41 @@ static void *removes_it(void *unused) {
     return unused;
 }
 
+/* A signal handler may use objects: so it must not run while its thread isn't waited for. */
+static int handled;
+
+static void on_signal(int number) {
+    (void)number;
+    raise_flag(&handled, 1);
+}
+
+static int removing;
+
+static void *removes_and_is_signalled(void *unused) {
+    raise_flag(&removing, 1);
+    while (look_at(&stage) != 1) sleep_ms(1);
+    raise_flag(&removing, 2);
+    REQUIRE_EQUAL(gc_remove_listener(&waiting), 0);
+    return unused;
+}
+
+static void handlers_wait_until_a_listener_is_removed(void) {
+    signal(SIGUSR1, on_signal);
+    pthread_t remover = start_thread(removes_and_is_signalled, NULL), slow;
+    while (look_at(&removing) != 1) sleep_ms(1);
+    REQUIRE_EQUAL(gc_add_listener(&waiting), 0);
+    slow = start_thread(ends_at_once, NULL);
+    while (look_at(&removing) != 2) sleep_ms(1);
+    sleep_ms(20);
+    REQUIRE_EQUAL(pthread_kill(remover, SIGUSR1), 0);
+    sleep_ms(20);
+    REQUIRE_EQUAL(look_at(&handled), 0);
+    raise_flag(&stage, 2);
+    end_thread(slow);
+    end_thread(remover);
+    REQUIRE_EQUAL(handled, 1);
+}
+
 static void removing_waits_for_functions_that_run_and_these_hold_up_no_collection(void) {
     REQUIRE_EQUAL(gc_add_listener(&waiting), 0);
     pthread_t slow = start_thread(ends_at_once, NULL), remover;
@@ -478,6 +513,7 @@ int main(void) {
         CHILD_TEST(collections_of_several_threads_are_heard_one_by_one, "CAIRN_STOP=safepoint",
             "CAIRN_VERIFY=1", "CAIRN_STRESS=500"),
         CHILD_TEST(threads_stand_still_from_stop_to_start),
+        CHILD_TEST(handlers_wait_until_a_listener_is_removed),
         CHILD_TEST(removing_waits_for_functions_that_run_and_these_hold_up_no_collection),
         CHILD_TEST(threads_that_attach_themselves_are_heard, "CAIRN_ATTACH=auto"),
         CHILD_TEST(memory_that_grows_returns_and_ends_is_heard, "CAIRN_HEAP_LIMIT=64M"),

@@ -589,6 +589,35 @@ static void what_waits_for_its_finalizer_is_a_root(void) {
 
 /* ---- Names ---------------------------------------------------------------------------------- */
 
+static void ignore(void *p, void *data) {
+    (void)p, (void)data;
+}
+
+/* NODE is left to be finalized, and just before it lies another object. */
+static void *watched;
+static void make_dead(void *unused) {
+    (void)unused;
+    char *dead = gc_alloc(5000), *data = gc_alloc(6000);
+    REQUIRE_EQUAL(gc_finalizer_set(dead, ignore, NULL, GC_UNORDERED), 0);
+    REQUIRE_EQUAL(gc_finalizer_set(watched, ignore, data, GC_UNORDERED), 0);
+}
+
+static void what_finalizers_keep_is_named(void) {
+    need_optimised_code();
+    watched = gc_alloc(64);
+    call_below(make_dead, NULL);
+    collect(GC_FULL);
+    REQUIRE_EQUAL(gc_finalizers_ready(), 1);
+    struct snapshot s = take();
+    size_t queue = find_named(&s, "objects whose finalizers are ready");
+    size_t data = find_named(&s, "data of finalizers");
+    REQUIRE(refers(&s, "whose finalizers", 0, NULL, find_named(&s, "(ambiguous) 5040 bytes")));
+    REQUIRE(refers(&s, "data of", 0, NULL, find_named(&s, "(ambiguous) 6544 bytes")));
+    REQUIRE_EQUAL(s.nodes[queue * NODE_FIELDS + EDGES], 1);
+    REQUIRE_EQUAL(s.nodes[data * NODE_FIELDS + EDGES], 1);
+    drop(&s);
+}
+
 static void names_are_escaped(void) {
     uint32_t at[] = {0, 8};
     gc_type_desc desc = {.name = "a \"type\"\\\n\x01 \xc3\xa4 \xff\xed\xa0\x80",
@@ -769,6 +798,8 @@ int main(void) {
         CHILD_TEST(a_table_that_is_weak_in_both_holds_nothing, "CAIRN_VERIFY=1"),
         CHILD_TEST(each_pair_is_an_edge_of_its_own, "CAIRN_VERIFY=1", "CAIRN_STRESS=97"),
         CHILD_TEST(what_waits_for_its_finalizer_is_a_root),
+
+        CHILD_TEST(what_finalizers_keep_is_named),
         CHILD_TEST(names_are_escaped),
         CHILD_TEST(a_file_is_replaced_whole),
         CHILD_TEST(a_full_disk_leaves_the_old_file),

@@ -460,13 +460,9 @@ enum gci_own_type {
 
 /* What gc/ephemeron.c keeps.  Written by the collecting thread, with the world stopped. */
 struct gci_ephemerons {
-    struct gci_mark_stack other; /* the marker's, in turn */
+    struct gci_mark_stack other; /* the marker's, in turn; while watching, what hangs on keys */
     struct gci_entries waiting;  /* that wait as those on the marker's stack do */
     struct gci_entries ready;    /* whose keys were found */
-    uintptr_t *buckets;          /* while watching: entries by their key */
-    size_t bucket_count;         /* a power of two */
-    uint64_t hanging;            /* entries in them */
-    uintptr_t spare[64];         /* buckets, if there is no memory for more */
     bool traced;                 /* in this collection, and FOUND_THEN objects were marked then */
     uint64_t found_then;
     uint64_t met, pended, cleared; /* entries, in the last collection */

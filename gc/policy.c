@@ -11,6 +11,7 @@
 #define NURSERY_MAX     (32 * MB) /* for small heaps; large ones may have a quarter of what lives */
 #define NURSERY_THREAD  (2 * MB)  /* more of both for each further thread */
 #define GROWTH_MIN      (28 * MB) /* the old space may always grow by this much */
+#define DYING_PART  4u        /* and by a quarter of what it may, whatever waits for finalizers */
 #define CHEAP_SHARE     8         /* full, not minor, if that costs under 1/8 of the time between */
 #define FIXED_SHARE     12u       /* the nursery grows while fixed costs are over 1/12 of it */
 #define FIXED_LITTLE    60u       /* and shrinks when they are under 1/60 */
@@ -58,13 +59,14 @@ size_t gci_policy_nursery(const struct gc_heap *heap) {
 static void set_full_threshold(struct gc_heap *heap) {
     struct gci_policy *policy = &heap->policy;
     uint64_t live = policy->live_after_full;
-    uint64_t growth = live / 100 * heap->options.growth_percent;
+    uint64_t growth = (live - heap->dying_bytes) / 100 * heap->options.growth_percent;
     if (growth < GROWTH_MIN) growth = GROWTH_MIN;
     if (heap->limit != SIZE_MAX) {
         uint64_t room = heap->limit > live ? heap->limit - live : 0;
         if (growth > room / 2) growth = room / 2;
     }
-    policy->full_threshold = live + growth;
+    uint64_t part = growth / DYING_PART, dying = heap->dying_bytes;
+    policy->full_threshold = live + (growth > dying + part ? growth - dying : part);
 }
 
 void gci_policy_init(struct gc_heap *heap) {

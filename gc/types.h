@@ -518,6 +518,7 @@ struct gc_heap {
     uint64_t allocated_total, allocated_large;
     uint64_t tenured_since, tenured_total; /* of allocated_since and _total, allocated old */
     uint64_t live_bytes;
+    uint64_t dying_bytes; /* of these, what the last collection kept for finalizers and guardians */
     uint64_t small_bytes, small_live_bytes; /* blocks of small objects, after the last collection */
     uint64_t movable_bytes, movable_live_bytes; /* those of kinds that may move */
     uint64_t promoted_bytes, moved_bytes, dirty_pages, released_bytes;

@@ -263,7 +263,10 @@ struct gci_watch *gci_ready_pop(struct gci_ready *queue) {
     struct gci_watch *watch = queue->first;
     if (watch == NULL) return NULL;
     queue->first = *next_ready(watch);
-    if (queue->first == NULL) queue->last = NULL;
+    if (queue->first == NULL)
+        queue->last = NULL;
+    else
+        __builtin_prefetch(*next_ready(queue->first));
     return watch;
 }
 
@@ -448,8 +451,10 @@ static void settle_data(struct gci_watches *w, bool full) {
 void gci_watches_update(struct gc_heap *heap, bool full) {
     struct gci_watches *w = heap->watches;
     if (w == NULL) return;
-    end_dead_links(heap, w->young);
-    if (full) end_dead_links(heap, w->old);
+    if (w->counts[GCI_WATCH_LINK] > 0) {
+        end_dead_links(heap, w->young);
+        if (full) end_dead_links(heap, w->old);
+    }
     for (struct gci_watched *record = w->old, *next; full && record != NULL; record = next) {
         next = record->next;
         settle(heap, record);

@@ -2,6 +2,7 @@
  * costs.  The rules and their reasons are in docs/policy.md.  Owns struct gci_policy. */
 #include "gc/arena.h"
 #include "gc/collect.h"
+#include "gc/watch.h"
 #include "runtime/vm.h"
 
 #define MB              ((size_t)1 << 20)
@@ -66,7 +67,7 @@ static void set_full_threshold(struct gc_heap *heap) {
         if (growth > room / 2) growth = room / 2;
     }
     uint64_t part = growth / DYING_PART, dying = heap->dying_bytes;
-    policy->full_threshold = live + (growth > dying + part ? growth - dying : part);
+    policy->full_threshold = live + (growth > 2 * dying + part ? growth - 2 * dying : part);
 }
 
 void gci_policy_init(struct gc_heap *heap) {
@@ -84,6 +85,12 @@ void gci_policy_init(struct gc_heap *heap) {
     set_full_threshold(heap);
 }
 
+/* Of the tables of what is watched, which is in proportion to the objects that are. */
+static uint64_t watches_growth(const struct gc_heap *heap) {
+    uint64_t bytes = gci_watches_bytes(heap), before = heap->policy.watches_after_full;
+    return bytes > before ? bytes - before : 0;
+}
+
 static uint64_t external_growth(const struct gci_policy *policy) {
     int64_t external = __atomic_load_n(&policy->external, __ATOMIC_RELAXED);
     int64_t growth = external - policy->external_after_full;
@@ -94,7 +101,7 @@ bool gci_policy_due(const struct gc_heap *heap, enum gc_collection *kind, const 
     const struct gci_policy *policy = &heap->policy;
     uint64_t external = external_growth(policy);
     uint64_t young = policy->generational ? heap->tenured_since : heap->allocated_since;
-    if (heap->live_bytes + young + external > policy->full_threshold) {
+    if (heap->live_bytes + young + external + watches_growth(heap) > policy->full_threshold) {
         *kind = GC_FULL;
         *reason = external > 0 ? "memory outside the heap grew" : "the heap grew";
         return true;
@@ -215,6 +222,7 @@ static void learn_from_full(struct gc_heap *heap, const struct gci_cycle *cycle)
     if (heap->live_bytes > MB) policy->mark_ns_per_byte = average(policy->mark_ns_per_byte, cost);
     policy->live_after_full = heap->live_bytes;
     policy->wholesale = 0;
+    policy->watches_after_full = gci_watches_bytes(heap);
     policy->external_after_full = __atomic_load_n(&policy->external, __ATOMIC_RELAXED);
     set_full_threshold(heap);
     if (policy->generational || --policy->patience > 0) return;

@@ -16,7 +16,7 @@
 #include "runtime/log.h"
 #include "runtime/vm.h"
 
-#define CELL_BYTES    64u
+#define CELL_BYTES    GCI_WATCH_CELL_BYTES
 #define STOCK_BYTES   ((size_t)256 << 10) /* mapped at a time */
 #define FIRST_BUCKETS 512u                /* a page of them */
 

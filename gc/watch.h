@@ -74,6 +74,8 @@ struct gc_guardian {
     bool freed; /* goes when COUNT is 0 */
 };
 
+#define GCI_WATCH_CELL_BYTES 64u
+
 /* A stock of cells of 64 bytes, from mmap; never given back. */
 struct gci_stock {
     void *free; /* linked by their first word */
@@ -171,6 +173,16 @@ void gci_link_store(struct gc_heap *heap, uintptr_t slot, uintptr_t value);
 void gci_watches_forget(struct gc_heap *heap, size_t granule);
 void gci_watches_moved(struct gc_heap *heap, size_t from, size_t to, size_t bytes);
 void gci_watches_cut(struct gc_heap *heap, size_t granule, size_t bytes);
+
+/* What records and watches take; with the lock held. */
+static inline size_t gci_watches_bytes(const struct gc_heap *heap) {
+    const struct gci_watches *w = heap->watches;
+    if (w == NULL) return 0;
+    size_t cells = w->count;
+    for (unsigned kind = GCI_WATCH_FINALIZER; kind <= GCI_WATCH_LINK; kind++)
+        cells += w->counts[kind];
+    return cells * GCI_WATCH_CELL_BYTES;
+}
 
 /* In a collection, when gci_liveness() is through, and after a compaction: records of the dead go,
  * those of what moved go along (as gci_identity_update()). */

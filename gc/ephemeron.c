@@ -26,8 +26,8 @@
 #define WORTH_LITTLE 16u
 #define WORTH_MUCH   2u
 
-#define BATCH     16u   /* entries whose keys are fetched together */
-#define AHEAD     16u   /* granules from a key to those whose entries are fetched meanwhile */
+#define BATCH      16u   /* entries whose keys are fetched together */
+#define AHEAD      16u   /* granules from a key to those whose entries are fetched meanwhile */
 #define DRAIN_MUCH 1024u /* entries resolved between two drains of the mark stack */
 
 /* ---- Entries -------------------------------------------------------------------------------- */

@@ -12,7 +12,7 @@
 #define NURSERY_MAX     (32 * MB) /* for small heaps; large ones may have a quarter of what lives */
 #define NURSERY_THREAD  (2 * MB)  /* more of both for each further thread */
 #define GROWTH_MIN      (28 * MB) /* the old space may always grow by this much */
-#define DYING_PART  4u        /* and by a quarter of what it may, whatever waits for finalizers */
+#define DYING_PART      4u        /* and by 1/4 of what it may, whatever finalizers keep */
 #define CHEAP_SHARE     8         /* full, not minor, if that costs under 1/8 of the time between */
 #define FIXED_SHARE     12u       /* the nursery grows while fixed costs are over 1/12 of it */
 #define FIXED_LITTLE    60u       /* and shrinks when they are under 1/60 */

@@ -65,10 +65,12 @@ static uint8_t find_order(struct gci_watches *w, struct gci_watched *record) {
     return order;
 }
 
-/* The dead, by NEXT_FOUND; and which orders they have, so that each step goes through them only if
- * it concerns one: they are many, and each is a cache miss or two. */
+/* The dead, by NEXT_FOUND, in the order of registration; and which orders they have, so that each
+ * step goes through them only if it concerns one: they are many, and each is a cache miss or two. */
 struct dead {
     struct gci_watched *first;
+    struct gci_watched *recent[BATCH]; /* that were put first, by their number */
+    size_t count;
     bool has_order[GC_UNREACHABLE + 1];
 };
 
@@ -76,27 +78,39 @@ static void add_if_dead(struct gc_heap *heap, struct gci_watched *record, struct
     if (record->outside || gci_watched_lives(heap, record)) return;
     record->order = find_order(heap->watches, record);
     if (record->order <= GC_UNREACHABLE) dead->has_order[record->order] = true;
+    struct gci_watched **recent = &dead->recent[dead->count++ % BATCH];
     record->next_found = dead->first;
-    dead->first = record;
+    record->far_found = *recent;
+    dead->first = *recent = record;
 }
 
-/* As many as BATCH of a list from *LIST on, while what is looked at next is on its way. */
-static unsigned next_some(
-    const struct gc_heap *heap, struct gci_watched **list, struct gci_watched **batch) {
+/* What is needed of a record soon. */
+static void fetch(const struct gc_heap *heap, const struct gci_watched *record) {
     const struct gci_arena *arena = &heap->arena;
+    __builtin_prefetch(arena->side + ((record->key - arena->base) >> GCI_GRANULE_SHIFT));
+    __builtin_prefetch(record->watches);
+}
+
+/* Those at FROM and after, the last one first. */
+static void find_dead(struct gc_heap *heap, size_t from, struct dead *dead) {
+    struct gci_watched *const *all = heap->watches->all;
+    for (size_t i = heap->watches->all_count; i-- > from;) {
+        if (i >= from + 2 * BATCH) __builtin_prefetch(all[i - 2 * BATCH]);
+        if (i >= from + BATCH && all[i - BATCH] != NULL) fetch(heap, all[i - BATCH]);
+        if (all[i] != NULL) add_if_dead(heap, all[i], dead);
+    }
+}
+
+/* As many as BATCH of the dead from *AT on, while what is looked at next is on its way. */
+static unsigned next_some(
+    const struct gc_heap *heap, struct gci_watched **at, struct gci_watched **batch) {
     unsigned count = 0;
-    for (; count < BATCH && *list != NULL; *list = (*list)->next) {
-        __builtin_prefetch(arena->side + (((*list)->key - arena->base) >> GCI_GRANULE_SHIFT));
-        __builtin_prefetch((*list)->watches);
-        batch[count++] = *list;
+    for (; count < BATCH && *at != NULL; *at = (*at)->next_found) {
+        __builtin_prefetch((*at)->far_found);
+        fetch(heap, *at);
+        batch[count++] = *at;
     }
     return count;
-}
-
-static void add_dead(struct gc_heap *heap, struct gci_watched *list, struct dead *dead) {
-    struct gci_watched *batch[BATCH];
-    for (unsigned count; (count = next_some(heap, &list, batch)) > 0;)
-        for (unsigned i = 0; i < count; i++) add_if_dead(heap, batch[i], dead);
 }
 
 /* ---- Weak references and links -------------------------------------------------------------- */
@@ -214,26 +228,37 @@ static void mark_from_ordered(struct gc_heap *heap, const struct dead *dead) {
 
 /* ---- Who is ready --------------------------------------------------------------------------- */
 
+/* What those who claim the object of RECORD, in an order up to MOST, get. */
+static uint32_t make_ready(
+    struct gc_heap *heap, const struct gci_watched *record, enum gc_order most) {
+    uint32_t found = 0;
+    if (record->order > most || gci_watched_lives(heap, record)) return 0;
+    for (struct gci_watch *watch = record->watches; watch != NULL; watch = watch->next) {
+        if (!is_claim(watch) || watch->order > most) continue;
+        gci_watch_make_ready(heap->watches, watch);
+        found++;
+    }
+    return found;
+}
+
+static void mark_ready(struct gc_heap *heap, const struct gci_watched *record, enum gc_order most) {
+    if (record->order > most) return;
+    for (struct gci_watch *watch = record->watches; watch != NULL; watch = watch->next)
+        if (watch->ready) gci_mark_slot(&heap->marker, &watch->object);
+}
+
 /* All that are dead still, and claimed in an order up to MOST; what they keep is marked. */
 static void make_all_ready(struct gc_heap *heap, const struct dead *dead, enum gc_order most) {
-    struct gci_watches *w = heap->watches;
+    struct gci_watched *at = dead->first, *batch[BATCH];
     uint64_t before = heap->marker.marked_granules;
     uint32_t found = 0;
-    for (struct gci_watched *record = dead->first; record != NULL; record = record->next_found) {
-        if (record->order > most || gci_watched_lives(heap, record)) continue;
-        for (struct gci_watch *watch = record->watches; watch != NULL; watch = watch->next) {
-            if (!is_claim(watch) || watch->order > most) continue;
-            gci_watch_make_ready(w, watch);
-            found++;
-        }
-    }
+    for (unsigned count; (count = next_some(heap, &at, batch)) > 0;)
+        for (unsigned i = 0; i < count; i++) found += make_ready(heap, batch[i], most);
     if (found == 0) return;
-    __atomic_fetch_add(&w->now_ready, found, __ATOMIC_RELAXED);
-    for (struct gci_watched *record = dead->first; record != NULL; record = record->next_found) {
-        if (record->order > most) continue;
-        for (struct gci_watch *watch = record->watches; watch != NULL; watch = watch->next)
-            if (watch->ready) gci_mark_slot(&heap->marker, &watch->object);
-    }
+    __atomic_fetch_add(&heap->watches->now_ready, found, __ATOMIC_RELAXED);
+    at = dead->first;
+    for (unsigned count; (count = next_some(heap, &at, batch)) > 0;)
+        for (unsigned i = 0; i < count; i++) mark_ready(heap, batch[i], most);
     gci_mark_drain(&heap->marker);
     heap->dying_bytes += (heap->marker.marked_granules - before) * GC_GRANULE;
 }
@@ -250,8 +275,7 @@ void gci_liveness(struct gc_heap *heap, bool full) {
     heap->dying_bytes = 0;
     gci_ephemerons_trace(heap);
     if (w != NULL) {
-        add_dead(heap, w->young, &dead);
-        if (full) add_dead(heap, w->old, &dead);
+        find_dead(heap, full ? 0 : w->settled, &dead);
         w->minor = false;
     }
     clear_weak(heap, &dead, GC_WEAK_SHORT);

@@ -48,12 +48,13 @@ struct gci_watch {
 
 /* What is watched: an object, or a slot outside the heap that has a link; 64 bytes. */
 struct gci_watched {
-    uintptr_t key;                   /* its address */
-    struct gci_watched *chain;       /* in the hash table */
-    struct gci_watched *next, *prev; /* the others of its age */
+    uintptr_t key;             /* its address */
+    struct gci_watched *chain; /* in the hash table */
+    size_t place;              /* in struct gci_watches' ALL */
     struct gci_watch *watches;
     struct gci_watch *links;        /* with slots in it */
     struct gci_watched *next_found; /* in a collection: of those that it found dead, or ready */
+    struct gci_watched *far_found;  /* several further on, to be fetched meanwhile; or NULL */
     bool old;                       /* survived a collection, or lies outside the heap */
     bool outside;
     uint8_t order; /* in a collection: the strictest of its finalizers; GCI_NO_ORDER: none */
@@ -84,9 +85,11 @@ struct gci_stock {
 
 struct gci_watches {
     struct gci_watched **buckets;
-    unsigned shift; /* of a key's hash, to have a bucket */
-    size_t count;   /* records */
-    struct gci_watched *young, *old;
+    unsigned shift;           /* of a key's hash, to have a bucket */
+    size_t count;             /* records */
+    struct gci_watched **all; /* records, in the order in which they were made, and NULL; */
+    size_t all_count, all_capacity, all_empty; /* so many NULL; */
+    size_t settled;                            /* those that are young come after so many */
     struct gci_stock records, watches;
     struct gci_watch **recent; /* finalizers with data in the heap, since the last collection; */
     size_t recent_count, recent_capacity;

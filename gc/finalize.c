@@ -222,9 +222,9 @@ size_t gci_entry_run_finalizers(size_t a, size_t b, size_t c, const struct gci_f
     return count;
 }
 
-static void make_all_ready(struct gci_watches *w, struct gci_watched *list) {
-    for (; list != NULL; list = list->next) {
-        struct gci_watch *watch = finalizer_of(list);
+static void make_all_ready(struct gci_watches *w) {
+    for (size_t i = w->all_count; i-- > 0;) {
+        struct gci_watch *watch = finalizer_of(w->all[i]);
         if (watch != NULL) gci_watch_make_ready(w, watch);
     }
 }
@@ -236,8 +236,7 @@ size_t gci_entry_finalize_all(size_t a, size_t b, size_t c, const struct gci_fra
         struct gc_heap *heap;
         struct gci_thread *thread = gci_watch_enter(frame, NULL, NULL, &heap);
         if (heap->watches != NULL) {
-            make_all_ready(heap->watches, heap->watches->young);
-            make_all_ready(heap->watches, heap->watches->old);
+            make_all_ready(heap->watches);
             heap->watches->ready_young = true;
         }
         gci_watch_exit(thread, heap, 0);

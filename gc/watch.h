@@ -49,12 +49,13 @@ struct gci_watch {
 
 /* What is watched: an object, or a slot outside the heap that has a link; 64 bytes. */
 struct gci_watched {
-    uintptr_t key;                   /* its address */
-    struct gci_watched *chain;       /* in the hash table */
-    struct gci_watched *next, *prev; /* the others of its age */
+    uintptr_t key;             /* its address */
+    struct gci_watched *chain; /* in the hash table */
+    size_t place;              /* in struct gci_watches' ALL */
     struct gci_watch *watches;
     struct gci_watch *links;        /* with slots in it */
     struct gci_watched *next_found; /* in a collection: of those that it found dead, or ready */
+    struct gci_watched *far_found;  /* several further on, to be fetched meanwhile; or NULL */
     bool old;                       /* survived a collection, or lies outside the heap */
     bool outside;
     uint8_t order; /* in a collection: the strictest of its finalizers; GCI_NO_ORDER: none */
@@ -75,6 +76,8 @@ struct gc_guardian {
     bool freed; /* goes when COUNT is 0 */
 };
 
+#define GCI_WATCH_CELL_BYTES 64u
+
 /* A stock of cells of 64 bytes, from mmap; never given back. */
 struct gci_stock {
     void *free; /* linked by their first word */
@@ -83,9 +86,11 @@ struct gci_stock {
 
 struct gci_watches {
     struct gci_watched **buckets;
-    unsigned shift; /* of a key's hash, to have a bucket */
-    size_t count;   /* records */
-    struct gci_watched *young, *old;
+    unsigned shift;           /* of a key's hash, to have a bucket */
+    size_t count;             /* records */
+    struct gci_watched **all; /* records, in the order in which they were made, and NULL; */
+    size_t all_count, all_capacity, all_empty; /* so many NULL; */
+    size_t settled;                            /* those that are young come after so many */
     struct gci_stock records, watches;
     struct gci_watch **recent; /* finalizers with data in the heap, since the last collection; */
     size_t recent_count, recent_capacity;
@@ -179,6 +184,16 @@ void gci_link_store(struct gc_heap *heap, uintptr_t slot, uintptr_t value);
 void gci_watches_forget(struct gc_heap *heap, size_t granule);
 void gci_watches_moved(struct gc_heap *heap, size_t from, size_t to, size_t bytes);
 void gci_watches_cut(struct gc_heap *heap, size_t granule, size_t bytes);
+
+/* What records and watches take; with the lock held. */
+static inline size_t gci_watches_bytes(const struct gc_heap *heap) {
+    const struct gci_watches *w = heap->watches;
+    if (w == NULL) return 0;
+    size_t cells = w->count;
+    for (unsigned kind = GCI_WATCH_FINALIZER; kind <= GCI_WATCH_LINK; kind++)
+        cells += w->counts[kind];
+    return cells * GCI_WATCH_CELL_BYTES;
+}
 
 /* In a collection, when gci_liveness() is through, and after a compaction: records of the dead go,
  * those of what moved go along (as gci_identity_update()). */

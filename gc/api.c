@@ -148,25 +148,6 @@ int gci_api_leave_if_attached(struct gci_thread *thread, int result) {
     return thread != NULL ? gci_api_leave(thread, result) : result;
 }
 
-/* As who collects, it must not have its locks taken when it forks. */
-void gci_api_call_out(struct gci_thread *thread, void (*function)(void *context), void *context) {
-    if (thread == NULL) {
-        function(context);
-        return;
-    }
-    struct gci_world *world = &thread->heap->world;
-    int cancel;
-    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel);
-    uint64_t signals = gci_signals_block();
-    gci_world_enter(world, &thread->mutator);
-    gci_block(&thread->mutator);
-    function(context);
-    gci_unblock(&thread->mutator);
-    gci_world_exit(world);
-    gci_signals_restore(signals);
-    pthread_setcancelstate(cancel, NULL);
-}
-
 const char *gc_version(void) {
     return "cairn 0.1.0";
 }

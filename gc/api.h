@@ -21,9 +21,4 @@ void *gci_api_leave_with(struct gci_thread *thread, void *p);
 struct gci_thread *gci_api_enter_if_attached(const struct gci_frame *frame);
 int gci_api_leave_if_attached(struct gci_thread *thread, int result);
 
-/* Calls FUNCTION, which may take any lock, the loader's and malloc's too, but not touch the heap:
- * meanwhile no collection waits for the thread, which is inside the library and doesn't hold the
- * lock, nor is it given signals.  THREAD NULL: one that isn't attached. */
-void gci_api_call_out(struct gci_thread *thread, void (*function)(void *context), void *context);
-
 #endif

@@ -293,10 +293,10 @@ static int check(const struct gc_heap *heap, const void *start, size_t bytes,
 
 static struct gc_code *copy(
     const void *start, size_t bytes, const gc_stack_map *maps, size_t count, uint32_t flags) {
-    size_t page = gci_page_size(), slots = 0;
+    size_t slots = 0;
     for (size_t i = 0; i < count; i++) slots += maps[i].slot_count;
     size_t room = sizeof(struct gc_code) + count * sizeof *maps + slots * sizeof(uint32_t);
-    room = (room + page - 1) / page * page;
+    room = gci_whole_pages(room);
     struct gc_code *code = gci_vm_map(room);
     if (code == NULL) return NULL;
     *code = (struct gc_code){(uintptr_t)start, (uintptr_t)start + bytes, count, flags, room};

@@ -25,6 +25,7 @@
 #include "gc/pthreads.h"
 #include "gc/quarantine.h"
 #include "gc/remember.h"
+#include "gc/settle.h"
 #include "gc/slots.h"
 #include "gc/stats.h"
 #include "gc/thread.h"
@@ -34,9 +35,6 @@
 #include "runtime/tls.h"
 #include "runtime/vm.h"
 
-#define PASSED_OVER_MAX 2u /* scans without a young object until an open block is closed */
-#define DENSE_EIGHTHS                                                                              \
-    6u /* blocks at least this full are closed at once: little of them will be refilled */
 #define STRETCH 128u  /* blocks that a member of the crew takes at a time: some 100 us */
 #define MANY    4096u /* blocks, for which it pays to wake the crew */
 
@@ -122,6 +120,7 @@ static void make_all_young(struct gc_heap *heap) {
  * objects refer to needn't be searched: nothing young is left. */
 static void promote_all(struct gc_heap *heap) {
     struct gci_arena *arena = &heap->arena;
+    gci_event_phase(heap, GC_PHASE_MARK);
     for (uint32_t b = 0; b < arena->frontier; b++) {
         uint8_t tag = arena->tags[b];
         enum gci_use use = gci_tag_use(tag);
@@ -148,99 +147,6 @@ static uint64_t mark(struct gc_heap *heap, struct gci_cycle *cycle) {
     gci_event_phase(heap, GC_PHASE_MARK);
     gci_mark_drain(&heap->marker);
     return by_roots;
-}
-
-/* ---- After marking -------------------------------------------------------------------------- */
-
-/* A block of small objects that was young: free, or old and with a sweep owed. */
-static void settle_small(struct gc_heap *heap, uint32_t b) {
-    struct gci_arena *arena = &heap->arena;
-    uint8_t list = arena->blocks[b].list;
-    if (list < GCI_LISTS) gci_list_remove(heap, b);
-    arena->blocks[b].list = GCI_NO_LIST;
-    if (list == GCI_KEPT_LIST) { /* stays as it was claimed: young, swept, open */
-        gci_block_sweep(arena, b, heap->options.poison, NULL);
-        arena->blocks[b].passed_over = 0;
-        return;
-    }
-    if (arena->live[b] == 0) {
-        gci_block_give_empty(heap, b);
-        return;
-    }
-    arena->tags[b] = (uint8_t)((arena->tags[b] & ~GCI_TAG_YOUNG) | GCI_TAG_UNSWEPT);
-    arena->blocks[b].passed_over = 0; /* the search counted it when its objects were young */
-    if (heap->options.poison) gci_block_sweep(arena, b, true, NULL);
-    unsigned eighths = arena->live[b] / (GCI_BLOCK_GRANULES / 8);
-    if (eighths >= GCI_LISTED_EIGHTHS) return;
-    enum gci_kind kind = gci_tag_kind(arena->tags[b]);
-    gci_list_push(heap,
-        gci_tag_use(arena->tags[b]) == GCI_USE_BUMP
-            ? gci_list_of_bump(kind, eighths)
-            : gci_list_of_cells(kind, arena->blocks[b].size_class),
-        b);
-}
-
-/* Should the open block B, which holds old objects with pointers, be protected from now on?  Under
- * the explicit barrier that costs nothing, and may be done to objects of the kinds into which the
- * program promised to store by gc_write() (docs/barrier.md, rule 15). */
-static bool should_close(const struct gc_heap *heap, uint32_t b) {
-    const struct gci_arena *arena = &heap->arena;
-    if (arena->guard_pages > 0 && gci_tag_use(arena->tags[b]) == GCI_USE_LARGE)
-        return false; /* opening it would open its guard pages: docs/debugging.md, rule 8 */
-    if (gci_barrier_is_explicit(heap->barrier))
-        return arena->tags[b] & GCI_TAG_TYPED || heap->options.writes_explicitly == GC_WRITES_ALL;
-    if (arena->blocks[b].passed_over >= PASSED_OVER_MAX) return true;
-    if (arena->blocks[b].hot > 0) return false;
-    return gci_tag_use(arena->tags[b]) == GCI_USE_LARGE ||
-           arena->live[b] >= GCI_BLOCK_GRANULES / 8 * DENSE_EIGHTHS;
-}
-
-/* What fragmentation is reckoned by. */
-static void count_small(struct gc_heap *heap, uint32_t b) {
-    uint8_t tag = heap->arena.tags[b];
-    enum gci_use use = gci_tag_use(tag);
-    if (use != GCI_USE_BUMP && use != GCI_USE_CELLS) return;
-    heap->small_bytes += GCI_BLOCK_BYTES;
-    if (!(tag & (GCI_TAG_TYPED | GCI_TAG_LEAF))) return;
-    heap->movable_bytes += GCI_BLOCK_BYTES;
-    heap->movable_live_bytes += (uint64_t)heap->arena.live[b] * GC_GRANULE;
-}
-
-/* Sorts all blocks by what marking found, and counts what is live. */
-static void settle_blocks(struct gc_heap *heap, enum gc_collection kind) {
-    struct gci_arena *arena = &heap->arena;
-    uint64_t granules = 0, open = 0, closed = 0;
-    heap->small_bytes = heap->movable_bytes = heap->movable_live_bytes = 0;
-    bool protects =
-        gci_barrier_is_explicit(heap->barrier) ||
-        (gci_barrier_kind(heap->barrier) != GC_BARRIER_NONE && gci_policy_protects(heap, kind));
-    gci_large_sweep(heap);
-    for (uint32_t b = 0; b < arena->frontier; b++) {
-        uint8_t tag = arena->tags[b];
-        if (gci_tag_use(tag) == GCI_USE_FREE) continue;
-        if (tag & GCI_TAG_YOUNG) {
-            if (gci_tag_use(tag) == GCI_USE_LARGE)
-                arena->tags[b] &= (uint8_t)~GCI_TAG_YOUNG;
-            else
-                settle_small(heap, b);
-            tag = arena->tags[b];
-        }
-        granules += arena->live[b];
-        count_small(heap, b);
-        if (!gci_tag_scanned(tag)) continue;
-        if (protects && !(tag & (GCI_TAG_CLOSED | GCI_TAG_YOUNG)) && should_close(heap, b))
-            arena->tags[b] |= GCI_TAG_CLOSING;
-        if (arena->tags[b] & (GCI_TAG_CLOSED | GCI_TAG_CLOSING))
-            closed++;
-        else
-            open++;
-    }
-    heap->open_blocks = open;
-    heap->closed_blocks = closed;
-    uint64_t pages = 0;
-    for (unsigned k = 0; k < GCI_KINDS; k++) pages += heap->large[k].used_pages;
-    heap->small_live_bytes = granules * GC_GRANULE;
-    heap->live_bytes = heap->small_live_bytes + (pages << arena->page_shift);
 }
 
 /* ---- The script ----------------------------------------------------------------------------- */
@@ -333,7 +239,7 @@ static void collect(struct gc_heap *heap, struct gci_cycle *cycle) {
     if (heap->marker.holding) cycle->compacted = gci_compact(heap, cycle->compact, by_roots);
     if (heap->options.verify && cycle->compacted) gci_verify_marks(heap);
     gci_event_phase(heap, GC_PHASE_SETTLE);
-    settle_blocks(heap, kind);
+    gci_settle_blocks(heap, kind);
     gci_quarantine_settle(heap);
     gci_event_phase(heap, GC_PHASE_CLOSE);
     gci_remember_close(heap);
@@ -406,6 +312,10 @@ int gci_with_world_stopped(struct gci_thread *thread,
 /* As for who collects, the thread must not be waited for meanwhile, nor its lock taken when it
  * forks; and libunwind blocks signals by itself. */
 void gci_aside(struct gci_thread *thread, void (*function)(void *context), void *context) {
+    if (thread == NULL) {
+        function(context);
+        return;
+    }
     struct gci_world *world = &thread->heap->world;
     int cancel;
     pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel);
@@ -505,8 +415,7 @@ static void note_end_of_call(struct gc_heap *heap, void *context) {
 int gci_with_world_collected(struct gci_thread *thread, const char *reason,
     void (*function)(struct gc_heap *heap, void *context), void *context) {
     struct collected_call collected = {new_wish(GC_FULL, reason, GCI_ALWAYS), function, context};
-    struct stopped_call call = {
-        thread, NULL, collect_and_call, note_end_of_call, &collected, 0};
+    struct stopped_call call = {thread, NULL, collect_and_call, note_end_of_call, &collected, 0};
     int error = call_stopped(&call);
     if (error == 0 && !collected.wish.refused) tell_collected(thread, &collected.wish);
     return error;

@@ -24,7 +24,8 @@ int gci_with_world_collected(struct gci_thread *thread, const char *reason,
     void (*function)(struct gc_heap *heap, void *context), void *context);
 
 /* Calls FUNCTION with the calling thread counted as stopped, so that it may take the loader's lock,
- * or do what takes long, while others collect.  It may not touch the heap. */
+ * or do what takes long, while others collect.  It may not touch the heap.  Without a THREAD it is
+ * called as it is. */
 void gci_aside(struct gci_thread *thread, void (*function)(void *context), void *context);
 
 /* For CAIRN_STRESS: minor collections, and every eighth time a full one, of which every second

@@ -24,14 +24,9 @@
 #define FEED_LEAST  4u                  /* runs on a stack that is worth halving */
 #define STACK_BYTES ((size_t)128 << 10) /* of a hand's thread: marking recurses nowhere */
 
-static size_t round_to_pages(size_t bytes) {
-    size_t page = gci_page_size();
-    return (bytes + page - 1) / page * page;
-}
-
 static size_t crew_bytes(unsigned most) {
-    return round_to_pages(sizeof(struct gci_crew) + most * sizeof(struct gci_hand) +
-                          CHUNKS * sizeof(struct gci_chunk));
+    return gci_whole_pages(sizeof(struct gci_crew) + most * sizeof(struct gci_hand) +
+                           CHUNKS * sizeof(struct gci_chunk));
 }
 
 int gci_crew_open(struct gc_heap *heap) {
@@ -114,7 +109,7 @@ static int start(struct gci_hand *hand) {
 }
 
 static size_t live_bytes(uint32_t blocks) {
-    return round_to_pages(blocks * sizeof(uint16_t));
+    return gci_whole_pages(blocks * sizeof(uint16_t));
 }
 
 static bool prepare(struct gc_heap *heap, struct gci_hand *hand) {

@@ -21,20 +21,23 @@
 #include "runtime/log.h"
 #include "runtime/vm.h"
 
-/* A round over all entries that wait costs a tenth of putting them into the table, and may be
- * followed by another one if it resolves such a part of them. */
+/* Another round may follow one that resolves such a part of what it looks at. */
 #define CHEAP_ROUNDS 4u /* the first so many */
 #define WORTH_LITTLE 16u
 #define WORTH_MUCH   2u
 
-#define NEIGHBOURS_SHIFT 12u /* keys in as many bytes of the heap have adjacent buckets */
+#define BATCH      16u   /* entries whose keys are fetched together */
+#define AHEAD      16u   /* granules from a key to those whose entries are fetched meanwhile */
+#define DRAIN_MUCH 1024u /* entries resolved between two drains of the mark stack */
 
 /* ---- Entries -------------------------------------------------------------------------------- */
 
 /* An entry, and in its lower bits what is weak in it, as LINK and the mark stack have it.  A list's
- * end is no entry, but not 0. */
+ * end is no entry, but not 0.  ON_KEY is all that LINK has while the entry hangs on its key. */
 #define WEAK_BITS ((uintptr_t)3)
 #define LIST_END  ((uintptr_t)8)
+#define ON_KEY    LIST_END
+#define LAST      LIST_END /* in a link of a key's chain: to the entry that has the key's word */
 
 _Static_assert(GCI_WEAK_KINDS - 1 <= WEAK_BITS, "fits the bits below an entry's address");
 
@@ -92,24 +95,33 @@ static uintptr_t take(struct gci_entries *list) {
     return link;
 }
 
+/* An entry that waits, as it is on a stack: with what it waits for, so that a round needs no look at
+ * the entry; NULL if it is weak in both. */
+static gci_words waiting_entry(struct gci_entry *entry, enum gci_weak weak) {
+    uintptr_t guard = weak != GCI_WEAK_BOTH ? *guard_of(entry, weak) : 0;
+    return (gci_words){(const uintptr_t *)((uintptr_t)entry | weak), (const uintptr_t *)guard};
+}
+
 /* Remembers an entry for the next round: outside the heap, so that no page is written to and no
  * barrier asked; if there is no memory by its LINK. */
-static void remember(struct gci_marker *marker, uintptr_t link) {
-    if (gci_mark_stack_push(&marker->entries, (gci_words){(const uintptr_t *)link, NULL})) return;
+static void remember(struct gci_marker *marker, gci_words run) {
+    uintptr_t link = (uintptr_t)run.start;
+    if (gci_mark_stack_push(&marker->entries, run)) return;
     if (entry_of(link)->link == 0) put(&marker->heap->ephemerons.waiting, link);
 }
 
+/* One that is on a list, or hangs on its key, was met before. */
 uintptr_t *gci_ephemeron_meet(
     struct gci_marker *marker, struct gci_entry *entry, enum gci_weak weak, bool shared) {
-    if (entry->key == 0) return NULL;
+    if (entry->key == 0 || entry->link != 0) return NULL;
     marker->entries_met++;
     if (entry_lives(marker->heap, entry, weak))
         return weak != GCI_WEAK_BOTH ? held_of(entry, weak) : NULL;
     marker->entries_pended++;
-    uintptr_t link = (uintptr_t)entry | weak;
+    gci_words run = waiting_entry(entry, weak);
     if (!shared) {
-        remember(marker, link);
-    } else if (!gci_mark_stack_push(&marker->entries, (gci_words){(const uintptr_t *)link, NULL})) {
+        remember(marker, run);
+    } else if (!gci_mark_stack_push(&marker->entries, run)) {
         marker->stack.overflowed = true; /* it will be met again, by one marker alone */
     }
     return NULL;
@@ -120,10 +132,17 @@ void gci_ephemerons_join(struct gci_marker *to, struct gci_marker *from) {
     to->entries_met += from->entries_met;
     to->entries_pended += from->entries_pended;
     from->entries_met = from->entries_pended = 0;
-    while (gci_mark_pop(&from->entries, &run)) remember(to, (uintptr_t)run.start);
+    while (gci_mark_pop(&from->entries, &run)) remember(to, run);
 }
 
 /* ---- Rounds --------------------------------------------------------------------------------- */
+
+/* What one stack gives back another may use, while entries go from one to the other: then no page
+ * is new. */
+static void hand_over(struct gci_mark_stack *from, struct gci_mark_stack *to) {
+    if (from->spare == NULL || to->spare != NULL) return;
+    gci_mark_stack_give_spare(from, to);
+}
 
 /* Marks what the entry keeps, if its key was marked meanwhile. */
 static bool resolve(struct gci_marker *marker, uintptr_t link) {
@@ -132,6 +151,12 @@ static bool resolve(struct gci_marker *marker, uintptr_t link) {
     if (!entry_lives(marker->heap, entry, weak)) return false;
     if (weak != GCI_WEAK_BOTH) gci_mark_slot(marker, held_of(entry, weak));
     return true;
+}
+
+/* Is it plain that the entry waits on? */
+static bool waits_still(const struct gc_heap *heap, gci_words run) {
+    uintptr_t guard = (uintptr_t)run.end;
+    return guard != 0 && !lives(heap, &guard);
 }
 
 struct round {
@@ -148,10 +173,11 @@ static struct round look_again(struct gci_marker *marker) {
     marker->entries = all->other;
     all->waiting.first = 0;
     for (; gci_mark_pop(&stack, &run); round.seen++) {
-        if (resolve(marker, (uintptr_t)run.start))
+        hand_over(&stack, &marker->entries);
+        if (!waits_still(marker->heap, run) && resolve(marker, (uintptr_t)run.start))
             round.resolved++;
         else
-            remember(marker, (uintptr_t)run.start);
+            remember(marker, run);
     }
     for (; list.first != 0; round.seen++) {
         uintptr_t link = take(&list);
@@ -166,138 +192,127 @@ static struct round look_again(struct gci_marker *marker) {
 
 /* ---- Watching ------------------------------------------------------------------------------- */
 
-static size_t page_rounded(size_t bytes) {
-    size_t page = gci_page_size();
-    return (bytes + page - 1) / page * page;
+/* Hangs an entry on its key, which isn't marked, so that nobody needs its first word: that refers
+ * to the entry from now on.  The word itself is where the entry had the key, or, if others hang
+ * there already, in the last of them; in the others is the next one. */
+static void hang(struct gc_heap *heap, uintptr_t link, uintptr_t key) {
+    uint8_t *side = &heap->arena.side[gci_address_granule(&heap->arena, key)];
+    uintptr_t *first = (uintptr_t *)key;
+    *guard_of(entry_of(link), weak_of(link)) = *first;
+    *first = *side & GCI_SIDE_KEY ? link : link | LAST;
+    *side |= GCI_SIDE_KEY;
+    entry_of(link)->link = ON_KEY;
 }
 
-/* Keys that lie together have buckets that do: 80 ms instead of 122 for a chain of 10^6 (measured). */
-static uintptr_t *bucket_of(struct gci_ephemerons *all, uintptr_t key) {
-    uint64_t scattered = (key >> NEIGHBOURS_SHIFT) * UINT64_C(0x9e3779b97f4a7c15);
-    size_t hash = (size_t)(key >> GCI_GRANULE_SHIFT) + (size_t)(scattered >> 32);
-    return &all->buckets[hash & (all->bucket_count - 1)];
+/* Takes the next one off the key; *LINK is 0 when that was the last, and the key whole again. */
+static uintptr_t unhang(uintptr_t key, uintptr_t *link) {
+    uintptr_t taken = *link & ~LAST, *guard = guard_of(entry_of(taken), weak_of(taken));
+    uintptr_t next = *guard;
+    *guard = key;
+    if (*link & LAST) *(uintptr_t *)key = next;
+    *link = *link & LAST ? 0 : next;
+    return taken;
 }
 
-static void hang(struct gci_ephemerons *all, uintptr_t link) {
-    struct gci_entry *entry = entry_of(link);
-    uintptr_t *bucket = bucket_of(all, *guard_of(entry, weak_of(link)));
-    entry->link = *bucket != 0 ? *bucket : LIST_END;
-    *bucket = link;
-}
-
-static void give_back(const struct gci_ephemerons *all, uintptr_t *buckets, size_t count) {
-    if (buckets != all->spare) gci_vm_unmap(buckets, page_rounded(count * sizeof *buckets));
-}
-
-/* Makes WANTED buckets, a power of two, and hangs up in them what was in the others; without
- * memory those that there are stay. */
-static void make_buckets(struct gci_ephemerons *all, size_t wanted) {
-    uintptr_t *before = all->buckets, *fresh = gci_vm_map(page_rounded(wanted * sizeof *fresh));
-    size_t count = before != NULL ? all->bucket_count : 0;
-    if (fresh == NULL) return;
-    all->buckets = fresh;
-    all->bucket_count = wanted;
-    for (size_t i = 0; i < count; i++) {
-        uintptr_t link = before[i];
-        while (entry_of(link) != NULL) {
-            uintptr_t next = entry_of(link)->link;
-            hang(all, link);
-            link = next;
-        }
-    }
-    if (count > 0) give_back(all, before, count);
-}
-
-/* For about COUNT entries. */
-static void open_buckets(struct gci_ephemerons *all, uint64_t count) {
-    size_t wanted = sizeof all->spare / sizeof *all->spare;
-    memset(all->spare, 0, sizeof all->spare);
-    all->buckets = all->spare;
-    all->bucket_count = wanted;
-    all->hanging = 0;
-    while (wanted < count) wanted *= 2;
-    if (wanted > all->bucket_count) make_buckets(all, wanted);
-}
-
-/* An entry that waits: for its key, unless that is no object any more. */
-static void wait_for_key(struct gc_heap *heap, uintptr_t link, struct gci_entries *aside) {
-    struct gci_ephemerons *all = &heap->ephemerons;
+/* An entry that waits: for its key, unless that is no object any more.  False without memory. */
+static bool wait_for_key(struct gc_heap *heap, uintptr_t link, struct gci_entries *aside) {
     enum gci_weak weak = weak_of(link);
-    size_t granule = gci_address_granule(&heap->arena, *guard_of(entry_of(link), weak));
-    if (weak == GCI_WEAK_BOTH || !(heap->arena.side[granule] & GCI_SIDE_START)) {
+    uintptr_t key = weak != GCI_WEAK_BOTH ? *guard_of(entry_of(link), weak) : 0;
+    bool is_object = weak != GCI_WEAK_BOTH &&
+                     heap->arena.side[gci_address_granule(&heap->arena, key)] & GCI_SIDE_START;
+    gci_words run = {(const uintptr_t *)link, (const uintptr_t *)key};
+    bool has_room = is_object && gci_mark_stack_push(&heap->ephemerons.other, run);
+    if (has_room)
+        hang(heap, link, key);
+    else
         put(aside, link);
-        return;
-    }
-    heap->arena.side[granule] |= GCI_SIDE_KEY;
-    if (++all->hanging > 2 * all->bucket_count) make_buckets(all, 4 * all->bucket_count);
-    hang(all, link);
+    return has_room || !is_object;
 }
 
-static void admit(struct gc_heap *heap, uintptr_t link, struct gci_entries *aside) {
+static bool admit(struct gc_heap *heap, uintptr_t link, struct gci_entries *aside) {
     struct gci_entry *entry = entry_of(link);
-    if (entry->link != 0) return; /* met before */
-    if (!entry_lives(heap, entry, weak_of(link)))
-        wait_for_key(heap, link, aside);
-    else if (weak_of(link) != GCI_WEAK_BOTH)
-        put(&heap->ephemerons.ready, link);
+    if (entry->link != 0) return true; /* met before */
+    if (!entry_lives(heap, entry, weak_of(link))) return wait_for_key(heap, link, aside);
+    if (weak_of(link) != GCI_WEAK_BOTH) put(&heap->ephemerons.ready, link);
+    return true;
 }
 
-static void admit_all(struct gc_heap *heap, struct gci_entries *aside) {
+/* As many as BATCH from the stack, while their keys and these' side bytes are on their way. */
+static unsigned pop_some(struct gc_heap *heap, gci_words *batch) {
+    const struct gci_arena *arena = &heap->arena;
+    unsigned count = 0;
+    for (; count < BATCH && gci_mark_pop(&heap->marker.entries, &batch[count]); count++) {
+        uintptr_t key = (uintptr_t)batch[count].end;
+        __builtin_prefetch((const void *)key, 1);
+        __builtin_prefetch(arena->side + ((key - arena->base) >> GCI_GRANULE_SHIFT), 1);
+        hand_over(&heap->marker.entries, &heap->ephemerons.other);
+    }
+    return count;
+}
+
+static bool admit_all(struct gc_heap *heap, struct gci_entries *aside) {
     struct gci_entries list = heap->ephemerons.waiting;
-    gci_words run;
+    gci_words batch[BATCH];
+    bool complete = true;
     heap->ephemerons.waiting.first = 0;
-    while (gci_mark_pop(&heap->marker.entries, &run)) admit(heap, (uintptr_t)run.start, aside);
-    while (list.first != 0) admit(heap, take(&list), aside);
+    for (unsigned count; (count = pop_some(heap, batch)) > 0;)
+        for (unsigned i = 0; i < count; i++)
+            complete &= admit(heap, (uintptr_t)batch[i].start, aside);
+    while (list.first != 0) complete &= admit(heap, take(&list), aside);
+    return complete;
+}
+
+/* Keys that were made one after the other may well be found so, from the first or from the last:
+ * the entry of one that is near is fetched.  (A chain of 10^6, entries made at random: see
+ * docs/ephemerons.md.) */
+static void fetch_near(const struct gci_arena *arena, size_t granule) {
+    if (granule < gci_arena_used_bytes(arena) >> GCI_GRANULE_SHIFT &&
+        arena->side[granule] & GCI_SIDE_KEY)
+        __builtin_prefetch(entry_of(*(const uintptr_t *)gci_granule_address(arena, granule)), 1);
 }
 
 void gci_ephemeron_key_found(struct gc_heap *heap, size_t granule) {
-    struct gci_ephemerons *all = &heap->ephemerons;
-    uintptr_t key = gci_granule_address(&heap->arena, granule);
-    heap->arena.side[granule] &= (uint8_t)~GCI_SIDE_KEY;
-    for (uintptr_t *at = bucket_of(all, key); entry_of(*at) != NULL;) {
-        uintptr_t link = *at;
-        struct gci_entry *entry = entry_of(link);
-        if (*guard_of(entry, weak_of(link)) != key) {
-            at = &entry->link;
-            continue;
-        }
-        *at = entry->link;
-        all->hanging--;
-        put(&all->ready, link);
+    const struct gci_arena *arena = &heap->arena;
+    uintptr_t key = gci_granule_address(arena, granule), link = *(const uintptr_t *)key;
+    arena->side[granule] &= (uint8_t)~GCI_SIDE_KEY;
+    fetch_near(arena, granule + AHEAD);
+    fetch_near(arena, granule - AHEAD);
+    while (link != 0) put(&heap->ephemerons.ready, unhang(key, &link));
+}
+
+/* Those that still hang on their keys wait as before. */
+static void unhang_all(struct gc_heap *heap) {
+    struct gci_mark_stack *hung = &heap->ephemerons.other;
+    gci_words run;
+    while (gci_mark_pop(hung, &run)) {
+        uintptr_t key = (uintptr_t)run.end, still = key;
+        uint8_t *side = &heap->arena.side[gci_address_granule(&heap->arena, key)];
+        hand_over(hung, &heap->marker.entries);
+        uintptr_t link = *side & GCI_SIDE_KEY ? *(const uintptr_t *)key : 0;
+        *side &= (uint8_t)~GCI_SIDE_KEY;
+        while (link != 0) entry_of(unhang(key, &link))->link = 0;
+        if (!lives(heap, &still)) remember(&heap->marker, run);
     }
 }
 
-/* Those that still wait go on the list of WAITING. */
-static void unhang(struct gc_heap *heap) {
-    struct gci_ephemerons *all = &heap->ephemerons;
-    for (size_t i = 0; i < all->bucket_count; i++) {
-        uintptr_t link = all->buckets[i];
-        while (entry_of(link) != NULL) {
-            struct gci_entry *entry = entry_of(link);
-            uintptr_t next = entry->link, key = *guard_of(entry, weak_of(link));
-            heap->arena.side[gci_address_granule(&heap->arena, key)] &= (uint8_t)~GCI_SIDE_KEY;
-            put(&all->waiting, link);
-            link = next;
-        }
-    }
-    give_back(all, all->buckets, all->bucket_count);
-    all->buckets = NULL;
-}
-
-/* Until nothing more is found; by the calling thread alone.  About COUNT entries wait. */
-static void watch(struct gci_marker *marker, uint64_t count) {
+/* Until nothing more is found; by the calling thread alone.  False if there was no memory to watch
+ * for all. */
+static bool watch(struct gci_marker *marker) {
     struct gc_heap *heap = marker->heap;
     struct gci_ephemerons *all = &heap->ephemerons;
     struct gci_entries aside = {0};
-    open_buckets(all, count);
+    bool complete = admit_all(heap, &aside);
     marker->watching = true;
-    for (admit_all(heap, &aside); all->ready.first != 0; admit_all(heap, &aside)) {
-        while (all->ready.first != 0) resolve(marker, take(&all->ready));
+    while (all->ready.first != 0) {
+        for (unsigned n = 0; n < DRAIN_MUCH && all->ready.first != 0; n++)
+            resolve(marker, take(&all->ready));
         gci_mark_drain(marker);
+        if (all->ready.first == 0) complete &= admit_all(heap, &aside);
     }
     marker->watching = false;
-    unhang(heap);
+    unhang_all(heap);
     while (aside.first != 0) put(&all->waiting, take(&aside));
+    return complete;
 }
 
 /* ---- The phases ----------------------------------------------------------------------------- */
@@ -314,8 +329,7 @@ void gci_ephemerons_trace(struct gc_heap *heap) {
         if (round.resolved == 0) break;
         gci_mark_drain(&heap->marker);
         if (round.resolved >= round.seen / (n < CHEAP_ROUNDS ? WORTH_LITTLE : WORTH_MUCH)) continue;
-        watch(&heap->marker, round.seen - round.resolved);
-        break;
+        if (watch(&heap->marker)) break;
     }
     all->traced = true;
     all->found_then = found_so_far(heap);

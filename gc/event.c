@@ -199,6 +199,7 @@ void gci_event_collected(struct gc_heap *heap, const struct gci_cycle *cycle, gc
         *event = event_now(heap);
         event->pause_ns = event->ns - events->start_ns;
         event->compacted = cycle->compacted;
+        event->promoted_all = cycle->wholesale;
         event->bytes_before = events->before;
         event->bytes_after = heap->live_bytes;
         event->nursery_bytes = gci_policy_nursery(heap);
@@ -334,10 +335,12 @@ int gci_entry_remove_listener(
     gci_heap_lock(heap);
     int error = take_out(&heap->events, listener);
     gci_heap_unlock(heap);
+    uint64_t signals = gci_signals_block(); /* handlers, too, wait until it isn't BLOCKING */
     if (thread != NULL) gci_block(&thread->mutator);
     while (error == 0 && __atomic_load_n(&heap->events.calling, __ATOMIC_ACQUIRE) != 0)
         sched_yield();
     if (thread != NULL) gci_unblock(&thread->mutator);
+    gci_signals_restore(signals);
     return gci_api_leave_if_attached(thread, error);
 }
 

@@ -167,7 +167,8 @@ static void visit_root(
     if (gci_root_is_worded(kind) && words)
         for (const uintptr_t *w = start; w < end; w++) meet_tagged(s, w, GCI_NONE, kind);
     else
-        meet_words(s, start, end, GCI_NONE, kind, !precise, words && !precise);
+        meet_words(s, start, end, GCI_NONE, kind, gci_root_means_past_end(s->heap, kind),
+            words && !precise);
 }
 
 /* What the entries of the step numbered FROM keep now. */
@@ -253,8 +254,8 @@ static void print_condition(const uintptr_t *word, const struct step *step) {
 }
 
 /* The object at START, and which WORD of it leads on. */
-static void print_step(const struct step *step, uintptr_t start, const uintptr_t *word,
-    bool conditional) {
+static void print_step(
+    const struct step *step, uintptr_t start, const uintptr_t *word, bool conditional) {
     const struct gci_type *type = step->type;
     char by[192], field[128];
     size_t offset = (uintptr_t)word - start;

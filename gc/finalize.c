@@ -158,7 +158,14 @@ int gci_entry_finalizer(
     struct gc_heap *heap;
     struct gci_thread *thread =
         gci_watch_enter(frame, p, fresh != NULL ? fresh->data : NULL, &heap);
-    return gci_watch_exit(thread, heap, exchange(heap, p, fresh, old));
+    int error = exchange(heap, p, fresh, old);
+    gci_heap_unlock(heap);
+    if (thread == NULL) return error;
+    /* What only the one before held is held until the caller has it. */
+    if (error == 0 && old != NULL) thread->watched = (uintptr_t)old->data;
+    gci_leave(&thread->mutator);
+    thread->held = thread->watched = 0;
+    return error;
 }
 
 /* ---- Running -------------------------------------------------------------------------------- */
@@ -174,7 +181,7 @@ static bool take_ready(struct gc_heap *heap, uintptr_t *object, gc_finalizer *fi
             struct gci_watched *record = gci_watched_find(w, *object);
             gci_watch_leave(w, watch);
             gci_watched_drop_if_empty(w, record);
-            w->waiting--;
+            gci_count_waiting(w, -1);
             w->run++;
         }
         gci_watch_give(w, watch);
@@ -215,9 +222,9 @@ size_t gci_entry_run_finalizers(size_t a, size_t b, size_t c, const struct gci_f
     return count;
 }
 
-static void make_all_ready(struct gci_watches *w, struct gci_watched *list) {
-    for (; list != NULL; list = list->next) {
-        struct gci_watch *watch = finalizer_of(list);
+static void make_all_ready(struct gci_watches *w) {
+    for (size_t i = w->all_count; i-- > 0;) {
+        struct gci_watch *watch = finalizer_of(w->all[i]);
         if (watch != NULL) gci_watch_make_ready(w, watch);
     }
 }
@@ -229,8 +236,7 @@ size_t gci_entry_finalize_all(size_t a, size_t b, size_t c, const struct gci_fra
         struct gc_heap *heap;
         struct gci_thread *thread = gci_watch_enter(frame, NULL, NULL, &heap);
         if (heap->watches != NULL) {
-            make_all_ready(heap->watches, heap->watches->young);
-            make_all_ready(heap->watches, heap->watches->old);
+            make_all_ready(heap->watches);
             heap->watches->ready_young = true;
         }
         gci_watch_exit(thread, heap, 0);
@@ -265,6 +271,7 @@ static void end_runner(void *context) {
 static void *run_always(void *argument) {
     struct gci_watches *w = argument;
     is_runner = true;
+    pthread_setname_np(pthread_self(), "cairn-finalize");
     pthread_cleanup_push(end_runner, w);
     if (gc_thread_attach() == 0) {
         for (;;) {
@@ -297,10 +304,7 @@ static void start_runner(struct gci_watches *w) {
         pthread_sigmask(SIG_SETMASK, &before, NULL);
         pthread_attr_destroy(&attributes);
     }
-    if (error == 0)
-        pthread_setname_np(thread, "cairn-finalize");
-    else
-        end_runner(w); /* the next collection tries again */
+    if (error != 0) end_runner(w); /* the next collection tries again */
 }
 
 void gci_finalizers_after_fork(struct gc_heap *heap) {

@@ -35,8 +35,7 @@ static size_t heap_limit(const gc_options *options) {
 }
 
 static size_t heap_bytes(void) {
-    size_t page = gci_page_size();
-    return (sizeof(struct gc_heap) + page - 1) / page * page;
+    return gci_whole_pages(sizeof(struct gc_heap));
 }
 
 /* The number of the signal that stops threads, 0 for none. */

@@ -1,15 +1,15 @@
 /* Identity hashes.  An object's hash is a number that was drawn when it was first asked for; it
- * stands in a table outside the heap, under the object's address, and a bit of the side byte says
- * that it may.  Owns heap->identities.  Invariants: an entry's object is live and has KEYED; the
- * old objects' come first, so that a minor collection looks at the others only; a table once
- * published stays readable.  Written with the lock held or the world stopped, read at any time
- * (docs/identity.md). */
+ * stands in a table outside the heap (gc/aged.c), under the object's address, and a bit of the side
+ * byte says that it may.  Owns heap->identities.  Invariants: an entry's object is live and has
+ * KEYED; a table once published stays readable.  Written with the lock held or the world stopped,
+ * read at any time (docs/identity.md). */
 #include "gc/identity.h"
 
 #include <errno.h>
 #include <string.h>
 
 #include "cairn/embed.h"
+#include "gc/aged.h"
 #include "gc/api.h"
 #include "gc/block.h"
 #include "gc/heap.h"
@@ -25,90 +25,22 @@ struct entry {
     uint64_t hash;
 };
 
-/* One mapping: this on a page of its own, the entries, and an index by open addressing of twice as
- * many slots.  A slot holds the position of an entry plus 1, or 0. */
+#define WORDS     (sizeof(struct entry) / sizeof(size_t))
+#define HASH_WORD (offsetof(struct entry, hash) / sizeof(size_t))
+
+/* One mapping: this on a page of its own, the entries, and their index. */
 struct table {
-    struct entry *entries;
-    uint32_t *index;
-    size_t mapped;   /* entries there is memory for */
-    size_t capacity; /* entries in use at the most */
-    unsigned shift;  /* of a granule's hash, to have a slot: 64 less the index's bits */
+    struct gci_aged aged;
+    size_t mapped; /* entries there is memory for: CAPACITY or more */
 };
 
 struct gci_identities {
     struct table *table;
     uint32_t version; /* odd while it is being changed */
-    size_t count, old_count;
-    uint64_t drawn; /* hashes given out */
+    uint64_t drawn;   /* hashes given out */
 };
 
-/* ---- The index ------------------------------------------------------------------------------ */
-
-static inline size_t home_of(unsigned shift, size_t granule) {
-    return (granule * UINT64_C(0x9e3779b97f4a7c15)) >> shift;
-}
-
-static inline size_t mask_of(unsigned shift) {
-    return ((size_t)1 << (64 - shift)) - 1;
-}
-
-/* Readers without the lock may look at any word while it is changed. */
-static inline uint32_t slot_value(const struct table *t, size_t slot) {
-    return __atomic_load_n(&t->index[slot], __ATOMIC_RELAXED);
-}
-
-static inline void set_slot(struct table *t, size_t slot, size_t value) {
-    __atomic_store_n(&t->index[slot], (uint32_t)value, __ATOMIC_RELAXED);
-}
-
-static inline void set_entry(struct table *t, size_t at, struct entry entry) {
-    __atomic_store_n(&t->entries[at].granule, entry.granule, __ATOMIC_RELAXED);
-    __atomic_store_n(&t->entries[at].hash, entry.hash, __ATOMIC_RELAXED);
-}
-
-/* The position plus 1 of GRANULE's entry; 0 if it has none. */
-static inline size_t find(const struct table *t, size_t granule) {
-    unsigned shift = __atomic_load_n(&t->shift, __ATOMIC_RELAXED);
-    for (size_t slot = home_of(shift, granule);; slot = (slot + 1) & mask_of(shift)) {
-        size_t value = slot_value(t, slot);
-        if (value == 0 ||
-            __atomic_load_n(&t->entries[value - 1].granule, __ATOMIC_RELAXED) == granule)
-            return value;
-    }
-}
-
-/* The slot of the entry at position AT. */
-static size_t slot_of(const struct table *t, size_t at) {
-    size_t slot = home_of(t->shift, t->entries[at].granule);
-    while (slot_value(t, slot) != at + 1) slot = (slot + 1) & mask_of(t->shift);
-    return slot;
-}
-
-static void enter(struct table *t, size_t at) {
-    size_t slot = home_of(t->shift, t->entries[at].granule);
-    while (slot_value(t, slot) != 0) slot = (slot + 1) & mask_of(t->shift);
-    set_slot(t, slot, at + 1);
-}
-
-/* Empties a slot.  Of those behind it, up to the next empty one, each that may stand there is moved
- * there. */
-static void leave(struct table *t, size_t hole) {
-    size_t mask = mask_of(t->shift), slot = hole, value;
-    while ((value = slot_value(t, slot = (slot + 1) & mask)) != 0) {
-        size_t home = home_of(t->shift, t->entries[value - 1].granule);
-        if (((slot - home) & mask) < ((slot - hole) & mask)) continue;
-        set_slot(t, hole, value);
-        hole = slot;
-    }
-    set_slot(t, hole, 0);
-}
-
-static void rebuild(struct table *t, size_t count) {
-    memset(t->index, 0, 2 * t->capacity * sizeof *t->index);
-    for (size_t at = 0; at < count; at++) enter(t, at);
-}
-
-/* ---- Entries -------------------------------------------------------------------------------- */
+/* ---- Changes -------------------------------------------------------------------------------- */
 
 static void begin_change(struct gci_identities *ids) {
     __atomic_store_n(&ids->version, ids->version + 1, __ATOMIC_RELAXED);
@@ -119,41 +51,19 @@ static void end_change(struct gci_identities *ids) {
     __atomic_store_n(&ids->version, ids->version + 1, __ATOMIC_RELEASE);
 }
 
-static void relocate(struct table *t, size_t from, size_t to) {
-    if (from == to) return;
-    set_slot(t, slot_of(t, from), to + 1);
-    set_entry(t, to, t->entries[from]);
+static size_t find(const struct gci_identities *ids, size_t granule) {
+    return gci_aged_find(&ids->table->aged, granule, WORDS);
 }
 
-static void add(struct gci_identities *ids, struct entry entry, bool old) {
-    struct table *t = ids->table;
-    size_t at = ids->count++;
-    if (old) {
-        relocate(t, ids->old_count, at);
-        at = ids->old_count++;
-    }
-    set_entry(t, at, entry);
-    enter(t, at);
-}
-
-static struct entry take_out(struct gci_identities *ids, size_t at) {
-    struct table *t = ids->table;
-    struct entry entry = t->entries[at];
-    leave(t, slot_of(t, at));
-    if (at < ids->old_count) {
-        relocate(t, --ids->old_count, at);
-        at = ids->old_count;
-    }
-    relocate(t, --ids->count, at);
-    return entry;
+static struct entry *entry_at(const struct gci_identities *ids, size_t at) {
+    return (struct entry *)(void *)ids->table->aged.entries + at;
 }
 
 /* ---- Room ----------------------------------------------------------------------------------- */
 
 /* Bytes of the index of CAPACITY entries, whole pages. */
 static size_t index_bytes(size_t capacity) {
-    size_t page = gci_page_size();
-    return (2 * capacity * sizeof(uint32_t) + page - 1) / page * page;
+    return gci_whole_pages(2 * capacity * sizeof(uint32_t));
 }
 
 static struct table *make_table(size_t capacity) {
@@ -161,20 +71,21 @@ static struct table *make_table(size_t capacity) {
     uint8_t *memory = gci_vm_map(page + entries + index_bytes(capacity));
     if (memory == NULL) return NULL;
     struct table *t = (struct table *)(void *)memory;
-    *t = (struct table){.entries = (struct entry *)(void *)(memory + page),
-        .index = (uint32_t *)(void *)(memory + page + entries),
-        .mapped = capacity,
-        .capacity = capacity,
-        .shift = 63 - (unsigned)__builtin_ctzl(capacity)};
+    *t = (struct table){.aged = {.entries = (size_t *)(void *)(memory + page),
+                            .index = (uint32_t *)(void *)(memory + page + entries),
+                            .capacity = capacity,
+                            .shift = gci_aged_shift(capacity),
+                            .words = WORDS},
+        .mapped = capacity};
     return t;
 }
 
 /* The memory of all that is behind CAPACITY entries goes back.  The addresses stay readable. */
 static void discard_behind(struct table *t, size_t capacity) {
     size_t used = capacity == 0 ? 0 : index_bytes(capacity);
-    uint8_t *index = (uint8_t *)t->index;
-    if (capacity < t->mapped)
-        gci_vm_discard(t->entries + capacity, (t->mapped - capacity) * sizeof *t->entries);
+    uint8_t *entries = (uint8_t *)t->aged.entries, *index = (uint8_t *)t->aged.index;
+    size_t from = capacity * sizeof(struct entry), end = t->mapped * sizeof(struct entry);
+    if (from < end) gci_vm_discard(entries + from, end - from);
     if (used < index_bytes(t->mapped)) gci_vm_discard(index + used, index_bytes(t->mapped) - used);
 }
 
@@ -183,29 +94,31 @@ static void discard_behind(struct table *t, size_t capacity) {
  * the one in use. */
 static bool grow(struct gci_identities *ids) {
     struct table *old = ids->table;
-    if (old->capacity >= MOST_ENTRIES) return false;
-    if (old->capacity < old->mapped) { /* it shrank before */
-        old->capacity *= 2;
-        __atomic_store_n(&old->shift, old->shift - 1, __ATOMIC_RELAXED);
-        rebuild(old, ids->count);
+    struct gci_aged *aged = &old->aged;
+    if (aged->capacity >= MOST_ENTRIES) return false;
+    if (aged->capacity < old->mapped) { /* it shrank before */
+        aged->capacity *= 2;
+        __atomic_store_n(&aged->shift, aged->shift - 1, __ATOMIC_RELAXED);
+        gci_aged_rebuild(aged);
         return true;
     }
-    struct table *fresh = make_table(2 * old->capacity);
+    struct table *fresh = make_table(2 * aged->capacity);
     if (fresh == NULL) return false;
-    memcpy(fresh->entries, old->entries, ids->count * sizeof *fresh->entries);
-    rebuild(fresh, ids->count);
+    memcpy(fresh->aged.entries, aged->entries, aged->count * sizeof(struct entry));
+    fresh->aged.count = aged->count;
+    fresh->aged.old = aged->old;
+    gci_aged_rebuild(&fresh->aged);
     __atomic_store_n(&ids->table, fresh, __ATOMIC_RELEASE);
     discard_behind(old, 0);
     return true;
 }
 
-static void shrink(struct gci_identities *ids) {
-    struct table *t = ids->table;
-    size_t least = gci_page_size() / sizeof(struct entry), capacity = t->capacity;
-    while (capacity > least && ids->count < capacity / THIN) capacity /= 2;
-    if (capacity == t->capacity) return;
-    t->capacity = capacity;
-    __atomic_store_n(&t->shift, 63 - (unsigned)__builtin_ctzl(capacity), __ATOMIC_RELAXED);
+static void shrink(struct table *t) {
+    size_t least = gci_page_size() / sizeof(struct entry), capacity = t->aged.capacity;
+    while (capacity > least && t->aged.count < capacity / THIN) capacity /= 2;
+    if (capacity == t->aged.capacity) return;
+    t->aged.capacity = capacity;
+    __atomic_store_n(&t->aged.shift, gci_aged_shift(capacity), __ATOMIC_RELAXED);
     discard_behind(t, capacity);
 }
 
@@ -226,35 +139,16 @@ static struct gci_identities *identities(struct gc_heap *heap) {
 
 /* ---- What becomes of objects ---------------------------------------------------------------- */
 
-/* Does the object live on?  Then *GRANULE is where. */
-static bool survives(struct gc_heap *heap, size_t *granule) {
-    struct gci_arena *arena = &heap->arena;
-    uint8_t side = arena->side[*granule];
-    if (!(side & GCI_SIDE_MOVED)) return side & GCI_SIDE_MARK;
-    uintptr_t to = *(const uintptr_t *)gci_granule_address(arena, *granule);
-    *granule = gci_address_granule(arena, to);
-    arena->side[*granule] |= GCI_SIDE_KEYED;
-    return true;
-}
-
 void gci_identity_update(struct gc_heap *heap, bool full) {
     struct gci_identities *ids = heap->identities;
-    if (ids == NULL || ids->count == (full ? 0 : ids->old_count)) return;
+    if (ids == NULL) return;
     struct table *t = ids->table;
-    size_t kept = full ? 0 : ids->old_count;
+    if (t->aged.count == (full ? 0 : t->aged.old)) return;
     begin_change(ids);
-    for (size_t at = kept; at < ids->count; at++) {
-        struct entry entry = t->entries[at];
-        if (!full) leave(t, slot_of(t, at));
-        if (!survives(heap, &entry.granule)) continue;
-        set_entry(t, kept, entry);
-        if (!full) enter(t, kept);
-        kept++;
-    }
-    ids->count = ids->old_count = kept;
+    gci_aged_update(heap, &t->aged, full, GCI_SIDE_KEYED, NULL);
     if (full) {
-        shrink(ids);
-        rebuild(t, kept);
+        shrink(t);
+        gci_aged_rebuild(&t->aged);
     }
     end_change(ids);
 }
@@ -262,22 +156,22 @@ void gci_identity_update(struct gc_heap *heap, bool full) {
 void gci_identity_moved(struct gc_heap *heap, size_t from, size_t to) {
     struct gci_identities *ids = heap->identities;
     uint8_t *side = heap->arena.side;
-    size_t at = ids != NULL ? find(ids->table, from) : 0;
+    size_t at = ids != NULL ? find(ids, from) : 0;
     if (at == 0) return;
     begin_change(ids);
-    struct entry entry = take_out(ids, at - 1);
-    entry.granule = to;
-    add(ids, entry, side[to] & GCI_SIDE_MARK);
+    struct entry entry = {to, entry_at(ids, at - 1)->hash};
+    gci_aged_take_out(&ids->table->aged, at - 1);
+    gci_aged_add(&ids->table->aged, &entry, side[to] & GCI_SIDE_MARK);
     end_change(ids);
     __atomic_fetch_or(&side[to], GCI_SIDE_KEYED, __ATOMIC_RELAXED);
 }
 
 void gci_identity_forget(struct gc_heap *heap, size_t granule) {
     struct gci_identities *ids = heap->identities;
-    size_t at = ids != NULL ? find(ids->table, granule) : 0;
+    size_t at = ids != NULL ? find(ids, granule) : 0;
     if (at == 0) return;
     begin_change(ids);
-    take_out(ids, at - 1);
+    gci_aged_take_out(&ids->table->aged, at - 1);
     end_change(ids);
 }
 
@@ -300,9 +194,10 @@ static uint64_t look(const struct gc_heap *heap, uintptr_t p) {
     uint32_t version = __atomic_load_n(&ids->version, __ATOMIC_ACQUIRE);
     if (version % 2 != 0) return 0;
     const struct table *t = __atomic_load_n(&ids->table, __ATOMIC_ACQUIRE);
-    size_t value = find(t, gci_address_granule(&heap->arena, p));
+    size_t value = gci_aged_find(&t->aged, gci_address_granule(&heap->arena, p), WORDS);
     if (value == 0) return 0;
-    uint64_t hash = __atomic_load_n(&t->entries[value - 1].hash, __ATOMIC_RELAXED);
+    uint64_t hash =
+        __atomic_load_n(&t->aged.entries[(value - 1) * WORDS + HASH_WORD], __ATOMIC_RELAXED);
     __atomic_thread_fence(__ATOMIC_ACQUIRE);
     return __atomic_load_n(&ids->version, __ATOMIC_RELAXED) == version ? hash : 0;
 }
@@ -312,13 +207,14 @@ static uint64_t hash_of(struct gc_heap *heap, gci_object object) {
     struct gci_identities *ids = identities(heap);
     uint8_t *side = &heap->arena.side[object.granule];
     if (ids == NULL) return 0;
-    size_t at = *side & GCI_SIDE_KEYED ? find(ids->table, object.granule) : 0;
-    if (at != 0) return ids->table->entries[at - 1].hash;
+    size_t at = *side & GCI_SIDE_KEYED ? find(ids, object.granule) : 0;
+    if (at != 0) return entry_at(ids, at - 1)->hash;
     uint64_t hash = 0;
     begin_change(ids);
-    if (ids->count < ids->table->capacity || grow(ids)) {
+    if (ids->table->aged.count < ids->table->aged.capacity || grow(ids)) {
         hash = draw(ids);
-        add(ids, (struct entry){object.granule, hash}, *side & GCI_SIDE_MARK);
+        struct entry entry = {object.granule, hash};
+        gci_aged_add(&ids->table->aged, &entry, *side & GCI_SIDE_MARK);
         __atomic_fetch_or(side, GCI_SIDE_KEYED, __ATOMIC_RELAXED);
     }
     end_change(ids);
@@ -357,17 +253,6 @@ uint64_t gc_identity_hash(const void *p) {
 
 size_t gci_check_identities(const struct gc_heap *heap) {
     const struct gci_identities *ids = heap->identities;
-    const uint8_t wanted = GCI_SIDE_START | GCI_SIDE_KEYED;
-    size_t broken = 0, count = ids != NULL ? ids->count : 0;
-    for (size_t at = 0; at < count; at++) {
-        size_t granule = ids->table->entries[at].granule;
-        uint8_t side = heap->arena.side[granule];
-        bool old = side & GCI_SIDE_MARK, right = (side & wanted) == wanted;
-        if (right && old == (at < ids->old_count) && find(ids->table, granule) == at + 1) continue;
-        gci_log("identities: entry %zu of %zu (%zu old), for %p, side byte %#x, is found at %zu",
-            at, count, ids->old_count, (void *)gci_granule_address(&heap->arena, granule), side,
-            find(ids->table, granule) - 1);
-        broken++;
-    }
-    return broken;
+    if (ids == NULL) return 0;
+    return gci_check_aged(heap, &ids->table->aged, GCI_SIDE_START | GCI_SIDE_KEYED, "identities");
 }

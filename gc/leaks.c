@@ -82,10 +82,8 @@ static void take_counts(struct gci_sampler *sampler, struct report *report) {
 
 static struct report take(struct gc_heap *heap) {
     struct report report = {.exact = heap->options.find_leaks == GC_LEAKS_ALL};
-    size_t page = gci_page_size();
     gci_heap_lock(heap);
-    size_t bytes = heap->sampler->sites.count * sizeof *report.leaks;
-    report.mapped = (bytes + page - 1) / page * page;
+    report.mapped = gci_whole_pages(heap->sampler->sites.count * sizeof *report.leaks);
     report.leaks = gci_vm_map(report.mapped);
     take_counts(heap->sampler, &report);
     gci_heap_unlock(heap);
@@ -142,6 +140,8 @@ static void print(const struct report *report, bool exact) {
     gci_places_free(&places);
 }
 
+/* By a thread that may take any lock: that of the loader, too, which who collects holds while it
+ * waits for threads to stop. */
 static void finish(void *context) {
     struct report *report = context;
     if (report->count > 0) qsort(report->leaks, report->count, sizeof *report->leaks, by_bytes);
@@ -152,14 +152,10 @@ static void finish(void *context) {
     if (report->leaks != NULL) gci_vm_unmap(report->leaks, report->mapped);
 }
 
-static size_t make_report(struct gc_heap *heap, struct gci_thread *thread) {
-    struct report report = take(heap);
-    gci_api_call_out(thread, finish, &report);
-    return report.objects;
-}
-
 size_t gci_leaks_report(struct gc_heap *heap) {
-    return make_report(heap, NULL);
+    struct report report = take(heap);
+    finish(&report);
+    return report.objects;
 }
 
 /* ---- Asking --------------------------------------------------------------------------------- */
@@ -174,7 +170,8 @@ size_t gci_entry_find_leaks(size_t a, size_t b, size_t c, const struct gci_frame
     struct gc_heap *heap = thread->heap;
     if (heap->options.find_leaks == GC_LEAKS_OFF) return (size_t)gci_api_leave(thread, 0);
     gci_collect(thread, GC_FULL, "looking for leaks", GCI_ALWAYS);
-    size_t found = make_report(heap, thread);
+    struct report report = take(heap);
+    gci_aside(thread, finish, &report);
     gci_leave(&thread->mutator);
-    return found;
+    return report.objects;
 }

@@ -34,6 +34,8 @@
 #include "gc/word.h"
 #include "runtime/log.h"
 
+#define BATCH 16u /* records whose objects and watches are fetched together */
+
 /* ---- Who is dead ---------------------------------------------------------------------------- */
 
 static bool is_claim(const struct gci_watch *watch) {
@@ -63,15 +65,52 @@ static uint8_t find_order(struct gci_watches *w, struct gci_watched *record) {
     return order;
 }
 
-static struct gci_watched *add_dead(
-    struct gc_heap *heap, struct gci_watched *list, struct gci_watched *found) {
-    for (; list != NULL; list = list->next) {
-        if (list->outside || gci_watched_lives(heap, list)) continue;
-        list->order = find_order(heap->watches, list);
-        list->next_found = found;
-        found = list;
+/* The dead, by NEXT_FOUND, in the order of registration; and which orders they have, so that each
+ * step goes through them only if it concerns one: they are many, and each is a cache miss or two. */
+struct dead {
+    struct gci_watched *first;
+    struct gci_watched *recent[BATCH]; /* that were put first, by their number */
+    size_t count;
+    bool has_order[GC_UNREACHABLE + 1];
+};
+
+static void add_if_dead(struct gc_heap *heap, struct gci_watched *record, struct dead *dead) {
+    if (record->outside || gci_watched_lives(heap, record)) return;
+    record->order = find_order(heap->watches, record);
+    if (record->order <= GC_UNREACHABLE) dead->has_order[record->order] = true;
+    struct gci_watched **recent = &dead->recent[dead->count++ % BATCH];
+    record->next_found = dead->first;
+    record->far_found = *recent;
+    dead->first = *recent = record;
+}
+
+/* What is needed of a record soon. */
+static void fetch(const struct gc_heap *heap, const struct gci_watched *record) {
+    const struct gci_arena *arena = &heap->arena;
+    __builtin_prefetch(arena->side + ((record->key - arena->base) >> GCI_GRANULE_SHIFT));
+    __builtin_prefetch(record->watches);
+}
+
+/* Those at FROM and after, the last one first. */
+static void find_dead(struct gc_heap *heap, size_t from, struct dead *dead) {
+    struct gci_watched *const *all = heap->watches->all;
+    for (size_t i = heap->watches->all_count; i-- > from;) {
+        if (i >= from + 2 * BATCH) __builtin_prefetch(all[i - 2 * BATCH]);
+        if (i >= from + BATCH && all[i - BATCH] != NULL) fetch(heap, all[i - BATCH]);
+        if (all[i] != NULL) add_if_dead(heap, all[i], dead);
     }
-    return found;
+}
+
+/* As many as BATCH of the dead from *AT on, while what is looked at next is on its way. */
+static unsigned next_some(
+    const struct gc_heap *heap, struct gci_watched **at, struct gci_watched **batch) {
+    unsigned count = 0;
+    for (; count < BATCH && *at != NULL; *at = (*at)->next_found) {
+        __builtin_prefetch((*at)->far_found);
+        fetch(heap, *at);
+        batch[count++] = *at;
+    }
+    return count;
 }
 
 /* ---- Weak references and links -------------------------------------------------------------- */
@@ -90,9 +129,11 @@ static void clear_watches(
     }
 }
 
-static void clear_weak(struct gc_heap *heap, struct gci_watched *dead, enum gc_weak_kind when) {
-    for (; dead != NULL; dead = dead->next_found)
-        if (!gci_watched_lives(heap, dead)) clear_watches(heap, dead, when);
+static void clear_weak(struct gc_heap *heap, const struct dead *dead, enum gc_weak_kind when) {
+    const struct gci_watches *w = heap->watches;
+    if (w == NULL || w->counts[GCI_WATCH_WEAK] + w->counts[GCI_WATCH_LINK] == 0) return;
+    for (struct gci_watched *record = dead->first; record != NULL; record = record->next_found)
+        if (!gci_watched_lives(heap, record)) clear_watches(heap, record, when);
 }
 
 /* ---- Ordered finalizers --------------------------------------------------------------------- */
@@ -119,11 +160,22 @@ static void mark_other_tagged(gc_visitor *visitor, uintptr_t *slot) {
         gci_mark_tagged_slot(others->marker, slot);
 }
 
+/* An ephemeron keeps its value for its key's sake only. */
+static void mark_other_entry(const struct others *others, enum gci_weak weak) {
+    struct gci_entry *entry = (struct gci_entry *)others->start;
+    uintptr_t *slot = gci_ephemeron_meet(others->marker, entry, weak, false);
+    if (slot != NULL && is_other(others, *slot)) gci_mark_slot(others->marker, slot);
+}
+
 static void mark_others(
     struct gci_marker *marker, size_t granule, const struct gci_type *type, size_t bytes) {
     struct gc_heap *heap = marker->heap;
     uintptr_t start = gci_granule_address(&heap->arena, granule), end = start + bytes, address;
     struct others others = {marker, start, bytes};
+    if (type != NULL && type->weak != GCI_WEAK_NONE) {
+        mark_other_entry(&others, type->weak);
+        return;
+    }
     if (type != NULL) {
         gc_visitor visitor = {type->worded ? mark_other_tagged : mark_other, &others, type, start,
             end, start, end, mark_other};
@@ -179,38 +231,52 @@ static void report_cycle(struct gc_heap *heap, const struct gci_watched *record)
         typed ? "of type " : "without a type", typed ? gci_type_at(heap, granule)->desc.name : "");
 }
 
-static void mark_from_ordered(struct gc_heap *heap, struct gci_watched *dead) {
-    for (; dead != NULL; dead = dead->next_found) {
-        if (dead->order > GC_IGNORE_SELF || gci_watched_lives(heap, dead)) continue;
-        size_t granule = gci_address_granule(&heap->arena, dead->key);
-        mark_from(&heap->marker, granule, dead->order == GC_IGNORE_SELF);
-        if (gci_watched_lives(heap, dead)) report_cycle(heap, dead);
+static void mark_from_ordered(struct gc_heap *heap, const struct dead *dead) {
+    if (!dead->has_order[GC_ORDERED] && !dead->has_order[GC_IGNORE_SELF]) return;
+    for (struct gci_watched *record = dead->first; record != NULL; record = record->next_found) {
+        if (record->order > GC_IGNORE_SELF || gci_watched_lives(heap, record)) continue;
+        size_t granule = gci_address_granule(&heap->arena, record->key);
+        mark_from(&heap->marker, granule, record->order == GC_IGNORE_SELF);
+        if (gci_watched_lives(heap, record)) report_cycle(heap, record);
     }
 }
 
 /* ---- Who is ready --------------------------------------------------------------------------- */
 
-/* All that are dead still, and claimed in an order up to MOST; what they keep is marked. */
-static void make_all_ready(struct gc_heap *heap, struct gci_watched *dead, enum gc_order most) {
-    struct gci_watches *w = heap->watches;
+/* What those who claim the object of RECORD, in an order up to MOST, get. */
+static uint32_t make_ready(
+    struct gc_heap *heap, const struct gci_watched *record, enum gc_order most) {
     uint32_t found = 0;
-    for (struct gci_watched *record = dead; record != NULL; record = record->next_found) {
-        if (record->order > most || gci_watched_lives(heap, record)) continue;
-        for (struct gci_watch *watch = record->watches; watch != NULL; watch = watch->next) {
-            if (!is_claim(watch) || watch->order > most) continue;
-            gci_watch_make_ready(w, watch);
-            if (heap->layer->ready != NULL) heap->layer->ready(heap, watch->object);
-            found++;
-        }
+    if (record->order > most || gci_watched_lives(heap, record)) return 0;
+    for (struct gci_watch *watch = record->watches; watch != NULL; watch = watch->next) {
+        if (!is_claim(watch) || watch->order > most) continue;
+        gci_watch_make_ready(heap->watches, watch);
+        if (heap->layer->ready != NULL) heap->layer->ready(heap, watch->object);
+        found++;
     }
+    return found;
+}
+
+static void mark_ready(struct gc_heap *heap, const struct gci_watched *record, enum gc_order most) {
+    if (record->order > most) return;
+    for (struct gci_watch *watch = record->watches; watch != NULL; watch = watch->next)
+        if (watch->ready) gci_mark_slot(&heap->marker, &watch->object);
+}
+
+/* All that are dead still, and claimed in an order up to MOST; what they keep is marked. */
+static void make_all_ready(struct gc_heap *heap, const struct dead *dead, enum gc_order most) {
+    struct gci_watched *at = dead->first, *batch[BATCH];
+    uint64_t before = heap->marker.marked_granules;
+    uint32_t found = 0;
+    for (unsigned count; (count = next_some(heap, &at, batch)) > 0;)
+        for (unsigned i = 0; i < count; i++) found += make_ready(heap, batch[i], most);
     if (found == 0) return;
-    __atomic_fetch_add(&w->now_ready, found, __ATOMIC_RELAXED);
-    for (struct gci_watched *record = dead; record != NULL; record = record->next_found) {
-        if (record->order > most) continue;
-        for (struct gci_watch *watch = record->watches; watch != NULL; watch = watch->next)
-            if (watch->ready) gci_mark_slot(&heap->marker, &watch->object);
-    }
+    __atomic_fetch_add(&heap->watches->now_ready, found, __ATOMIC_RELAXED);
+    at = dead->first;
+    for (unsigned count; (count = next_some(heap, &at, batch)) > 0;)
+        for (unsigned i = 0; i < count; i++) mark_ready(heap, batch[i], most);
     gci_mark_drain(&heap->marker);
+    heap->dying_bytes += (heap->marker.marked_granules - before) * GC_GRANULE;
 }
 
 /* ---- The script ----------------------------------------------------------------------------- */
@@ -221,20 +287,22 @@ void gci_liveness_begin(struct gc_heap *heap, bool full) {
 
 void gci_liveness(struct gc_heap *heap, bool full) {
     struct gci_watches *w = heap->watches;
-    struct gci_watched *dead = NULL;
+    struct dead dead = {0};
+    heap->dying_bytes = 0;
     gci_ephemerons_trace(heap);
     if (w != NULL) {
-        dead = add_dead(heap, w->young, NULL);
-        if (full) dead = add_dead(heap, w->old, dead);
+        find_dead(heap, full ? 0 : w->settled, &dead);
         w->minor = false;
     }
-    clear_weak(heap, dead, GC_WEAK_SHORT);
-    mark_from_ordered(heap, dead);
+    clear_weak(heap, &dead, GC_WEAK_SHORT);
+    mark_from_ordered(heap, &dead);
     gci_ephemerons_trace(heap);
-    make_all_ready(heap, dead, GC_UNORDERED);
+    if (dead.has_order[GC_ORDERED] || dead.has_order[GC_IGNORE_SELF] ||
+        dead.has_order[GC_UNORDERED])
+        make_all_ready(heap, &dead, GC_UNORDERED);
     gci_ephemerons_trace(heap);
-    make_all_ready(heap, dead, GC_UNREACHABLE);
+    if (dead.has_order[GC_UNREACHABLE]) make_all_ready(heap, &dead, GC_UNREACHABLE);
     gci_ephemerons_trace(heap);
     gci_ephemerons_settle(heap);
-    clear_weak(heap, dead, GC_WEAK_LONG);
+    clear_weak(heap, &dead, GC_WEAK_LONG);
 }

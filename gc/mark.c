@@ -230,10 +230,10 @@ static inline __attribute__((always_inline)) void mark_reference(struct gci_mark
             return;
         }
         if (!(side & (GCI_SIDE_HELD | GCI_SIDE_PINNED))) {
+            if (__builtin_expect(side & GCI_SIDE_KEY, 0))
+                gci_ephemeron_key_found(marker->heap, granule);
             gci_words run = gci_evacuate(marker, granule);
             if (run.end != NULL) {
-                if (__builtin_expect(side & GCI_SIDE_KEY, 0))
-                    gci_ephemeron_key_found(marker->heap, granule);
                 *word = (uintptr_t)run.start & ~(uintptr_t)3;
                 gci_mark_push(marker, run);
                 return;

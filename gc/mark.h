@@ -43,6 +43,10 @@ static inline bool gci_mark_stack_push(struct gci_mark_stack *stack, gci_words w
     return true;
 }
 
+/* The spare segment of FROM, which has one, becomes that of TO, which has none, unless its limit
+ * forbids that. */
+void gci_mark_stack_give_spare(struct gci_mark_stack *from, struct gci_mark_stack *to);
+
 /* Goes back to the segment below; false if there is none. */
 bool gci_mark_stack_shrink(struct gci_mark_stack *stack);
 

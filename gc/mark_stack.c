@@ -51,3 +51,12 @@ bool gci_mark_stack_shrink(struct gci_mark_stack *stack) {
     enter(stack, segment->below, true);
     return true;
 }
+
+void gci_mark_stack_give_spare(struct gci_mark_stack *from, struct gci_mark_stack *to) {
+    struct gci_mark_segment *segment = from->spare;
+    if (to->bytes_limit != 0 && to->bytes + segment->bytes > to->bytes_limit) return;
+    from->spare = NULL;
+    from->bytes -= segment->bytes;
+    to->spare = segment;
+    to->bytes += segment->bytes;
+}

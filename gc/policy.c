@@ -2,6 +2,7 @@
  * costs.  The rules and their reasons are in docs/policy.md.  Owns struct gci_policy. */
 #include "gc/arena.h"
 #include "gc/collect.h"
+#include "gc/watch.h"
 #include "runtime/vm.h"
 
 #define MB              ((size_t)1 << 20)
@@ -11,6 +12,7 @@
 #define NURSERY_MAX     (32 * MB) /* for small heaps; large ones may have a quarter of what lives */
 #define NURSERY_THREAD  (2 * MB)  /* more of both for each further thread */
 #define GROWTH_MIN      (28 * MB) /* the old space may always grow by this much */
+#define DYING_PART      4u        /* and by 1/4 of what it may, whatever finalizers keep */
 #define CHEAP_SHARE     8         /* full, not minor, if that costs under 1/8 of the time between */
 #define FIXED_SHARE     12u       /* the nursery grows while fixed costs are over 1/12 of it */
 #define FIXED_LITTLE    60u       /* and shrinks when they are under 1/60 */
@@ -58,13 +60,14 @@ size_t gci_policy_nursery(const struct gc_heap *heap) {
 static void set_full_threshold(struct gc_heap *heap) {
     struct gci_policy *policy = &heap->policy;
     uint64_t live = policy->live_after_full;
-    uint64_t growth = live / 100 * heap->options.growth_percent;
+    uint64_t growth = (live - heap->dying_bytes) / 100 * heap->options.growth_percent;
     if (growth < GROWTH_MIN) growth = GROWTH_MIN;
     if (heap->limit != SIZE_MAX) {
         uint64_t room = heap->limit > live ? heap->limit - live : 0;
         if (growth > room / 2) growth = room / 2;
     }
-    policy->full_threshold = live + growth;
+    uint64_t part = growth / DYING_PART, dying = heap->dying_bytes;
+    policy->full_threshold = live + (growth > 2 * dying + part ? growth - 2 * dying : part);
 }
 
 void gci_policy_init(struct gc_heap *heap) {
@@ -82,6 +85,12 @@ void gci_policy_init(struct gc_heap *heap) {
     set_full_threshold(heap);
 }
 
+/* Of the tables of what is watched, which is in proportion to the objects that are. */
+static uint64_t watches_growth(const struct gc_heap *heap) {
+    uint64_t bytes = gci_watches_bytes(heap), before = heap->policy.watches_after_full;
+    return bytes > before ? bytes - before : 0;
+}
+
 static uint64_t external_growth(const struct gci_policy *policy) {
     int64_t external = __atomic_load_n(&policy->external, __ATOMIC_RELAXED);
     int64_t growth = external - policy->external_after_full;
@@ -94,7 +103,7 @@ bool gci_policy_due(const struct gc_heap *heap, enum gc_collection *kind, const 
     if (manual != NULL && __atomic_load_n(manual, __ATOMIC_RELAXED) != 0) return false;
     uint64_t external = external_growth(policy);
     uint64_t young = policy->generational ? heap->tenured_since : heap->allocated_since;
-    if (heap->live_bytes + young + external > policy->full_threshold) {
+    if (heap->live_bytes + young + external + watches_growth(heap) > policy->full_threshold) {
         *kind = GC_FULL;
         *reason = external > 0 ? "memory outside the heap grew" : "the heap grew";
         return true;
@@ -215,6 +224,7 @@ static void learn_from_full(struct gc_heap *heap, const struct gci_cycle *cycle)
     if (heap->live_bytes > MB) policy->mark_ns_per_byte = average(policy->mark_ns_per_byte, cost);
     policy->live_after_full = heap->live_bytes;
     policy->wholesale = 0;
+    policy->watches_after_full = gci_watches_bytes(heap);
     policy->external_after_full = __atomic_load_n(&policy->external, __ATOMIC_RELAXED);
     set_full_threshold(heap);
     if (policy->generational || heap->layer->full_only || --policy->patience > 0) return;

@@ -5,24 +5,27 @@
 #include "gc/profile.h"
 
 #include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
-#include <unistd.h>
 
 #include "cairn/gc.h"
 #include "gc/api.h"
 #include "gc/block.h"
+#include "gc/collect.h"
+#include "gc/event.h"
 #include "gc/heap.h"
 #include "gc/leaks.h"
 #include "gc/sample.h"
 #include "gc/thread.h"
+#include "runtime/file.h"
 #include "runtime/log.h"
 #include "runtime/profile_file.h"
+#include "runtime/text.h"
 #include "runtime/vm.h"
 
 #define INTERVAL_MAX ((size_t)1 << 40)
+#define PATH_BYTES   4096u
 
 static uint64_t now_ns(void) {
     struct timespec now;
@@ -35,8 +38,8 @@ static uint64_t now_ns(void) {
 static void forget_counts(struct gci_sampler *sampler) {
     for (struct gci_site *site = NULL; (site = gci_site_next(&sampler->sites, site)) != NULL;)
         site->objects = site->bytes = 0;
-    for (size_t at = 0; at < sampler->tracking.count; at++)
-        sampler->tracking.entries[at].counted = false;
+    for (size_t at = 0; at < sampler->tracking.aged.count; at++)
+        gci_tracked_at(&sampler->tracking, at)->counted = false;
 }
 
 static int start(struct gc_heap *heap, size_t interval) {
@@ -66,8 +69,8 @@ static int stop(struct gc_heap *heap) {
 static void add_up_live(struct gc_heap *heap, struct gci_sampler *sampler) {
     for (struct gci_site *site = NULL; (site = gci_site_next(&sampler->sites, site)) != NULL;)
         site->live_objects = site->live_bytes = 0;
-    for (size_t at = 0; at < sampler->tracking.count; at++) {
-        const struct gci_tracked *entry = &sampler->tracking.entries[at];
+    for (size_t at = 0; at < sampler->tracking.aged.count; at++) {
+        const struct gci_tracked *entry = gci_tracked_at(&sampler->tracking, at);
         if (!entry->counted) continue;
         struct gci_site *site = gci_site_at(&sampler->sites, entry->site);
         gci_object object = {entry->granule};
@@ -84,8 +87,7 @@ static int64_t whole(double value) {
 static int copy(struct gc_heap *heap, struct gci_profile *profile, size_t *mapped) {
     struct gci_sampler *sampler = heap->sampler;
     if (sampler == NULL || !sampler->profiled) return ESRCH;
-    size_t page = gci_page_size();
-    *mapped = (sampler->sites.count * sizeof(struct gci_profile_stack) + page - 1) / page * page;
+    *mapped = gci_whole_pages(sampler->sites.count * sizeof(struct gci_profile_stack));
     struct gci_profile_stack *stacks = gci_vm_map(*mapped);
     if (stacks == NULL) return ENOMEM;
     add_up_live(heap, sampler);
@@ -154,8 +156,9 @@ int gci_entry_profile_stop(size_t a, size_t b, size_t c, const struct gci_frame 
 
 struct writing {
     const char *path;
-    int format, error;
+    int format;
     struct gci_profile profile;
+    int error;
 };
 
 static void write_file(void *context) {
@@ -163,50 +166,40 @@ static void write_file(void *context) {
     w->error = gci_profile_write_file(w->path, w->format, &w->profile);
 }
 
+/* Names are found with the loader's lock, which who collects holds while it waits for threads to
+ * stop: so this one is BLOCKING meanwhile. */
 int gci_entry_profile_write(const char *path, int format, size_t c, const struct gci_frame *frame) {
     (void)c;
     struct gc_heap *heap = gci_default_heap();
     if (path != NULL && format == GC_PROFILE_BY_NAME) format = format_of(path);
     if (path == NULL || format < GC_PROFILE_FOLDED || format > GC_PROFILE_PPROF_GZIP) return EINVAL;
     if (heap == NULL) return ESRCH;
-    struct writing writing = {.path = path, .format = format};
+    struct writing w = {.path = path, .format = format};
     size_t mapped = 0;
     struct gci_thread *thread = gci_api_enter_if_attached(frame);
     gci_heap_lock(heap);
-    int error = copy(heap, &writing.profile, &mapped);
+    w.error = copy(heap, &w.profile, &mapped);
     gci_heap_unlock(heap);
-    if (error == 0) {
-        gci_api_call_out(thread, write_file, &writing);
-        gci_vm_unmap((void *)(uintptr_t)writing.profile.stacks, mapped);
-        error = writing.error;
+    if (w.error == 0) {
+        gci_aside(thread, write_file, &w);
+        gci_vm_unmap((void *)(uintptr_t)w.profile.stacks, mapped);
     }
-    return gci_api_leave_if_attached(thread, error);
+    return gci_api_leave_if_attached(thread, w.error);
 }
 
 /* ---- At exit -------------------------------------------------------------------------------- */
 
-/* PATH with the process's number for "%p"; NULL if there is no memory.  *NAMED: there was one. */
-static char *expand(const char *path, bool *named) {
-    const char *at = strstr(path, "%p");
-    size_t length = strlen(path) + 24;
-    char *text = malloc(length);
-    *named = at != NULL;
-    if (text == NULL) return NULL;
-    if (at == NULL)
-        snprintf(text, length, "%s", path);
-    else
-        snprintf(text, length, "%.*s%ld%s", (int)(at - path), path, (long)getpid(), at + 2);
-    return text;
-}
-
 static void write_at_exit(struct gc_heap *heap) {
-    bool named;
-    char *path = expand(heap->options.profile, &named);
-    if (path != NULL && (named || getpid() == heap->sampler->opener)) {
-        int error = gc_profile_write(path, GC_PROFILE_BY_NAME);
-        if (error != 0) gci_log("the profile can't be written to %s: error %d", path, error);
+    const char *pattern = heap->options.profile;
+    char path[PATH_BYTES];
+    bool numbered = false;
+    if (!gci_path_expand(path, sizeof path, pattern, &numbered)) {
+        gci_log("the profile can't be written to %.64s: its name is too long", pattern);
+        return;
     }
-    free(path);
+    if (!numbered && gci_process_id() != heap->sampler->opener) return;
+    int error = gc_profile_write(path, GC_PROFILE_BY_NAME);
+    if (error != 0) gci_log("the profile can't be written to %s: %s", path, gci_error_name(error));
 }
 
 /* A thread that isn't attached, or may not be any more, reports what collections found so far. */
@@ -219,10 +212,12 @@ static void find_leaks_at_exit(struct gc_heap *heap) {
     if (!attached) gc_thread_detach();
 }
 
-/* Whoever exits inside the library, from a signal handler or a root hook, has no report. */
+/* Whoever exits inside the library, from a signal handler, a root hook or a listener there, has no
+ * report.  A listener that is called outside may do now what the program may. */
 static void at_exit(void) {
     struct gc_heap *heap = gci_default_heap();
     if (heap == NULL || heap->in_hook || (gci_self != NULL && gci_self->inside)) return;
+    gci_listening = false;
     while (gci_self != NULL && gci_self->blocking > 0) gc_blocking_end();
     if (heap->options.find_leaks != GC_LEAKS_OFF) find_leaks_at_exit(heap);
     if (heap->options.profile != NULL) write_at_exit(heap);
@@ -235,7 +230,7 @@ int gci_profile_open(struct gc_heap *heap) {
     if (options->profile == NULL && options->find_leaks == GC_LEAKS_OFF) return 0;
     struct gci_sampler *sampler = gci_sampler_make(heap);
     if (sampler == NULL) return ENOMEM;
-    sampler->opener = getpid();
+    sampler->opener = gci_process_id();
     if (options->profile != NULL) {
         options->profile = strdup(options->profile); /* the environment may change */
         if (options->profile == NULL) return ENOMEM;

@@ -11,6 +11,7 @@
 #include "gc/api.h"
 #include "gc/arena.h"
 #include "gc/block.h"
+#include "gc/collect.h"
 #include "gc/thread.h"
 #include "runtime/describe.h"
 #include "runtime/unwind.h"
@@ -21,8 +22,7 @@
 /* ---- The sampler ---------------------------------------------------------------------------- */
 
 static size_t sampler_bytes(void) {
-    size_t page = gci_page_size();
-    return (sizeof(struct gci_sampler) + page - 1) / page * page;
+    return gci_whole_pages(sizeof(struct gci_sampler));
 }
 
 struct gci_sampler *gci_sampler_make(struct gc_heap *heap) {
@@ -196,7 +196,7 @@ void gci_sample_take(struct gci_thread *thread, const void *p) {
     size_t bytes = thread->draw.sampled;
     int saved_errno = errno;
     thread->draw.sampled = 0;
-    if (!gci_can_unwind()) gci_api_call_out(thread, walk_by_libunwind, &slow);
+    if (!gci_can_unwind()) gci_aside(thread, walk_by_libunwind, &slow);
     gci_heap_lock(heap);
     if (thread->draw.sampling == heap->sampling) {
         depth = gci_can_unwind() ? walk(thread, pcs, most) : slow.depth;
@@ -208,7 +208,8 @@ void gci_sample_take(struct gci_thread *thread, const void *p) {
 
 /* ---- Objects' ends -------------------------------------------------------------------------- */
 
-static void note_death(struct gc_heap *heap, const struct gci_tracked *entry) {
+static void note_death(struct gc_heap *heap, const void *ended) {
+    const struct gci_tracked *entry = ended;
     if (heap->options.find_leaks == GC_LEAKS_OFF) return;
     struct gci_site *site = gci_site_at(&heap->sampler->sites, entry->site);
     site->leaked++;

@@ -20,7 +20,7 @@ struct gci_sampler {
     struct gci_unwind_cache unwinding;
     uint64_t untracked;                    /* samples there was no memory for */
     uint64_t leaked_objects, leaked_bytes; /* since the last report, all of them */
-    int opener;                            /* the process that opened the heap */
+    uint32_t opener;                       /* the process that opened the heap */
 };
 
 /* Makes the sampler if there is none; with the lock held.  NULL if there is no memory. */

@@ -52,16 +52,15 @@ int gci_sites_open(struct gci_sites *sites, size_t bytes) {
     *sites = (struct gci_sites){.buckets = buckets, .reserved = records};
     sites->memory = gci_vm_reserve(records, page);
     if (sites->memory == NULL) return ENOMEM;
-    sites->index = gci_vm_map((buckets * sizeof(uint32_t) + page - 1) / page * page);
+    sites->index = gci_vm_map(gci_whole_pages(buckets * sizeof(uint32_t)));
     if (sites->index != NULL && make_room(sites, 0) != NULL) return 0;
     gci_sites_close(sites);
     return ENOMEM;
 }
 
 void gci_sites_close(struct gci_sites *sites) {
-    size_t page = gci_page_size();
     if (sites->index != NULL)
-        gci_vm_unmap(sites->index, (sites->buckets * sizeof(uint32_t) + page - 1) / page * page);
+        gci_vm_unmap(sites->index, gci_whole_pages(sites->buckets * sizeof(uint32_t)));
     if (sites->memory != NULL) gci_vm_unmap(sites->memory, sites->reserved);
     *sites = (struct gci_sites){.memory = NULL};
 }

@@ -23,6 +23,12 @@ static inline bool gci_root_is_precise(enum gci_root_kind kind) {
            kind == GCI_ROOT_HOOK_PLAIN;
 }
 
+/* Does such a word mean what ends where it points, too? */
+static inline bool gci_root_means_past_end(const struct gc_heap *heap, enum gci_root_kind kind) {
+    if (kind == GCI_ROOT_FINALIZER) return heap->options.one_past_end_in_heap;
+    return !gci_root_is_precise(kind);
+}
+
 /* Marks what they refer to, after all ambiguous roots. */
 void gci_slots_mark(struct gc_heap *heap);
 

@@ -14,6 +14,7 @@
 #include "gc/api.h"
 #include "gc/block.h"
 #include "gc/collect.h"
+#include "gc/ephemeron.h"
 #include "gc/type.h"
 #include "gc/word.h"
 #include "runtime/log.h"
@@ -29,7 +30,14 @@
 
 /* Numbers of the format's own lists of types, below in HEADER. */
 enum node_type { NODE_OBJECT = 3, NODE_NATIVE = 8, NODE_SYNTHETIC = 9 };
-enum edge_type { EDGE_CONTEXT, EDGE_ELEMENT, EDGE_PROPERTY, EDGE_SHORTCUT = 5, EDGE_WEAK };
+enum edge_type {
+    EDGE_CONTEXT,
+    EDGE_ELEMENT,
+    EDGE_PROPERTY,
+    EDGE_INTERNAL,
+    EDGE_SHORTCUT = 5,
+    EDGE_WEAK
+};
 
 static const char header[] =
     "{\"snapshot\":{\"meta\":{\"node_fields\":[\"type\",\"name\",\"id\",\"self_size\","
@@ -47,16 +55,28 @@ static const char header[] =
     "\"sample_fields\":[\"timestamp_us\",\"last_assigned_id\"],\n"
     "\"location_fields\":[\"object_index\",\"script_id\",\"line\",\"column\"]},\n";
 
+/* Strings that are there in any case. */
+enum {
+    NAME_DUMMY,
+    NAME_ROOT,
+    NAME_GC_ROOTS,
+    NAME_KEY,
+    NAME_VALUE,
+    NAME_GROUPS,
+    NAME_ROOTS = NAME_GROUPS + GCI_GROUPS
+};
+
 /* What a string of the table is made of when it is written. */
 enum string_kind {
-    STRING_FIXED, /* VALUE: the text */
-    STRING_ROOT,  /* the root node's number */
-    STRING_TYPE,  /* its struct gci_type */
-    STRING_ARRAY, /* the same, of which the object is an array */
-    STRING_SIZE,  /* of ambiguous objects: the number of a size */
-    STRING_LEAF,  /* the same of leaves */
-    STRING_FIELD, /* a type, and the offset in FIELD */
-    STRING_OFFSET /* bytes */
+    STRING_FIXED,  /* VALUE: the text */
+    STRING_ROOT,   /* the root node's number */
+    STRING_TYPE,   /* its struct gci_type */
+    STRING_ARRAY,  /* the same, of which the object is an array */
+    STRING_SIZE,   /* of ambiguous objects: the number of a size */
+    STRING_LEAF,   /* the same of leaves */
+    STRING_FIELD,  /* a type, and the offset in FIELD */
+    STRING_OFFSET, /* bytes */
+    STRING_PAIR    /* the pair's number */
 };
 
 struct string {
@@ -79,6 +99,7 @@ struct snapshot {
     struct gci_output output;
     struct gci_symbols symbols;
     struct gci_roots roots;
+    struct gci_pairs pairs;
     struct string *strings;
     size_t string_count, string_capacity;
     struct string_numbers *numbers;
@@ -91,11 +112,6 @@ struct snapshot {
     const char *path;
     int file, error;
 };
-
-static size_t whole_pages(size_t bytes) {
-    size_t page = gci_page_size();
-    return (bytes + page - 1) / page * page;
-}
 
 static void fail(struct snapshot *s, int error) {
     if (s->error == 0) s->error = error;
@@ -164,6 +180,9 @@ static void write_string(struct snapshot *s, const struct string *string) {
     case STRING_OFFSET:
         snprintf(text, sizeof text, "+%zu", (size_t)string->value);
         break;
+    case STRING_PAIR:
+        gci_pair_name(&s->pairs.pairs[string->value], text, sizeof text);
+        break;
     }
     gci_output_json(&s->output, text);
 }
@@ -195,7 +214,7 @@ static void walk(struct snapshot *s, object_function *function) {
 static void number_objects(struct snapshot *s) {
     const struct gci_arena *arena = &s->heap->arena;
     size_t groups = gci_block_granule(arena->frontier) / GROUP;
-    s->ranks_bytes = whole_pages(groups * sizeof *s->ranks);
+    s->ranks_bytes = gci_whole_pages(groups * sizeof *s->ranks);
     s->ranks = gci_vm_map(s->ranks_bytes);
     if (s->ranks == NULL && s->ranks_bytes > 0) {
         fail(s, ENOMEM);
@@ -209,7 +228,7 @@ static void number_objects(struct snapshot *s) {
         if (s->objects > NODES_MAX) break;
     }
     if (s->objects + s->roots.node_count + GCI_GROUPS + 2 > NODES_MAX) fail(s, EOVERFLOW);
-    s->edges_bytes = whole_pages(s->objects * sizeof *s->edges);
+    s->edges_bytes = gci_whole_pages(s->objects * sizeof *s->edges);
     s->edges = gci_vm_map(s->edges_bytes);
     if (s->edges == NULL && s->objects > 0) fail(s, ENOMEM);
 }
@@ -252,6 +271,11 @@ static void write_named_edge(const struct edge_visit *v, size_t offset, uint32_t
     const struct gci_type *type = v->type;
     enum edge_type precise = type != NULL ? EDGE_PROPERTY : EDGE_CONTEXT;
     bool array = type != NULL && type->count > 0 && v->bytes / GC_GRANULE > type->granules;
+    if (type != NULL && type->weak != GCI_WEAK_NONE) {
+        bool value = offset % GCI_ENTRY_BYTES == offsetof(struct gci_entry, value);
+        write_edge(s, EDGE_WEAK, value ? NAME_VALUE : NAME_KEY, node);
+        return;
+    }
     if (array) {
         write_edge(s, EDGE_ELEMENT, offset / type->size, node);
         return;
@@ -309,6 +333,41 @@ static __attribute__((no_sanitize("address"), no_sanitize("thread"))) void meet_
     }
 }
 
+/* An object's id is odd, another node's even, but for the first one's, as readers expect. */
+static uint32_t id_of(gci_object object) {
+    return (uint32_t)(object.granule * 2 + 3);
+}
+
+/* GUARD is what has to live for HELD to live, as the entry of the object that V visits has it. */
+static void note_pair(const struct edge_visit *v, uintptr_t guard, uintptr_t held) {
+    struct snapshot *s = v->s;
+    gci_object guard_object, held_object;
+    if (!gci_find(s->heap, guard, &guard_object) || !gci_find(s->heap, held, &held_object)) return;
+    uint32_t number = node_of(s, guard_object) - s->first_object;
+    fail(s, gci_pairs_add(&s->pairs, s->objects, number,
+                (struct gci_pair){.guard_id = id_of(guard_object),
+                    .held_id = id_of(held_object),
+                    .table_id = id_of(v->object),
+                    .held = node_of(s, held_object),
+                    .by_value = v->type->weak == GCI_WEAK_VALUE}));
+    s->edges[number]++;
+    s->object_edges++;
+}
+
+/* An ephemeron, or the entries of a weak table: edges to keys and values hold neither. */
+static void meet_entries(struct edge_visit *v) {
+    enum gci_weak weak = v->type->weak;
+    const struct gci_entry *entry = (const struct gci_entry *)v->start;
+    for (size_t n = v->bytes / GCI_ENTRY_BYTES; n > 0; n--, entry++) {
+        if (entry->key == 0) continue;
+        meet(v, entry->key, &entry->key);
+        meet(v, entry->value, &entry->value);
+        if (v->writes || weak == GCI_WEAK_BOTH) continue;
+        bool by_key = weak == GCI_WEAK_KEY;
+        note_pair(v, by_key ? entry->key : entry->value, by_key ? entry->value : entry->key);
+    }
+}
+
 /* All references of OBJECT.  WRITES: as edges, up to MOST. */
 static uint32_t visit_edges(
     struct snapshot *s, gci_object object, uint8_t tag, bool writes, uint32_t most) {
@@ -316,9 +375,11 @@ static uint32_t visit_edges(
     if (tag & GCI_TAG_LEAF) return 0;
     v.start = gci_granule_address(&s->heap->arena, object.granule);
     v.bytes = gci_object_bytes(s->heap, object);
-    if (tag & GCI_TAG_TYPED) {
+    if (tag & GCI_TAG_TYPED) v.type = gci_type_at(s->heap, object.granule);
+    if (v.type != NULL && v.type->weak != GCI_WEAK_NONE) {
+        meet_entries(&v);
+    } else if (v.type != NULL) {
         uintptr_t end = v.start + v.bytes;
-        v.type = gci_type_at(s->heap, object.granule);
         gc_visitor visitor = {v.type->worded ? meet_tagged_field : meet_field, &v, v.type, v.start,
             end, v.start, end, meet_field};
         gci_type_visit(&visitor);
@@ -331,8 +392,9 @@ static uint32_t visit_edges(
 /* ---- The walks ------------------------------------------------------------------------------ */
 
 static void count_edges(struct snapshot *s, gci_object object, uint8_t tag, size_t number) {
-    s->edges[number] = visit_edges(s, object, tag, false, 0);
-    s->object_edges += s->edges[number];
+    uint32_t count = visit_edges(s, object, tag, false, 0);
+    s->edges[number] += count; /* and those of pairs */
+    s->object_edges += count;
 }
 
 static void write_node(struct snapshot *s, enum node_type type, uint64_t name, uint64_t id,
@@ -345,11 +407,10 @@ static void write_node(struct snapshot *s, enum node_type type, uint64_t name, u
     gci_output_text(&s->output, "0,0,\n");
 }
 
-/* An object's is odd, another node's even, but for the first one's, as readers expect. */
 static void write_object_node(struct snapshot *s, gci_object object, uint8_t tag, size_t number) {
     struct string_numbers *numbers = s->numbers;
     size_t bytes = gci_object_bytes(s->heap, object);
-    uint32_t size = size_number(bytes), id = (uint32_t)(object.granule * 2 + 3), name;
+    uint32_t size = size_number(bytes), name;
     enum node_type node = NODE_OBJECT;
     if (tag & GCI_TAG_TYPED) {
         const struct gci_type *type = gci_type_at(s->heap, object.granule);
@@ -362,25 +423,31 @@ static void write_object_node(struct snapshot *s, gci_object object, uint8_t tag
     } else {
         name = string_of(s, &numbers->sizes[0][size], STRING_SIZE, size);
     }
-    write_node(s, node, name, id, bytes, s->edges[number]);
+    write_node(s, node, name, id_of(object), bytes, s->edges[number]);
 }
 
 /* What was counted, whatever was stored since by who isn't stopped, a system call say. */
 static void write_object_edges(struct snapshot *s, gci_object object, uint8_t tag, size_t number) {
-    uint32_t count = s->edges[number];
+    uint32_t at = (uint32_t)number, count = s->edges[at];
+    const struct gci_pair *pair = NULL;
+    while ((pair = gci_pairs_next(&s->pairs, at, pair)) != NULL) count--;
     for (uint32_t n = visit_edges(s, object, tag, true, count); n < count; n++)
-        write_edge(s, EDGE_WEAK, 0, s->first_object + (uint32_t)number);
+        write_edge(s, EDGE_WEAK, 0, s->first_object + at);
+    while ((pair = gci_pairs_next(&s->pairs, at, pair)) != NULL)
+        write_edge(s, EDGE_INTERNAL,
+            new_string(s, STRING_PAIR, (uintptr_t)(pair - s->pairs.pairs), 0), pair->held);
 }
 
 /* ---- What isn't an object ------------------------------------------------------------------- */
 
 enum { NODE_ROOT, NODE_GC_ROOTS, NODE_GROUPS, NODE_ROOTS = NODE_GROUPS + GCI_GROUPS };
-enum { NAME_DUMMY, NAME_ROOT, NAME_GC_ROOTS, NAME_GROUPS, NAME_ROOTS = NAME_GROUPS + GCI_GROUPS };
 
 static void name_roots(struct snapshot *s) {
     new_string(s, STRING_FIXED, (uintptr_t) "<dummy>", 0);
     new_string(s, STRING_FIXED, (uintptr_t) "", 0);
     new_string(s, STRING_FIXED, (uintptr_t) "(GC roots)", 0);
+    new_string(s, STRING_FIXED, (uintptr_t) "key", 0);
+    new_string(s, STRING_FIXED, (uintptr_t) "value", 0);
     for (unsigned i = 0; i < GCI_GROUPS; i++)
         new_string(s, STRING_FIXED, (uintptr_t)gci_group_names[i], 0);
     for (size_t i = 0; i < s->roots.node_count; i++) new_string(s, STRING_ROOT, i, 0);
@@ -472,7 +539,7 @@ static void write_graph(struct gc_heap *heap, void *context) {
 
 static void prepare(void *context) {
     struct snapshot *s = context;
-    s->numbers = gci_vm_map(whole_pages(sizeof *s->numbers));
+    s->numbers = gci_vm_map(gci_whole_pages(sizeof *s->numbers));
     if (s->numbers == NULL) fail(s, ENOMEM);
     int error = s->path != NULL ? gci_output_open(&s->output, s->path)
                                 : gci_output_open_file(&s->output, s->file);
@@ -498,14 +565,16 @@ static void finish(void *context) {
 static void release(struct snapshot *s) {
     gci_symbols_free(&s->symbols);
     gci_roots_free(&s->roots);
-    if (s->strings) gci_vm_unmap(s->strings, whole_pages(s->string_capacity * sizeof *s->strings));
-    if (s->numbers) gci_vm_unmap(s->numbers, whole_pages(sizeof *s->numbers));
+    gci_pairs_free(&s->pairs);
+    if (s->strings)
+        gci_vm_unmap(s->strings, gci_whole_pages(s->string_capacity * sizeof *s->strings));
+    if (s->numbers) gci_vm_unmap(s->numbers, gci_whole_pages(sizeof *s->numbers));
     if (s->ranks) gci_vm_unmap(s->ranks, s->ranks_bytes);
     if (s->edges) gci_vm_unmap(s->edges, s->edges_bytes);
 }
 
 int gci_snapshot_write(struct gci_thread *thread, const char *path, int file) {
-    size_t bytes = whole_pages(sizeof(struct snapshot));
+    size_t bytes = gci_whole_pages(sizeof(struct snapshot));
     struct snapshot *s = gci_vm_map(bytes); /* more than a small stack has room for */
     if (s == NULL) return ENOMEM;
     *s = (struct snapshot){.heap = thread->heap, .path = path, .file = file};

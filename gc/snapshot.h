@@ -1,5 +1,5 @@
 /* Heap snapshots (docs/snapshots.md): gc/snapshot.c writes them, gc/snapshot_roots.c finds and
- * names the roots. */
+ * names the roots, gc/snapshot_pairs.c keeps what ephemerons say. */
 #ifndef CAIRN_GC_SNAPSHOT_H
 #define CAIRN_GC_SNAPSHOT_H
 
@@ -78,5 +78,33 @@ void gci_roots_free(struct gci_roots *roots);
 /* Writes the name of NODE; with the world running or stopped. */
 void gci_root_name(
     const struct gci_roots *roots, const struct gci_root_node *node, char *buffer, size_t bytes);
+
+/* ---- Pairs of ephemerons and weak tables ---------------------------------------------------- */
+
+/* The object GUARD has HELD live, as long as TABLE does; by the ids of their nodes. */
+struct gci_pair {
+    uint32_t guard_id, held_id, table_id;
+    uint32_t held; /* the number of the node */
+    uint32_t next; /* of the same guard, plus 1 */
+    bool by_value; /* the guard is a value in a table with weak values; else a key */
+};
+
+/* In memory of its own. */
+struct gci_pairs {
+    struct gci_pair *pairs;
+    size_t count, capacity;
+    uint32_t *first; /* of each object as a guard, plus 1; NULL until there is a pair */
+    size_t first_bytes;
+};
+
+/* A pair whose guard is the object numbered NUMBER, of OBJECTS.  Returns 0 or ENOMEM. */
+int gci_pairs_add(struct gci_pairs *pairs, uint64_t objects, uint32_t number, struct gci_pair pair);
+
+/* Those of one guard, one after the other, from NULL to NULL. */
+const struct gci_pair *gci_pairs_next(
+    const struct gci_pairs *pairs, uint32_t number, const struct gci_pair *pair);
+
+void gci_pair_name(const struct gci_pair *pair, char *buffer, size_t bytes);
+void gci_pairs_free(struct gci_pairs *pairs);
 
 #endif

@@ -21,11 +21,6 @@ const char *const gci_group_names[GCI_GROUPS] = {"(stacks and registers)", "(sta
     "(variables in a GC_FRAME)", "(frames of gc_code_register)", "(root hooks)", "(finalizers)",
     "(the library)"};
 
-static size_t whole_pages(size_t bytes) {
-    size_t page = gci_page_size();
-    return (bytes + page - 1) / page * page;
-}
-
 /* ---- Frames --------------------------------------------------------------------------------- */
 
 static bool add_frame(struct gci_roots *r, struct gci_root_frame frame) {
@@ -211,10 +206,11 @@ static __attribute__((no_sanitize("address"), no_sanitize("thread"))) void visit
     struct gci_roots *r = context;
     const struct gci_word_format *words = &r->heap->words;
     bool precise = gci_root_is_precise(kind), worded = gci_root_is_worded(kind) && words->on;
+    bool past_end = gci_root_means_past_end(r->heap, kind);
     for (const uintptr_t *w = start; w < end; w++) {
         uintptr_t word = *w, address;
         if (!worded) meet(r, kind, word, w);
-        if (!precise && word % GC_GRANULE == 0) meet(r, kind, word - 1, w);
+        if (past_end && word % GC_GRANULE == 0) meet(r, kind, word - 1, w);
         if ((worded || (!precise && words->on)) && gci_word_decode(words, word, &address))
             meet(r, kind, address, w);
     }
@@ -223,7 +219,7 @@ static __attribute__((no_sanitize("address"), no_sanitize("thread"))) void visit
 /* The references by their nodes, in the order in which they were found. */
 static bool sort(struct gci_roots *r) {
     uint32_t first = 0;
-    r->sorted_bytes = whole_pages(r->edge_count * sizeof *r->sorted);
+    r->sorted_bytes = gci_whole_pages(r->edge_count * sizeof *r->sorted);
     if (r->edge_count == 0) return true;
     r->sorted = gci_vm_map(r->sorted_bytes);
     if (r->sorted == NULL) return false;
@@ -248,9 +244,9 @@ int gci_roots_find(struct gci_roots *r) {
 }
 
 void gci_roots_free(struct gci_roots *r) {
-    if (r->nodes) gci_vm_unmap(r->nodes, whole_pages(r->node_capacity * sizeof *r->nodes));
-    if (r->edges) gci_vm_unmap(r->edges, whole_pages(r->edge_capacity * sizeof *r->edges));
-    if (r->frames) gci_vm_unmap(r->frames, whole_pages(r->frame_capacity * sizeof *r->frames));
+    if (r->nodes) gci_vm_unmap(r->nodes, gci_whole_pages(r->node_capacity * sizeof *r->nodes));
+    if (r->edges) gci_vm_unmap(r->edges, gci_whole_pages(r->edge_capacity * sizeof *r->edges));
+    if (r->frames) gci_vm_unmap(r->frames, gci_whole_pages(r->frame_capacity * sizeof *r->frames));
     if (r->sorted) gci_vm_unmap(r->sorted, r->sorted_bytes);
 }
 
@@ -306,7 +302,8 @@ void gci_root_name(
         snprintf(buffer, bytes, node->precise ? "slots of root hooks" : "words of root hooks");
         return;
     case GCI_GROUP_FINALIZERS:
-        snprintf(buffer, bytes, node->precise ? "objects whose finalizers are ready" : "data of finalizers");
+        snprintf(buffer, bytes,
+            node->precise ? "objects whose finalizers are ready" : "data of finalizers");
         return;
     case GCI_GROUP_LIBRARY:
     case GCI_GROUPS:

@@ -187,22 +187,54 @@ static void move_into(table *t, struct gci_entry *entries, uint32_t *index, size
     if (before.fresh >= before.used) t->fresh = t->used;
 }
 
-/* New room for what is in the table, and more.  May collect.  0 or ENOMEM. */
-static int make_room(table **at) {
-    size_t capacity = capacity_for(count_live(*at));
-    struct gci_entry *entries = NULL;
-    uint32_t *index = NULL;
-    GC_FRAME(entries, index);
-    if (capacity >= MOST) return ENOMEM;
-    const gc_type *type = type_of_entries(*at);
-    if (type == NULL) return ENOMEM;
-    entries = gc_alloc_array(type, capacity + 1);
-    if (entries == NULL) return ENOMEM;
-    index = gc_alloc_leaf(2 * capacity * sizeof *index);
-    if (index == NULL) return ENOMEM;
-    refresh(*at);
-    move_into(*at, entries, index, capacity);
-    return 0;
+static bool is_full(const table *t) {
+    return t->entries == NULL || t->used > t->capacity;
+}
+
+/* For how many entries the table is made anew before another is added; 0: it needn't be. */
+static size_t capacity_wanted(const table *t) {
+    size_t live = count_live(t);
+    bool thin = t->capacity > LEAST && live < t->capacity / THIN;
+    return is_full(t) || thin ? capacity_for(live) : 0;
+}
+
+/* Arrays that are no table's, for CAPACITY entries.  FAILED: there is no memory for them. */
+struct room {
+    struct gci_entry *entries;
+    uint32_t *index;
+    size_t capacity;
+    bool failed;
+};
+
+/* May collect, so that a finalizer may run here that uses the table: the lock is not held. */
+static void make_room(table *const *at, struct room *room, size_t capacity) {
+    const gc_type *type = capacity < MOST ? type_of_entries(*at) : NULL;
+    room->failed = true;
+    if (type == NULL) return;
+    room->entries = gc_alloc_array(type, capacity + 1);
+    if (room->entries == NULL) return;
+    room->index = gc_alloc_leaf(2 * capacity * sizeof *room->index);
+    if (room->index == NULL) return;
+    room->capacity = capacity;
+    room->failed = false;
+}
+
+/* To nobody: they are no leaks. */
+static void let_go(struct room *room) {
+    void *entries = room->entries;
+    room->entries = NULL;
+    room->capacity = 0;
+    if (gci_default_heap()->options.find_leaks != GC_LEAKS_OFF) gc_free(entries);
+    void *index = room->index;
+    room->index = NULL;
+    if (gci_default_heap()->options.find_leaks != GC_LEAKS_OFF) gc_free(index);
+}
+
+/* The table has ROOM from now on, and ROOM what it had. */
+static void move_to(table *t, struct room *room) {
+    struct room before = {t->entries, t->index, 0, false};
+    move_into(t, room->entries, room->index, room->capacity);
+    *room = before;
 }
 
 /* ---- Public functions ----------------------------------------------------------------------- */
@@ -249,20 +281,42 @@ static bool replace(table *t, size_t position, void *value) {
     return true;
 }
 
-static int set(table **at, void **key, void **value) {
-    uintptr_t hash = hash_of(*at, *key);
-    lock(at);
+/* Adds or replaces, if there is room in the table or in ROOM.  Returns 0, or the capacity wanted. */
+static size_t try_set(
+    table **at, void **key, void *const *value, uintptr_t hash, struct room *room) {
     refresh(*at);
     if ((*at)->hash_function == NULL) hash = hash_of(*at, *key);
     size_t position = find(at, key, hash);
     if (position != 0 && replace(*at, position, *value)) return 0;
-    bool full = (*at)->entries == NULL || (*at)->used > (*at)->capacity;
-    bool thin = !full && (*at)->capacity > LEAST && count_live(*at) < (*at)->capacity / THIN;
-    int error = full || thin ? make_room(at) : 0;
-    if (error != 0 && full) return error;
-    if ((*at)->hash_function == NULL) hash = hash_of(*at, *key);
+    size_t wanted = capacity_wanted(*at);
+    if (wanted > room->capacity && (is_full(*at) || !room->failed)) return wanted;
+    if (wanted > 0 && !room->failed) move_to(*at, room);
     append(*at, hash, *key, *value);
     return 0;
+}
+
+static __attribute__((noinline)) int set_in_room(
+    table **at, void **key, void *const *value, uintptr_t hash, size_t wanted) {
+    struct room room = {NULL, NULL, 0, false};
+    GC_FRAME(room.entries, room.index);
+    do {
+        let_go(&room); /* others were faster, and it is too small */
+        make_room(at, &room, wanted);
+        lock(at);
+        wanted = try_set(at, key, value, hash, &room);
+        unlock(*at);
+    } while (wanted > 0 && !room.failed);
+    let_go(&room);
+    return wanted > 0 ? ENOMEM : 0;
+}
+
+static int set(table **at, void **key, void *const *value) {
+    struct room none = {NULL, NULL, 0, false};
+    uintptr_t hash = (*at)->hash_function != NULL ? hash_of(*at, *key) : 0;
+    lock(at);
+    size_t wanted = try_set(at, key, value, hash, &none);
+    unlock(*at);
+    return wanted > 0 ? set_in_room(at, key, value, hash, wanted) : 0;
 }
 
 int gc_table_set(gc_table *given, void *key, void *value) {
@@ -272,7 +326,6 @@ int gc_table_set(gc_table *given, void *key, void *value) {
         return EINVAL;
     GC_FRAME(t, key, value);
     int error = set(&t, &key, &value);
-    unlock(t);
     HOLD(key);
     HOLD(value);
     return error;

@@ -71,8 +71,7 @@ static void add_idle(struct gc_heap *heap, struct gci_thread *thread) {
 }
 
 static bool make_records(struct gc_heap *heap) {
-    size_t page = gci_page_size();
-    size_t bytes = (SLOTS * sizeof(struct gci_thread) + page - 1) / page * page;
+    size_t bytes = gci_whole_pages(SLOTS * sizeof(struct gci_thread));
     struct gci_thread *fresh = gci_vm_map(bytes);
     if (fresh == NULL) return false;
     for (unsigned i = SLOTS; i-- > 0;) {

@@ -14,6 +14,7 @@
 #include "gc/thread.h"
 #include "runtime/file.h"
 #include "runtime/log.h"
+#include "runtime/text.h"
 #include "runtime/vm.h"
 
 #define RING      4096u /* events; a collection has some 25 */
@@ -86,12 +87,13 @@ static __attribute__((format(printf, 2, 3))) void put(
     timeline->length += (size_t)bytes;
 }
 
-/* TEXT as a JSON string: what isn't plain ASCII, as a thread's name may be, is replaced. */
 static void put_string(struct gci_timeline *timeline, const char *text) {
     put(timeline, "\"");
-    for (; *text != '\0'; text++)
-        put(timeline, *text == '"' || *text == '\\' ? "\\%c" : "%c",
-            *text >= ' ' && *text < 127 ? *text : '?');
+    while (*text != '\0') {
+        char character[GCI_JSON_MOST];
+        int bytes = (int)gci_json_character(&text, character);
+        put(timeline, "%.*s", bytes, character);
+    }
     put(timeline, "\"");
 }
 
@@ -130,9 +132,11 @@ static void put_collection(struct gci_timeline *timeline, const gc_event *event)
     put_string(timeline, event->reason);
     put(timeline,
         ",\"bytes_before\":%lu,\"bytes_after\":%lu,\"marked_objects\":%lu,\"marked_bytes\":%lu,"
-        "\"moved_bytes\":%lu,\"dirty_pages\":%lu,\"compacted\":%s}}",
+        "\"moved_bytes\":%lu,\"dirty_pages\":%lu,\"compacted\":%s,"
+        "\"promoted_all\":%s}}",
         event->bytes_before, event->bytes_after, event->marked_objects, event->marked_bytes,
-        event->moved_bytes, event->dirty_pages, event->compacted ? "true" : "false");
+        event->moved_bytes, event->dirty_pages, event->compacted ? "true" : "false",
+        event->promoted_all ? "true" : "false");
     put_counters(timeline, event, event->bytes_after);
 }
 
@@ -208,26 +212,6 @@ static void put_event(struct gci_timeline *timeline, const struct record *record
 
 /* ---- The file ------------------------------------------------------------------------------- */
 
-/* PATTERN with %p replaced: false if it is none. */
-static bool expand(char *path, const char *pattern, uint32_t process) {
-    size_t length = 0;
-    if (*pattern == '\0') return false;
-    for (; *pattern != '\0'; pattern++) {
-        if (length + 12 > PATH) return false;
-        if (*pattern != '%') {
-            path[length++] = *pattern;
-        } else if (*++pattern == 'p') {
-            length += (size_t)snprintf(path + length, PATH - length, "%u", process);
-        } else if (*pattern == '%') {
-            path[length++] = '%';
-        } else {
-            return false;
-        }
-    }
-    path[length] = '\0';
-    return true;
-}
-
 static int write_text(struct gci_timeline *timeline) {
     int error = gci_file_append(
         &timeline->file, timeline->text, timeline->length, TRAILER, sizeof TRAILER - 1);
@@ -240,7 +224,7 @@ static int open_file(struct gci_timeline *timeline) {
     timeline->phase_ns = timeline->start_ns = timeline->told_dropped = 0;
     timeline->named_count = 0;
     timeline->length = 0;
-    if (!expand(timeline->path, timeline->pattern, timeline->process)) return EINVAL;
+    if (!gci_path_expand(timeline->path, PATH, timeline->pattern, NULL)) return EINVAL;
     int error = gci_file_create(&timeline->file, timeline->path);
     if (error != 0) return error;
     put(timeline, "[\n");
@@ -298,8 +282,7 @@ void gci_timeline_flush(struct gci_timeline *timeline) {
 /* ---- Beginning and ending ------------------------------------------------------------------- */
 
 static size_t timeline_bytes(void) {
-    size_t page = gci_page_size();
-    return (sizeof(struct gci_timeline) + page - 1) / page * page;
+    return gci_whole_pages(sizeof(struct gci_timeline));
 }
 
 /* The heap's, made if need be. */
@@ -383,10 +366,7 @@ void gci_timeline_after_fork(struct gc_heap *heap) {
     if (timeline == NULL) return;
     timeline->lock = timeline->writing = 0;
     bool own = false;
-    for (const char *p = timeline->pattern; *p != '\0'; p++) {
-        if (*p != '%') continue;
-        own |= *++p == 'p';
-    }
+    (void)gci_path_expand(NULL, 0, timeline->pattern, &own);
     timeline->head = timeline->tail = timeline->dropped = 0;
     timeline->length = 0;
     if (!timeline->on) return;

@@ -2,6 +2,7 @@
 #ifndef CAIRN_GC_TRACKED_H
 #define CAIRN_GC_TRACKED_H
 
+#include "gc/aged.h"
 #include "gc/types.h"
 
 struct gci_tracked {
@@ -12,13 +13,14 @@ struct gci_tracked {
     bool counted; /* in the profile */
 };
 
-/* The first OLD of COUNT entries are old objects'. */
 struct gci_tracking {
-    struct gci_tracked *entries;
-    uint32_t *index; /* open addressing: of an entry its position plus 1; twice CAPACITY */
-    size_t count, old, capacity;
-    unsigned shift; /* of a granule's hash, to have a slot */
+    struct gci_aged aged;
 };
+
+/* The entry at position AT, below the table's count. */
+static inline struct gci_tracked *gci_tracked_at(const struct gci_tracking *t, size_t at) {
+    return (struct gci_tracked *)(void *)t->aged.entries + at;
+}
 
 /* Adds an entry, of an object that has none; OLD if it is marked.  With the lock held.  False if
  * there is no memory. */
@@ -27,9 +29,10 @@ bool gci_tracking_add(struct gci_tracking *t, struct gci_tracked entry, bool old
 /* The object at GRANULE, tracked or not, ends.  With the lock held. */
 void gci_tracking_forget(struct gci_tracking *t, size_t granule);
 
-/* In a collection, as gci_identity_update().  DIED gets the entry of each object that did. */
+/* In a collection, as gci_identity_update().  DIED gets the struct gci_tracked of each object that
+ * did. */
 void gci_tracking_update(struct gc_heap *heap, struct gci_tracking *t, bool full,
-    void (*died)(struct gc_heap *heap, const struct gci_tracked *entry));
+    void (*died)(struct gc_heap *heap, const void *entry));
 
 /* Checks the table against the side bytes; returns how many invariants are broken. */
 size_t gci_check_tracking(const struct gc_heap *heap, const struct gci_tracking *t);

@@ -90,8 +90,7 @@ static int check(const gc_type_desc *desc) {
 static void *take_room(struct gci_types *types, size_t bytes) {
     bytes = (bytes + 15) & ~(size_t)15;
     if (bytes > types->room_bytes) {
-        size_t page = gci_page_size(),
-               fresh = bytes > ROOM ? (bytes + page - 1) / page * page : ROOM;
+        size_t fresh = bytes > ROOM ? gci_whole_pages(bytes) : ROOM;
         uint8_t *room = gci_vm_map(fresh);
         if (room == NULL) return NULL;
         types->room = room; /* what was left of the old is lost */
@@ -105,8 +104,7 @@ static void *take_room(struct gci_types *types, size_t bytes) {
 
 static struct gci_types *registry(struct gc_heap *heap) {
     if (heap->types == NULL) {
-        size_t page = gci_page_size();
-        struct gci_types *types = gci_vm_map((sizeof *types + page - 1) / page * page);
+        struct gci_types *types = gci_vm_map(sizeof *types);
         if (types == NULL) return NULL;
         types->tiny = GC_HOT_TYPES + 1;
         types->wide = GCI_TINY_TYPES;
@@ -116,9 +114,11 @@ static struct gci_types *registry(struct gc_heap *heap) {
     return heap->types;
 }
 
+/* The program's type of that name. */
 static const struct gci_type *find(const struct gci_types *types, const char *name) {
     for (uint32_t i = 0; i < types->count; i++)
-        if (strcmp(types->all[i]->desc.name, name) == 0) return types->all[i];
+        if (!types->all[i]->own && strcmp(types->all[i]->desc.name, name) == 0)
+            return types->all[i];
     return NULL;
 }
 
@@ -183,7 +183,7 @@ unsigned gci_type_heat(struct gc_heap *heap, struct gci_type *type) {
 }
 
 /* DESC was checked; TYPES are HEAP's. */
-static int enter(struct gc_heap *heap, struct gci_types *types, const gc_type_desc *desc,
+static int enter(struct gc_heap *heap, struct gci_types *types, const gc_type_desc *desc, bool own,
     enum gci_weak weak, const gc_type **result) {
     /* The last tiny number is no type's: GCI_TYPE_BY_TAG. */
     bool leaf = desc->flags & GC_TYPE_LEAF, ambiguous = desc->flags & GC_TYPE_AMBIGUOUS_HOLDER;
@@ -196,6 +196,7 @@ static int enter(struct gc_heap *heap, struct gci_types *types, const gc_type_de
     bool tagged = heap->words.on && typed && !(desc->flags & GC_TYPE_PLAIN_FIELDS);
     struct gci_type *type = make(types, desc, tagged);
     if (type == NULL) return ENOMEM;
+    type->own = own;
     type->weak = weak;
     if (weak != GCI_WEAK_NONE) type->worded = true; /* for the marker: see mark_worded() */
     take_numbers(types, type, tiny);
@@ -223,13 +224,13 @@ int gci_type_register(struct gc_heap *heap, const gc_type_desc *desc, const gc_t
         gci_log("type %s: a type of that name is registered already", desc->name);
         return EEXIST;
     }
-    return enter(heap, types, desc, GCI_WEAK_NONE, result);
+    return enter(heap, types, desc, false, GCI_WEAK_NONE, result);
 }
 
 int gci_type_register_own(
     struct gc_heap *heap, const gc_type_desc *desc, enum gci_weak weak, const gc_type **result) {
     struct gci_types *types = registry(heap);
-    return types != NULL ? enter(heap, types, desc, weak, result) : ENOMEM;
+    return types != NULL ? enter(heap, types, desc, true, weak, result) : ENOMEM;
 }
 
 static bool is_same(const gc_type_desc *a, const gc_type_desc *b) {

@@ -28,6 +28,7 @@ struct gci_type {
     bool dense;  /* all its words are plain references */
     bool worded; /* its fields are words of the heap's format (docs/tags.md), and MAP is 0; or it is
                     gci_type_by_tag, or WEAK is set */
+    bool own;    /* the library's */
     enum gci_weak weak; /* a type of gc/ephemeron.c's */
     uint64_t
         map; /* which words of an object that is no array are pointers; 0 if there are others */
@@ -56,7 +57,7 @@ struct gci_types {
 /* Registers DESC, checked, with the lock held.  Returns 0 or an errno value, after a message. */
 int gci_type_register(struct gc_heap *heap, const gc_type_desc *desc, const gc_type **type);
 
-/* The same for a type of the library's own, which no program's name can stand in the way of. */
+/* The same for a type of the library's own.  A program may have one of the same name. */
 int gci_type_register_own(
     struct gc_heap *heap, const gc_type_desc *desc, enum gci_weak weak, const gc_type **type);
 

@@ -393,6 +393,7 @@ struct gci_policy {
     size_t nursery;          /* bytes to allocate between two minor collections */
     uint64_t full_threshold; /* bytes live or young that call for a full collection */
     uint64_t live_after_full;
+    uint64_t watches_after_full;           /* bytes of gc/watch.c's tables */
     int64_t external, external_after_full; /* memory outside the heap */
     uint64_t last_end_ns;                  /* when the last collection ended */
     double
@@ -460,13 +461,9 @@ enum gci_own_type {
 
 /* What gc/ephemeron.c keeps.  Written by the collecting thread, with the world stopped. */
 struct gci_ephemerons {
-    struct gci_mark_stack other; /* the marker's, in turn */
+    struct gci_mark_stack other; /* the marker's, in turn; while watching, what hangs on keys */
     struct gci_entries waiting;  /* that wait as those on the marker's stack do */
     struct gci_entries ready;    /* whose keys were found */
-    uintptr_t *buckets;          /* while watching: entries by their key */
-    size_t bucket_count;         /* a power of two */
-    uint64_t hanging;            /* entries in them */
-    uintptr_t spare[64];         /* buckets, if there is no memory for more */
     bool traced;                 /* in this collection, and FOUND_THEN objects were marked then */
     uint64_t found_then;
     uint64_t met, pended, cleared; /* entries, in the last collection */
@@ -545,6 +542,7 @@ struct gc_heap {
     uint64_t allocated_total, allocated_large;
     uint64_t tenured_since, tenured_total; /* of allocated_since and _total, allocated old */
     uint64_t live_bytes;
+    uint64_t dying_bytes; /* of these, what the last collection kept for finalizers and guardians */
     uint64_t small_bytes, small_live_bytes; /* blocks of small objects, after the last collection */
     uint64_t movable_bytes, movable_live_bytes; /* those of kinds that may move */
     uint64_t promoted_bytes, moved_bytes, dirty_pages, released_bytes;

@@ -2,23 +2,25 @@
  * these when objects move, are freed, or die.  Owns heap->watches.
  *
  *   record   one for each watched object, and for each slot outside the heap that has a link; found
- *            by its address in a hash table of chains, and on the list of the young or of the old
+ *            by its address in a hash table of chains, and in an array, in the order of registration
  *   watch    a finalizer, a guardian's claim, a weak reference or a link; on the chain of the record
  *            of its object.  A link is on that of its slot's holder, too
  *
- * Invariants: every record's object is live and has KEYED; the young list has those that are not
- * marked, so that a minor collection looks at no other; a watch's OBJECT is its record's key.  Only
+ * Invariants: every record's object is live and has KEYED; those that are not marked are in the
+ * array's last part, so that a minor collection looks at no other; a watch's OBJECT is its record's key.  Only
  * an old record may be without watches and links, from one full collection to the next.  Written with
  * the lock held or the world stopped (docs/finalization.md). */
 #include "gc/watch.h"
 
 #include "gc/block.h"
+#include "gc/word.h"
 #include "runtime/log.h"
 #include "runtime/vm.h"
 
-#define CELL_BYTES    64u
+#define CELL_BYTES    GCI_WATCH_CELL_BYTES
 #define STOCK_BYTES   ((size_t)256 << 10) /* mapped at a time */
 #define FIRST_BUCKETS 512u                /* a page of them */
+#define AHEAD         8u                  /* records fetched before they are looked at */
 
 _Static_assert(sizeof(struct gci_watch) <= CELL_BYTES, "a watch is a cell");
 _Static_assert(sizeof(gc_guardian) <= CELL_BYTES, "a guardian is a cell");
@@ -49,8 +51,7 @@ static void give_cell(struct gci_stock *stock, void *cell) {
 
 struct gci_watches *gci_watches_of(struct gc_heap *heap) {
     if (heap->watches != NULL) return heap->watches;
-    size_t page = gci_page_size();
-    size_t own = (sizeof(struct gci_watches) + page - 1) / page * page;
+    size_t own = gci_whole_pages(sizeof(struct gci_watches));
     struct gci_watches *w = gci_vm_map(own + FIRST_BUCKETS * sizeof *w->buckets);
     if (w == NULL) return NULL;
     w->buckets = (struct gci_watched **)(void *)((uint8_t *)w + own);
@@ -103,24 +104,43 @@ static void widen(struct gci_watches *w) {
     if (count > FIRST_BUCKETS) gci_vm_unmap(old, count * sizeof *old);
 }
 
-static struct gci_watched **list_of(struct gci_watches *w, bool old) {
-    return old ? &w->old : &w->young;
+/* Closes the gaps from FROM on. */
+static void close_gaps(struct gci_watches *w, size_t from) {
+    size_t kept = from, settled = w->settled;
+    for (size_t i = from; i < w->all_count; i++) {
+        struct gci_watched *record = w->all[i];
+        if (i + 2 * AHEAD < w->all_count) __builtin_prefetch(w->all[i + 2 * AHEAD], 1);
+        if (i == w->settled) settled = kept;
+        if (record == NULL) continue;
+        record->place = kept;
+        w->all[kept++] = record;
+    }
+    w->settled = w->settled == w->all_count ? kept : settled;
+    w->all_empty -= w->all_count - kept;
+    w->all_count = kept;
 }
 
-static void put_on_list(struct gci_watches *w, struct gci_watched *record) {
-    struct gci_watched **list = list_of(w, record->old);
-    record->prev = NULL;
-    record->next = *list;
-    if (*list != NULL) (*list)->prev = record;
-    *list = record;
+/* Room for one more; there always is where one has been taken out.  False without memory. */
+static bool has_room(struct gci_watches *w) {
+    if (w->all_count < w->all_capacity) return true;
+    if (w->all_empty > w->all_count / 2) close_gaps(w, 0);
+    struct gci_watched **all =
+        gci_vm_with_room(w->all, w->all_count, &w->all_capacity, sizeof *w->all);
+    if (all != NULL)
+        w->all = all;
+    else if (w->all_empty > 0)
+        close_gaps(w, 0);
+    return w->all_count < w->all_capacity;
 }
 
-static void take_off_list(struct gci_watches *w, struct gci_watched *record) {
-    if (record->next != NULL) record->next->prev = record->prev;
-    if (record->prev != NULL)
-        record->prev->next = record->next;
-    else
-        *list_of(w, record->old) = record->next;
+static void put_last(struct gci_watches *w, struct gci_watched *record) {
+    record->place = w->all_count;
+    w->all[w->all_count++] = record;
+}
+
+static void take_away(struct gci_watches *w, const struct gci_watched *record) {
+    w->all[record->place] = NULL;
+    w->all_empty++;
 }
 
 struct gci_watched *gci_watched_find(const struct gci_watches *w, uintptr_t key) {
@@ -137,7 +157,7 @@ struct gci_watched *gci_watched_make(
 
 struct gci_watched *gci_watched_add(struct gc_heap *heap, uintptr_t key, const gci_object *object) {
     struct gci_watches *w = heap->watches;
-    struct gci_watched *record = take_cell(&w->records);
+    struct gci_watched *record = has_room(w) ? take_cell(&w->records) : NULL;
     if (record == NULL) return NULL;
     *record = (struct gci_watched){.key = key, .old = true, .outside = object == NULL};
     if (object != NULL) {
@@ -147,13 +167,13 @@ struct gci_watched *gci_watched_add(struct gc_heap *heap, uintptr_t key, const g
     w->count++;
     widen(w);
     enter(w, record);
-    put_on_list(w, record);
+    put_last(w, record);
     return record;
 }
 
 static void drop(struct gci_watches *w, struct gci_watched *record) {
     take_out(w, record);
-    take_off_list(w, record);
+    take_away(w, record);
     give_cell(&w->records, record);
     w->count--;
 }
@@ -167,7 +187,8 @@ void gci_watched_drop_if_empty(struct gci_watches *w, struct gci_watched *record
 struct gci_watch *gci_watch_new(struct gci_watches *w, enum gci_watch_kind kind) {
     struct gci_watch *watch = take_cell(&w->watches);
     if (watch == NULL) return NULL;
-    *watch = (struct gci_watch){.kind = (uint8_t)kind, .listed = watch->listed};
+    *watch =
+        (struct gci_watch){.kind = (uint8_t)kind, .listed = watch->listed, .recent = watch->recent};
     w->counts[kind]++;
     return watch;
 }
@@ -184,21 +205,32 @@ static struct gci_watch **next_ready(struct gci_watch *watch) {
 }
 
 void gci_watch_join(struct gci_watched *of, struct gci_watch *watch) {
-    watch->object = of->key;
+    __atomic_store_n(&watch->object, of->key, __ATOMIC_RELAXED);
     watch->prev = NULL;
     watch->next = of->watches;
     if (of->watches != NULL) of->watches->prev = watch;
     of->watches = watch;
 }
 
-void gci_watch_leave(struct gci_watches *w, struct gci_watch *watch) {
+static void unchain(struct gci_watches *w, struct gci_watch *watch) {
     if (watch->next != NULL) watch->next->prev = watch->prev;
     if (watch->prev != NULL)
         watch->prev->next = watch->next;
     else
         gci_watched_find(w, watch->object)->watches = watch->next;
     watch->next = watch->prev = NULL;
+}
+
+void gci_watch_leave(struct gci_watches *w, struct gci_watch *watch) {
+    unchain(w, watch);
     __atomic_store_n(&watch->object, 0, __ATOMIC_RELAXED);
+}
+
+void gci_watch_change(struct gci_watches *w, struct gci_watched *to, struct gci_watch *watch) {
+    struct gci_watched *from = gci_watched_find(w, watch->object);
+    unchain(w, watch);
+    gci_watch_join(to, watch);
+    gci_watched_drop_if_empty(w, from);
 }
 
 void gci_link_join(struct gci_watched *holder, struct gci_watch *link) {
@@ -233,10 +265,17 @@ void gci_link_store(struct gc_heap *heap, uintptr_t slot, uintptr_t value) {
     __atomic_store_n((uintptr_t *)slot, value, __ATOMIC_RELAXED);
 }
 
+/* One past the end is in the heap. */
+static bool may_refer(const struct gc_heap *heap, uintptr_t word) {
+    uintptr_t used = gci_arena_used_bytes(&heap->arena), address;
+    if (word - heap->arena.base <= used) return true;
+    return heap->words.on && gci_word_decode(&heap->words, word, &address) &&
+           address - heap->arena.base < used;
+}
+
 bool gci_watches_note_data(struct gc_heap *heap, struct gci_watch *finalizer) {
     struct gci_watches *w = heap->watches;
-    uintptr_t offset = (uintptr_t)finalizer->finalizer.data - heap->arena.base;
-    if (offset > gci_arena_used_bytes(&heap->arena)) return true; /* one past the end is in it */
+    if (finalizer->recent || !may_refer(heap, (uintptr_t)finalizer->finalizer.data)) return true;
     struct gci_watch **recent =
         gci_vm_with_room(w->recent, w->recent_count, &w->recent_capacity, sizeof *recent);
     if (recent == NULL) return false;
@@ -247,6 +286,7 @@ bool gci_watches_note_data(struct gc_heap *heap, struct gci_watch *finalizer) {
     if (with_data == NULL) return false;
     w->with_data = with_data;
     w->recent[w->recent_count++] = finalizer;
+    finalizer->recent = true;
     return true;
 }
 
@@ -263,14 +303,17 @@ struct gci_watch *gci_ready_pop(struct gci_ready *queue) {
     struct gci_watch *watch = queue->first;
     if (watch == NULL) return NULL;
     queue->first = *next_ready(watch);
-    if (queue->first == NULL) queue->last = NULL;
+    if (queue->first == NULL)
+        queue->last = NULL;
+    else
+        __builtin_prefetch(*next_ready(queue->first));
     return watch;
 }
 
 void gci_watch_make_ready(struct gci_watches *w, struct gci_watch *watch) {
     watch->ready = true;
     if (watch->kind == GCI_WATCH_FINALIZER) {
-        w->waiting++;
+        gci_count_waiting(w, 1);
         gci_ready_push(&w->ready, watch);
     } else {
         gci_ready_push(&watch->guarded.guardian->ready, watch);
@@ -312,7 +355,7 @@ static void end_watch(struct gc_heap *heap, struct gci_watch *watch) {
         return;
     }
     gci_watch_leave(w, watch);
-    if (watch->ready && watch->kind == GCI_WATCH_FINALIZER) w->waiting--;
+    if (watch->ready && watch->kind == GCI_WATCH_FINALIZER) gci_count_waiting(w, -1);
     if (watch->ready || watch->kind == GCI_WATCH_WEAK) return; /* is in a queue, or the program's */
     if (watch->kind == GCI_WATCH_GUARDED) gci_guardian_let_go(w, watch->guarded.guardian);
     gci_watch_give(w, watch);
@@ -375,13 +418,18 @@ void gci_watches_moved(struct gc_heap *heap, size_t from, size_t to, size_t byte
     struct gci_watched *record = record_at(heap, from);
     if (record == NULL) return;
     end_links(w, record, bytes);
+    if (record->watches == NULL && record->links == NULL) {
+        drop(w, record);
+        return;
+    }
     take_out(w, record);
-    take_off_list(w, record);
+    take_away(w, record);
+    has_room(w);
     change_key(heap, record, gci_granule_address(&heap->arena, to));
     record->old =
         __atomic_fetch_or(&heap->arena.side[to], GCI_SIDE_KEYED, __ATOMIC_RELAXED) & GCI_SIDE_MARK;
     enter(w, record);
-    put_on_list(w, record);
+    put_last(w, record);
     for (struct gci_watch *watch = record->watches; watch != NULL; watch = watch->next)
         if (watch->ready) w->ready_young = true;
 }
@@ -389,10 +437,14 @@ void gci_watches_moved(struct gc_heap *heap, size_t from, size_t to, size_t byte
 /* ---- In a collection ------------------------------------------------------------------------ */
 
 /* The slots of what died may be anybody's by now: their links end, while all can still be found. */
-static void end_dead_links(struct gc_heap *heap, struct gci_watched *list) {
-    for (; list != NULL; list = list->next) {
-        if (list->links == NULL || list->outside || gci_watched_lives(heap, list)) continue;
-        while (list->links != NULL) gci_link_end(heap->watches, list->links);
+static void end_dead_links(struct gc_heap *heap, size_t from) {
+    struct gci_watches *w = heap->watches;
+    for (size_t i = from; i < w->all_count; i++) {
+        struct gci_watched *record = w->all[i];
+        if (record == NULL || record->links == NULL || record->outside ||
+            gci_watched_lives(heap, record))
+            continue;
+        while (record->links != NULL) gci_link_end(w, record->links);
     }
 }
 
@@ -415,16 +467,14 @@ static void settle(struct gc_heap *heap, struct gci_watched *record) {
     record->old = true;
 }
 
-/* The young list goes before the old one: so both stay in the order of registration, newest first,
- * on which it depends that a cycle is found at the same object each time (gc/liveness.c). */
-static void join_lists(struct gci_watches *w) {
-    struct gci_watched *last = w->young;
-    if (last == NULL) return;
-    while (last->next != NULL) last = last->next;
-    last->next = w->old;
-    if (w->old != NULL) w->old->prev = last;
-    w->old = w->young;
-    w->young = NULL;
+/* What settle() is about to look at: the record first, and when that has come, its object. */
+static void fetch(const struct gc_heap *heap, size_t i) {
+    const struct gci_watches *w = heap->watches;
+    if (i + 2 * AHEAD < w->all_count) __builtin_prefetch(w->all[i + 2 * AHEAD], 1);
+    const struct gci_watched *soon = i + AHEAD < w->all_count ? w->all[i + AHEAD] : NULL;
+    if (soon == NULL) return;
+    __builtin_prefetch(heap->arena.side + ((soon->key - heap->arena.base) >> GCI_GRANULE_SHIFT));
+    if (soon->watches == NULL) __builtin_prefetch(bucket_of(w, soon->key));
 }
 
 /* The recent ones join the others; in a full collection those that ended go. */
@@ -438,6 +488,7 @@ static void settle_data(struct gci_watches *w, bool full) {
     w->with_data_count = kept;
     for (size_t i = 0; i < w->recent_count; i++) {
         struct gci_watch *watch = w->recent[i];
+        watch->recent = false;
         if (watch->listed || watch->kind != GCI_WATCH_FINALIZER) continue;
         watch->listed = true;
         w->with_data[w->with_data_count++] = watch;
@@ -448,17 +499,14 @@ static void settle_data(struct gci_watches *w, bool full) {
 void gci_watches_update(struct gc_heap *heap, bool full) {
     struct gci_watches *w = heap->watches;
     if (w == NULL) return;
-    end_dead_links(heap, w->young);
-    if (full) end_dead_links(heap, w->old);
-    for (struct gci_watched *record = w->old, *next; full && record != NULL; record = next) {
-        next = record->next;
-        settle(heap, record);
+    size_t from = full ? 0 : w->settled;
+    if (w->counts[GCI_WATCH_LINK] > 0) end_dead_links(heap, from);
+    for (size_t i = from; i < w->all_count; i++) {
+        fetch(heap, i);
+        if (w->all[i] != NULL) settle(heap, w->all[i]);
     }
-    for (struct gci_watched *record = w->young, *next; record != NULL; record = next) {
-        next = record->next;
-        settle(heap, record);
-    }
-    join_lists(w);
+    close_gaps(w, from);
+    w->settled = w->all_count;
     settle_data(w, full);
     w->ready_young = false;
 }
@@ -516,8 +564,11 @@ static bool is_whole(const struct gci_watches *w, const struct gci_watched *reco
     return true;
 }
 
-static bool is_in_place(const struct gc_heap *heap, const struct gci_watched *record, bool old) {
-    if (record->old != old || gci_watched_find(heap->watches, record->key) != record) return false;
+static bool is_in_place(const struct gc_heap *heap, const struct gci_watched *record, size_t i) {
+    const struct gci_watches *w = heap->watches;
+    bool old = record->old;
+    if (record->place != i || (i < w->settled && !old)) return false;
+    if (gci_watched_find(w, record->key) != record) return false;
     size_t offset = record->key - heap->arena.base;
     if (record->outside) return old && offset >= gci_arena_used_bytes(&heap->arena);
     if (offset >= gci_arena_used_bytes(&heap->arena)) return false;
@@ -527,26 +578,23 @@ static bool is_in_place(const struct gc_heap *heap, const struct gci_watched *re
            (old || record->watches != NULL || record->links != NULL);
 }
 
-static size_t check_list(const struct gc_heap *heap, const struct gci_watched *list, bool old) {
-    size_t broken = 0;
-    for (; list != NULL; list = list->next) {
-        if (is_in_place(heap, list, old) && is_whole(heap->watches, list)) continue;
-        gci_log("watches: the record for %p, %s, is broken or out of place", (void *)list->key,
-            old ? "old" : "young");
-        broken++;
-    }
-    return broken;
-}
-
 size_t gci_check_watches(const struct gc_heap *heap) {
     const struct gci_watches *w = heap->watches;
     size_t listed = 0;
     if (w == NULL) return 0;
-    size_t broken = check_list(heap, w->young, false) + check_list(heap, w->old, true);
-    for (const struct gci_watched *r = w->young; r != NULL; r = r->next) listed++;
-    for (const struct gci_watched *r = w->old; r != NULL; r = r->next) listed++;
-    if (listed != w->count) {
-        gci_log("watches: %zu records on lists, but %zu in the table", listed, w->count);
+    size_t broken = 0;
+    for (size_t i = 0; i < w->all_count; i++) {
+        const struct gci_watched *record = w->all[i];
+        if (record == NULL) continue;
+        listed++;
+        if (is_in_place(heap, record, i) && is_whole(w, record)) continue;
+        gci_log("watches: the record for %p, %s, is broken or out of place", (void *)record->key,
+            record->old ? "old" : "young");
+        broken++;
+    }
+    if (listed != w->count || listed + w->all_empty != w->all_count) {
+        gci_log("watches: %zu records of %zu in the array, %zu empty, but %zu in the table", listed,
+            w->all_count, w->all_empty, w->count);
         broken++;
     }
     return broken;

@@ -43,17 +43,19 @@ struct gci_watch {
     uint8_t when;  /* enum gc_weak_kind, of weak references and links */
     bool ready;    /* in a queue: its object, unless 0, is a root */
     bool listed;   /* of WITH_DATA below; kept when it is not in use */
+    bool recent;   /* of RECENT below; kept likewise */
     bool told;     /* the cycle that it closes was reported */
 };
 
 /* What is watched: an object, or a slot outside the heap that has a link; 64 bytes. */
 struct gci_watched {
-    uintptr_t key;                   /* its address */
-    struct gci_watched *chain;       /* in the hash table */
-    struct gci_watched *next, *prev; /* the others of its age */
+    uintptr_t key;             /* its address */
+    struct gci_watched *chain; /* in the hash table */
+    size_t place;              /* in struct gci_watches' ALL */
     struct gci_watch *watches;
     struct gci_watch *links;        /* with slots in it */
     struct gci_watched *next_found; /* in a collection: of those that it found dead, or ready */
+    struct gci_watched *far_found;  /* several further on, to be fetched meanwhile; or NULL */
     bool old;                       /* survived a collection, or lies outside the heap */
     bool outside;
     uint8_t order; /* in a collection: the strictest of its finalizers; GCI_NO_ORDER: none */
@@ -74,6 +76,8 @@ struct gc_guardian {
     bool freed; /* goes when COUNT is 0 */
 };
 
+#define GCI_WATCH_CELL_BYTES 64u
+
 /* A stock of cells of 64 bytes, from mmap; never given back. */
 struct gci_stock {
     void *free; /* linked by their first word */
@@ -82,9 +86,11 @@ struct gci_stock {
 
 struct gci_watches {
     struct gci_watched **buckets;
-    unsigned shift; /* of a key's hash, to have a bucket */
-    size_t count;   /* records */
-    struct gci_watched *young, *old;
+    unsigned shift;           /* of a key's hash, to have a bucket */
+    size_t count;             /* records */
+    struct gci_watched **all; /* records, in the order in which they were made, and NULL; */
+    size_t all_count, all_capacity, all_empty; /* so many NULL; */
+    size_t settled;                            /* those that are young come after so many */
     struct gci_stock records, watches;
     struct gci_watch **recent; /* finalizers with data in the heap, since the last collection; */
     size_t recent_count, recent_capacity;
@@ -123,6 +129,8 @@ void gci_watch_give(struct gci_watches *w, struct gci_watch *watch);
 /* On and off the chain of its object's record. */
 void gci_watch_join(struct gci_watched *of, struct gci_watch *watch);
 void gci_watch_leave(struct gci_watches *w, struct gci_watch *watch);
+/* From one to another, TO, at once for who reads its object. */
+void gci_watch_change(struct gci_watches *w, struct gci_watched *to, struct gci_watch *watch);
 
 /* The same for a link and the record of its holder. */
 void gci_link_join(struct gci_watched *holder, struct gci_watch *link);
@@ -136,6 +144,11 @@ void gci_watched_drop_if_empty(struct gci_watches *w, struct gci_watched *record
 
 /* Data of FINALIZER may be a young object: the next minor collection must look. */
 bool gci_watches_note_data(struct gc_heap *heap, struct gci_watch *finalizer);
+
+/* So many more finalizers are ready: who asks how many has no lock. */
+static inline void gci_count_waiting(struct gci_watches *w, int more) {
+    __atomic_store_n(&w->waiting, w->waiting + (uint64_t)more, __ATOMIC_RELAXED);
+}
 
 /* It is ready: to the end of its queue. */
 void gci_watch_make_ready(struct gci_watches *w, struct gci_watch *watch);
@@ -171,6 +184,16 @@ void gci_link_store(struct gc_heap *heap, uintptr_t slot, uintptr_t value);
 void gci_watches_forget(struct gc_heap *heap, size_t granule);
 void gci_watches_moved(struct gc_heap *heap, size_t from, size_t to, size_t bytes);
 void gci_watches_cut(struct gc_heap *heap, size_t granule, size_t bytes);
+
+/* What records and watches take; with the lock held. */
+static inline size_t gci_watches_bytes(const struct gc_heap *heap) {
+    const struct gci_watches *w = heap->watches;
+    if (w == NULL) return 0;
+    size_t cells = w->count;
+    for (unsigned kind = GCI_WATCH_FINALIZER; kind <= GCI_WATCH_LINK; kind++)
+        cells += w->counts[kind];
+    return cells * GCI_WATCH_CELL_BYTES;
+}
 
 /* In a collection, when gci_liveness() is through, and after a compaction: records of the dead go,
  * those of what moved go along (as gci_identity_update()). */

@@ -91,14 +91,19 @@ int gci_entry_weak_set(gc_weak *weak, void *p, size_t c, const struct gci_frame 
     struct gc_heap *heap;
     gci_object object;
     struct gci_thread *thread = gci_watch_enter(frame, p, NULL, &heap);
+    struct gci_watched *record = NULL;
     int error = 0;
     if (p != NULL && !gci_watch_target("gc_weak_set", heap, p, &object))
         error = EINVAL;
-    else if (p != NULL && gci_watched_make(heap, (uintptr_t)p, &object) == NULL)
+    else if (p != NULL && (record = gci_watched_make(heap, (uintptr_t)p, &object)) == NULL)
         error = ENOMEM;
     if (error == 0 && (uintptr_t)p != weak->watch.object) {
-        let_go(heap->watches, &weak->watch);
-        if (p != NULL) gci_watch_join(gci_watched_find(heap->watches, (uintptr_t)p), &weak->watch);
+        if (record == NULL)
+            let_go(heap->watches, &weak->watch);
+        else if (weak->watch.object == 0)
+            gci_watch_join(record, &weak->watch);
+        else
+            gci_watch_change(heap->watches, record, &weak->watch);
     }
     return gci_watch_exit(thread, heap, error);
 }

@@ -19,13 +19,8 @@
 _Static_assert(GC_CARD_SHIFT >= 10 && GC_CARD_SHIFT <= 12,
     "at least the 64 granules that are searched at a time, and no more than a page");
 
-static size_t round_to_page(size_t bytes) {
-    size_t page = gci_page_size();
-    return (bytes + page - 1) / page * page;
-}
-
 static size_t table_bytes(const struct gci_barrier *barrier) {
-    return round_to_page(barrier->bytes >> GC_CARD_SHIFT);
+    return gci_whole_pages(barrier->bytes >> GC_CARD_SHIFT);
 }
 
 static size_t card_of(const struct gci_barrier *barrier, uintptr_t address) {
@@ -36,7 +31,7 @@ static size_t card_of(const struct gci_barrier *barrier, uintptr_t address) {
 
 int gci_cards_cover(struct gci_barrier *barrier, size_t bytes) {
     struct gci_cards *cards = &barrier->cards;
-    size_t need = round_to_page(bytes >> GC_CARD_SHIFT);
+    size_t need = gci_whole_pages(bytes >> GC_CARD_SHIFT);
     if (need <= cards->known) return 0;
     int error = gci_vm_commit(cards->table + cards->known, need - cards->known);
     if (error == 0) __atomic_store_n(&cards->known, need, __ATOMIC_RELEASE);

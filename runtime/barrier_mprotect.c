@@ -86,8 +86,7 @@ static bool know(struct gci_barrier *barrier, size_t end) {
     size_t all = barrier->bytes >> barrier->page_shift;
     size_t wanted = (end + step - 1) & ~(step - 1);
     if (wanted > all) wanted = all;
-    size_t page = gci_page_size(), from = m->known & ~(page - 1);
-    size_t to = (wanted + page - 1) & ~(page - 1);
+    size_t from = m->known & ~(gci_page_size() - 1), to = gci_whole_pages(wanted);
     if (gci_vm_commit(m->pages + from, to - from) != 0) return false;
     m->known = wanted;
     return true;
@@ -299,8 +298,7 @@ static int refuse(struct gci_barrier *barrier, const char *what, int error) {
 }
 
 static size_t table_bytes(const struct gci_barrier *barrier) {
-    size_t page = gci_page_size();
-    return ((barrier->bytes >> barrier->page_shift) + page - 1) & ~(page - 1);
+    return gci_whole_pages(barrier->bytes >> barrier->page_shift);
 }
 
 static int mprotect_open(struct gci_barrier *barrier) {

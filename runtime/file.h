@@ -1,10 +1,10 @@
 /* Files that the library writes for others to read.
  *
- * What the caller gets: no malloc, no stdio, no cancellation point, and no signal from a write: not
- * SIGPIPE, as pipes are refused, nor SIGXFSZ.  A descriptor that the program has closed, and perhaps
- * opened anew as something else, is noticed and not written to.  What the caller must supply: its
- * signals are blocked (gci_signals_block()) around a write.  Functions that return int return 0 or
- * an errno value. */
+ * What the caller gets: no malloc, no stdio, no cancellation point, and no signal from a write:
+ * neither SIGPIPE nor SIGXFSZ.  A struct gci_file is written to piece by piece for as long as the
+ * program runs: what the program has closed, and perhaps opened anew as something else, is noticed
+ * and not written to.  What the caller must supply: its signals are blocked (gci_signals_block())
+ * around a write, or it raises them.  Functions that return int return 0 or an errno value. */
 #ifndef CAIRN_RUNTIME_FILE_H
 #define CAIRN_RUNTIME_FILE_H
 
@@ -29,6 +29,22 @@ int gci_file_append(struct gci_file *file, const char *text, size_t bytes, const
     size_t trailer_bytes);
 
 void gci_file_close(struct gci_file *file);
+
+/* ---- Descriptors ---------------------------------------------------------------------------- */
+
+#define GCI_NO_POSITION UINT64_MAX
+
+/* Opens PATH with FLAGS of open(2); not inherited by programs that are executed, and made for all
+ * whom the mask lets.  Returns the descriptor, or an errno value, negative. */
+int gci_fd_open(const char *path, int flags);
+
+/* Writes all BYTES, AT such a place of the file or where it stands. */
+int gci_fd_write(int fd, const void *from, size_t bytes, uint64_t at);
+
+/* The descriptor is gone in any case. */
+int gci_fd_close(int fd);
+
+/* ---- Besides -------------------------------------------------------------------------------- */
 
 /* The name of thread TID of this process, cut to ROOM - 1 bytes, or "". */
 void gci_thread_name(uint32_t tid, char *name, size_t room);

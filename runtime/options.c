@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "runtime/log.h"
+#include "runtime/text.h"
 
 #define K ((uint64_t)1 << 10)
 #define M ((uint64_t)1 << 20)
@@ -84,15 +85,6 @@ static const struct option options_table[] = {
         "0 (by cost) or 64K to 64G", NULL},
     {"mark_stack_limit", "CAIRN_MARK_STACK_LIMIT", SIZE, true, AT(mark_stack_limit), 0, 4 * K,
         SIZE_MAX, "0 (no limit) or at least 4K", NULL},
-    {"profile_interval", "CAIRN_PROFILE_INTERVAL", SIZE, false, AT(profile_interval), 512 * K, 1, T,
-        "1 to 1T", NULL},
-    {"site_memory", "CAIRN_SITE_MEMORY", SIZE, false, AT(site_memory), 64 * M, 64 * K, 16 * G,
-        "64K to 16G", NULL},
-    {"profile", "CAIRN_PROFILE", TEXT, true, AT(profile), 0, 0, 0,
-        "a path that ends in .folded, .pb or .pb.gz", profile_endings},
-    {"site_depth", "CAIRN_SITE_DEPTH", COUNT, false, AT(site_depth), 64, 1, 256, "1 to 256", NULL},
-    {"find_leaks", "CAIRN_FIND_LEAKS", ENUM, false, AT(find_leaks), GC_LEAKS_OFF, GC_LEAKS_OFF,
-        GC_LEAKS_ALL, "0 (off), 1 (where by samples) or all (where of each)", leaks_names},
     {"trace", "CAIRN_TRACE", TEXT, true, AT(trace), 0, 0, UINT64_MAX, "the name of a file", NULL},
     {"tag_mask", "CAIRN_TAG_MASK", WORD, false, AT(tag_mask), 0, 0, UINT64_MAX, ANY_WORD, NULL},
     {"tag_value", "CAIRN_TAG_VALUE", WORD, false, AT(tag_value), 0, 0, UINT64_MAX, ANY_WORD, NULL},
@@ -105,6 +97,17 @@ static const struct option options_table[] = {
         "0 to 63", NULL},
     {"tag_address_right", "CAIRN_TAG_ADDRESS_RIGHT", COUNT, false, AT(tag_address_right), 0, 0, 63,
         "0 to 63", NULL},
+    {"profile_interval", "CAIRN_PROFILE_INTERVAL", SIZE, false, AT(profile_interval), 512 * K, 1, T,
+        "1 to 1T", NULL},
+    {"site_memory", "CAIRN_SITE_MEMORY", SIZE, false, AT(site_memory), 64 * M, 64 * K, 16 * G,
+        "64K to 16G", NULL},
+    {"profile", "CAIRN_PROFILE", TEXT, true, AT(profile), 0, 0, 0,
+        "a path that ends in .folded, .pb or .pb.gz, in which %p means the process and %% a percent "
+        "sign",
+        profile_endings},
+    {"site_depth", "CAIRN_SITE_DEPTH", COUNT, false, AT(site_depth), 64, 1, 256, "1 to 256", NULL},
+    {"find_leaks", "CAIRN_FIND_LEAKS", ENUM, false, AT(find_leaks), GC_LEAKS_OFF, GC_LEAKS_OFF,
+        GC_LEAKS_ALL, "0 (off), 1 (where by samples) or all (where of each)", leaks_names},
     {"growth_percent", "CAIRN_GROWTH_PERCENT", COUNT, false, AT(growth_percent), 115, 10, 1000,
         "10 to 1000", NULL},
     {"barrier", "CAIRN_BARRIER", ENUM, false, AT(barrier), GC_BARRIER_AUTO, 0,
@@ -203,9 +206,10 @@ static bool is_refused(uint64_t signal) {
     return false;
 }
 
-/* More than just an ending. */
+/* A name that can be, and is more than just an ending. */
 static bool ends_in_one_of(const char *text, const char *const *endings) {
     size_t length = strlen(text);
+    if (!gci_path_expand(NULL, 0, text, NULL)) return false;
     for (; *endings != NULL; endings++) {
         size_t end = strlen(*endings);
         if (length > end && strcmp(text + length - end, *endings) == 0) return true;

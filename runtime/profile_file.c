@@ -11,10 +11,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "cairn/gc.h"
 #include "runtime/describe.h"
+#include "runtime/output.h"
 
 #define UNKNOWN "[unknown]"
 
@@ -248,23 +248,11 @@ static struct bytes in_gzip(const struct bytes *plain) {
 /* ---- Files ---------------------------------------------------------------------------------- */
 
 static int write_whole(const char *path, const struct bytes *b) {
-    size_t length = strlen(path) + 24;
-    char *beside = malloc(length);
-    if (beside == NULL) return ENOMEM;
-    snprintf(beside, length, "%s.%ld.new", path, (long)getpid());
-    int error = 0;
-    FILE *file = fopen(beside, "wbe");
-    if (file == NULL) {
-        error = errno;
-    } else {
-        errno = EIO;
-        if (b->count > 0 && fwrite(b->at, 1, b->count, file) != b->count) error = errno;
-        if (fclose(file) != 0 && error == 0) error = errno;
-        if (error == 0 && rename(beside, path) != 0) error = errno;
-        if (error != 0) unlink(beside);
-    }
-    free(beside);
-    return error;
+    struct gci_output output;
+    int error = gci_output_open(&output, path);
+    if (error != 0) return error;
+    gci_output_bytes(&output, b->at, b->count);
+    return gci_output_close(&output, 0);
 }
 
 static struct gci_places describe_all(const struct gci_profile *profile) {

@@ -15,15 +15,15 @@ enum gci_root_kind {
     GCI_ROOT_STATIC,
     GCI_ROOT_TLS,
     GCI_ROOT_RANGE,
-    GCI_ROOT_SLOT,       /* precise: each word is a reference or NULL */
+    GCI_ROOT_FINALIZER,  /* the data of a finalizer */
+    GCI_ROOT_SLOT,       /* from here on precise: each word is a reference or NULL */
     GCI_ROOT_HANDLE,     /* the same */
     GCI_ROOT_READY,      /* the same: an object whose finalizer is ready */
-    GCI_ROOT_FINALIZER,  /* ambiguous: the data of a finalizer */
     GCI_ROOT_FRAME,      /* the same: a variable in a GC_FRAME() */
     GCI_ROOT_CODE,       /* the same: in a frame of code with stack maps */
     GCI_ROOT_HOOK,       /* the same: reported by a root hook, */
     GCI_ROOT_HOOK_PLAIN, /* or that by gc_visit_plain() */
-    GCI_ROOT_HOOK_WORDS  /* by gc_visit_ambiguous() */
+    GCI_ROOT_HOOK_WORDS  /* ambiguous: by gc_visit_ambiguous() */
 };
 
 typedef void gci_root_visitor(

@@ -19,18 +19,13 @@ struct gci_symbol_text {
     size_t bytes; /* mapped */
 };
 
-static size_t whole_pages(size_t bytes) {
-    size_t page = gci_page_size();
-    return (bytes + page - 1) / page * page;
-}
-
 /* Room for BYTES of text, zeroed and with a zero behind it. */
 static char *new_text(struct gci_symbols *s, size_t bytes) {
     struct gci_symbol_text *texts =
         gci_vm_with_room(s->texts, s->text_count, &s->text_capacity, sizeof *texts);
     if (texts == NULL) return NULL;
     s->texts = texts;
-    bytes = whole_pages(bytes + 1);
+    bytes = gci_whole_pages(bytes + 1);
     char *text = gci_vm_map(bytes);
     if (text != NULL) texts[s->text_count++] = (struct gci_symbol_text){text, bytes};
     return text;
@@ -150,9 +145,9 @@ void gci_symbols_load(struct gci_symbols *symbols) {
 
 void gci_symbols_free(struct gci_symbols *s) {
     for (size_t i = 0; i < s->text_count; i++) gci_vm_unmap(s->texts[i].text, s->texts[i].bytes);
-    if (s->texts) gci_vm_unmap(s->texts, whole_pages(s->text_capacity * sizeof *s->texts));
-    if (s->symbols) gci_vm_unmap(s->symbols, whole_pages(s->capacity * sizeof *s->symbols));
-    if (s->files) gci_vm_unmap(s->files, whole_pages(s->file_capacity * sizeof *s->files));
+    if (s->texts) gci_vm_unmap(s->texts, gci_whole_pages(s->text_capacity * sizeof *s->texts));
+    if (s->symbols) gci_vm_unmap(s->symbols, gci_whole_pages(s->capacity * sizeof *s->symbols));
+    if (s->files) gci_vm_unmap(s->files, gci_whole_pages(s->file_capacity * sizeof *s->files));
     *s = (struct gci_symbols){.count = 0};
 }
 

@@ -27,6 +27,11 @@ size_t gci_page_size(void) {
     return size;
 }
 
+size_t gci_whole_pages(size_t bytes) {
+    size_t page = gci_page_size();
+    return (bytes + page - 1) / page * page;
+}
+
 static void *map(size_t bytes, int protection, int flags) {
     void *p = mmap(NULL, bytes, protection, MAP_PRIVATE | MAP_ANONYMOUS | flags, -1, 0);
     return p == MAP_FAILED ? NULL : p;
@@ -109,8 +114,8 @@ void gci_vm_unmap(void *start, size_t bytes) {
 
 void *gci_vm_with_room(void *items, size_t count, size_t *capacity, size_t item) {
     if (count < *capacity) return items;
-    size_t page = gci_page_size(), old_bytes = (*capacity * item + page - 1) / page * page;
-    size_t bytes = old_bytes > 0 ? 2 * old_bytes : page;
+    size_t old_bytes = gci_whole_pages(*capacity * item);
+    size_t bytes = old_bytes > 0 ? 2 * old_bytes : gci_page_size();
     void *larger = gci_vm_map(bytes);
     if (larger == NULL) return NULL;
     if (old_bytes > 0) {

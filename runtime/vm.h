@@ -14,6 +14,9 @@
 /* The OS page size; read once. */
 size_t gci_page_size(void);
 
+/* BYTES rounded up to whole pages. */
+size_t gci_whole_pages(size_t bytes);
+
 /* Reserves BYTES of address space at a multiple of ALIGNMENT (a power of two): inaccessible, not
  * charged to anyone, left out of core dumps.  NULL if refused. */
 void *gci_vm_reserve(size_t bytes, size_t alignment);

@@ -1,8 +1,8 @@
 #!/bin/bash
 # Tests of the example program json: what it accepts, what it says about what it refuses, queries,
 # and its behaviour as a command.  CAIRN_TEST_JSON and CAIRN_TEST_JSON_GENERATE name the programs.
-# The output has the form of a cmocka program's, so that tests/run.sh counts both alike.
 set -u
+. "$(dirname "$0")/report.sh"
 export LC_ALL=C.UTF-8
 unset CAIRN_LOG CAIRN_STRESS CAIRN_HEAP_LIMIT
 
@@ -11,19 +11,6 @@ generate=${CAIRN_TEST_JSON_GENERATE:-build/examples/json-generate}
 directory=$(mktemp -d) || exit 1
 trap 'rm -rf "$directory"' EXIT
 cd "$directory" || exit 1
-
-passed=0 failures=()
-
-# report NAME GOOD: GOOD is "true" or anything else.
-report() {
-    if [ "$2" = true ]; then
-        passed=$((passed + 1))
-        echo "[       OK ] $1"
-    else
-        failures+=("$1")
-        echo "[  FAILED  ] $1"
-    fi
-}
 
 # gives NAME STATUS OUTPUT COMMAND...: standard input is passed on; both outputs are compared.
 gives() {
@@ -199,9 +186,4 @@ nesting
 large_documents
 files_of_iso_codes
 echo "[==========] Running $((passed + ${#failures[@]})) test(s)."
-echo "[  PASSED  ] $passed test(s)."
-if [ ${#failures[@]} != 0 ]; then
-    echo "[  FAILED  ] ${#failures[@]} test(s), listed below:"
-    printf '[  FAILED  ] %s\n' "${failures[@]}"
-    exit 1
-fi
+finish

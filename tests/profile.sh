@@ -1,9 +1,9 @@
 #!/bin/bash
 # Reads a profile with programs that were not written here: gzip, and protoc, which knows the
 # encoding but not the message, so that the fields' numbers are those of pprof's profile.proto.
-# CAIRN_TEST_JSON and CAIRN_TEST_JSON_GENERATE name the example's programs.  The output has the form
-# of a cmocka program's, so that tests/run.sh counts both alike.
+# CAIRN_TEST_JSON and CAIRN_TEST_JSON_GENERATE name the example's programs.
 set -u
+. "$(dirname "$0")/report.sh"
 unset CAIRN_LOG CAIRN_STRESS CAIRN_HEAP_LIMIT CAIRN_PROFILE CAIRN_FIND_LEAKS
 
 json=${CAIRN_TEST_JSON:-build/examples/json}
@@ -14,9 +14,8 @@ trap 'rm -rf "$directory"' EXIT
 tests=(a_gzip_file_is_sound protoc_reads_what_it_holds all_formats_tell_the_same)
 echo "[==========] profile-files: Running ${#tests[@]} test(s)."
 if ! command -v protoc >/dev/null; then
-    for test in "${tests[@]}"; do echo "[  SKIPPED ] $test"; done
-    echo "[  SKIPPED ] ${#tests[@]} test(s)"
-    exit 0
+    skip "${tests[@]}"
+    finish
 fi
 
 "$generate" 300000 >"$directory/in.json"
@@ -24,17 +23,6 @@ for ending in pb.gz pb folded; do
     CAIRN_PROFILE="$directory/out.$ending" CAIRN_PROFILE_INTERVAL=4K "$json" "$directory/in.json" \
         >/dev/null || echo "the example failed"
 done
-
-passed=0 failures=()
-report() {
-    if [ "$2" = true ]; then
-        passed=$((passed + 1))
-        echo "[       OK ] $1"
-    else
-        failures+=("$1")
-        echo "[  FAILED  ] $1"
-    fi
-}
 
 good=false
 gzip -t "$directory/out.pb.gz" && gzip -dc "$directory/out.pb.gz" >"$directory/unzipped.pb" && good=true
@@ -66,8 +54,4 @@ top=$(sed 's/.*;\([^;]*\) [0-9]*$/\1/' "$directory/out.folded" | sort | uniq -c 
 [ -n "$top" ] && [ "$(count "^6: \"$top\"\$")" -ge 1 ] || good=false
 report all_formats_tell_the_same $good
 
-echo "[==========] ${#tests[@]} test(s) run."
-echo "[  PASSED  ] $passed test(s)."
-[ ${#failures[@]} = 0 ] && exit 0
-echo "[  FAILED  ] ${#failures[@]} test(s), listed below:"
-exit 1
+finish

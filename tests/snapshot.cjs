@@ -27,11 +27,14 @@ async function main(file) {
     analysis.preparePathFinder(heap);  // shortest paths, dominators, retained sizes
 
     const counts = new Map();
-    let lines = 0, reached = 0, line = null, largest = null;
+    let lines = 0, notes = 0, reached = 0, line = null, largest = null;
     heap.nodes.forEach(node => {
         counts.set(node.name, (counts.get(node.name) || 0) + 1);
         if (node.hasPathEdge) reached++;
         if (node.name === 'struct line') { lines++; line = line || node; }
+        if (node.name === 'struct note' && node.dominatorNode.name === 'struct line' &&
+            node.referrers.some(e => e.type === 'internal' && utils.isWeakMapEdgeToValue(e) &&
+                e.fromNode.id === node.dominatorNode.id)) notes++;
         // The program's objects, from which one looks for what holds much.
         if (node.type === 'object' && (!largest || node.retainedSize > largest.retainedSize))
             largest = node;
@@ -52,6 +55,8 @@ async function main(file) {
         chain.includes('struct log') && chain.includes('struct listener') &&
         chain.indexOf('struct registry') > chain.indexOf('struct listener') &&
         chain.includes('registry in leak') && chain.includes('(static data)'));
+    check(`${notes} notes in a weak table are held by their lines, all that there are`,
+        notes > 9000 && notes === counts.get('struct note'));
     check('its way begins with the field "listeners"', largest.references.some(
         e => e.type === 'property' && e.name_or_index === 'listeners'));
     console.log(`memlab took ${Date.now() - started} ms`);

@@ -4,8 +4,8 @@
 # stopped by the signal and at safepoints.  CAIRN_TEST_SOAK names the program, CAIRN_TEST_PLUGIN its
 # plugin.  A run that fails is shown; it names its seed, SOAK_SEED sets that for all runs.  With
 # SOAK_THREAD_SANITIZER=1 the program was built with ThreadSanitizer, and there are fewer settings.
-# The output has the form of a cmocka program's, so that tests/run.sh counts it.
 set -u
+. "$(dirname "$0")/report.sh"
 
 soak=${CAIRN_TEST_SOAK:-build/tests/soak}
 total=${SOAK_SECONDS:-10}
@@ -42,7 +42,6 @@ if [ "${SOAK_THREAD_SANITIZER-}" = 1 ]; then
 fi
 
 seconds=$(((total + ${#runs[@]} - 1) / ${#runs[@]}))
-passed=0 failures=()
 echo "[==========] Running ${#runs[@]} test(s)."
 for run in "${runs[@]}"; do
     read -r -a words <<<"$run"
@@ -53,19 +52,11 @@ for run in "${runs[@]}"; do
     status=$?
     echo "$name: ${words[*]:1}: $(head -n 1 "$output"), $(grep -a ' actions in ' "$output")"
     if [ $status = 0 ]; then
-        passed=$((passed + 1))
-        echo "[       OK ] $name"
+        report "$name" true
     else
         cat "$output"
         echo "exit status $status"
-        failures+=("$name")
-        echo "[  FAILED  ] $name"
+        report "$name" false
     fi
 done
-echo "[==========] ${#runs[@]} test(s) run."
-echo "[  PASSED  ] $passed test(s)."
-if [ ${#failures[@]} != 0 ]; then
-    echo "[  FAILED  ] ${#failures[@]} test(s), listed below:"
-    printf '[  FAILED  ] %s\n' "${failures[@]}"
-    exit 1
-fi
+finish

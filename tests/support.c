@@ -60,3 +60,15 @@ __attribute__((noinline)) void call_below(void (*f)(void *), void *p) {
     space[sizeof space - 1] = space[0];
     clear_stack();
 }
+
+static void (*makes_garbage)(void);
+
+static void make_below(void *unused) {
+    (void)unused;
+    makes_garbage();
+}
+
+void garbage(void (*f)(void)) {
+    makes_garbage = f;
+    call_below(make_below, NULL);
+}

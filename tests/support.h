@@ -49,4 +49,7 @@ bool all_bytes(const void *p, unsigned char value, size_t bytes);
  */
 void call_below(void (*f)(void *), void *p);
 
+/* The same for a function that makes what nothing refers to afterwards. */
+void garbage(void (*f)(void));
+
 #endif

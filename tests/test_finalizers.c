@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <pthread.h>
 #include <setjmp.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
@@ -54,18 +55,6 @@ static size_t run_out(enum gc_collection kind) {
         run += now = gc_run_finalizers();
     } while (now > 0);
     return run;
-}
-
-/* Calls F(NUMBER) where it leaves no trace on the stack. */
-static void (*make_garbage)(void);
-static void make_below(void *unused) {
-    (void)unused;
-    make_garbage();
-}
-static void garbage(void (*f)(void)) {
-    make_garbage = f;
-    call_below(make_below, NULL);
-    clear_stack();
 }
 
 /* ---- Ready ---------------------------------------------------------------------------------- */
@@ -199,6 +188,45 @@ static void a_reference_to_itself_can_be_ignored(void) {
         REQUIRE_EQUAL(log_of[round], 7);
     }
     REQUIRE_EQUAL(statistics().finalizer_cycles, 0);
+}
+
+/* What an ephemeron refers to besides isn't kept by that. */
+static gc_weak *key_of_ephemeron;
+static gc_handle *keeper;
+
+static void ignore(void *p, void *data) {
+    (void)p, (void)data;
+}
+
+static enum gc_order order_of_ephemeron;
+
+static void make_ephemeron(void) {
+    struct node *key = make(1, NULL);
+    key_of_ephemeron = gc_weak_new(key, GC_WEAK_LONG);
+    gc_ephemeron *e = gc_ephemeron_new(key, NULL);
+    REQUIRE_EQUAL(gc_finalizer_set(e, ignore, NULL, order_of_ephemeron), 0);
+}
+
+static void make_ephemeron_of_itself(void) {
+    gc_ephemeron *e = gc_ephemeron_new(gc_handle_get(keeper), NULL);
+    REQUIRE_EQUAL(gc_ephemeron_set_value(e, e), 0);
+    REQUIRE_EQUAL(gc_finalizer_set(e, ignore, NULL, GC_IGNORE_SELF), 0);
+}
+
+static void an_ephemeron_with_a_finalizer_keeps_no_key(void) {
+    need_optimised_code();
+    for (size_t order = GC_ORDERED; order <= GC_UNREACHABLE; order++) {
+        typed = order % 2;
+        order_of_ephemeron = (enum gc_order)order;
+        garbage(make_ephemeron);
+        collect(order < GC_UNORDERED ? GC_FULL : GC_MINOR);
+        REQUIRE(gc_weak_get(key_of_ephemeron) == NULL);
+        REQUIRE_EQUAL(gc_run_finalizers(), 1);
+    }
+    keeper = gc_handle_new(make(2, NULL));
+    garbage(make_ephemeron_of_itself);
+    collect(GC_FULL);
+    REQUIRE_EQUAL(gc_run_finalizers(), 1);
 }
 
 /* Its words, and how many there are is one of them, are read where it was until all are read. */
@@ -347,6 +375,49 @@ static void data_is_a_root_until_the_finalizer_ran(void) {
         REQUIRE(old.function == add_number && old.order == GC_ORDERED);
         REQUIRE_EQUAL(((struct node *)old.data)->number, 500);
     }
+}
+
+static uint64_t found_in_data;
+
+static void look_into_data(void *p, void *data) {
+    (void)p;
+    found_in_data = *(uint64_t *)((uintptr_t)data & ~((uintptr_t)0xf << 60));
+}
+
+static void make_boxed_data(void) {
+    uint64_t *data = gc_alloc_leaf(32);
+    *data = 1234567;
+    uintptr_t word = (uintptr_t)data | (uintptr_t)1 << 60;
+    saved = make(1, NULL);
+    REQUIRE_EQUAL(gc_finalizer_set(saved, look_into_data, (void *)word, GC_UNORDERED), 0);
+}
+
+static void data_may_be_a_word_of_the_heaps_format(void) {
+    garbage(make_boxed_data);
+    for (unsigned i = 0; i < 3; i++) collect(i == 0 ? GC_MINOR : GC_COMPACT);
+    saved = NULL;
+    collect(GC_FULL);
+    REQUIRE_EQUAL(gc_run_finalizers(), 1);
+    REQUIRE_EQUAL(found_in_data, 1234567);
+}
+
+static size_t resident_pages(void) {
+    size_t pages = 0;
+    FILE *file = fopen("/proc/self/statm", "r");
+    REQUIRE(file != NULL && fscanf(file, "%*u %zu", &pages) == 1);
+    fclose(file);
+    return pages;
+}
+
+static void setting_one_again_and_again_takes_no_memory(void) {
+    static void *p, *data;
+    p = gc_alloc(32);
+    data = gc_alloc(32);
+    REQUIRE_EQUAL(gc_finalizer_set(p, note, data, GC_UNORDERED), 0);
+    size_t before = resident_pages();
+    for (unsigned i = 0; i < 500000; i++)
+        REQUIRE_EQUAL(gc_finalizer_set(p, note, data, GC_UNORDERED), 0);
+    REQUIRE(resident_pages() < before + 200);
 }
 
 static void exchanging_returns_the_one_before(void) {
@@ -649,6 +720,38 @@ static void a_freed_guardian_lets_go_of_everything(void) {
     }
 }
 
+/* ---- Threads -------------------------------------------------------------------------------- */
+
+static int through;
+
+static void *collect_often(void *argument) {
+    while (!look_at(&through)) {
+        gc_collect(GC_FULL);
+        gc_blocking_begin();
+        usleep(100);
+        gc_blocking_end();
+    }
+    return argument;
+}
+
+/* Also with precise stacks, where the caller has nothing else that holds it. */
+static void the_data_of_one_taken_away_is_still_there(void) {
+    void *p = NULL;
+    GC_FRAME(p);
+    p = gc_alloc_leaf(32);
+    pthread_t thread = start_thread(collect_often, NULL);
+    for (int i = 0; i < 30000; i++) {
+        gc_finalizer old;
+        size_t *data = gc_alloc_leaf(32);
+        *data = 1234567;
+        REQUIRE_EQUAL(gc_finalizer_set(p, note, data, GC_UNORDERED), 0);
+        REQUIRE_EQUAL(gc_finalizer_exchange(p, NULL, &old), 0);
+        REQUIRE_EQUAL(*(size_t *)old.data, 1234567);
+    }
+    raise_flag(&through, 1);
+    end_thread(thread);
+}
+
 int main(void) {
 #define HARD(test)                                                                                 \
     CHILD_TEST(test, "CAIRN_VERIFY=1"),                                                            \
@@ -664,11 +767,16 @@ int main(void) {
         CHILD_SAYS(
             a_cycle_of_ordered_ones_is_reported_once, "finalization cycle: the object of 32"),
         HARD(a_reference_to_itself_can_be_ignored),
+        HARD(an_ephemeron_with_a_finalizer_keeps_no_key),
         HARD(an_object_is_not_moved_while_it_is_searched),
+        CHILD_TEST(data_may_be_a_word_of_the_heaps_format, "CAIRN_VERIFY=1", "CAIRN_POISON=1",
+            "CAIRN_TAG_MASK=0xf000000000000000", "CAIRN_TAG_VALUE=0x1000000000000000",
+            "CAIRN_TAG_ADDRESS_MASK=0x00ffffffffffffff"),
         HARD(what_a_finalizer_stores_lives_on_without_one),
         HARD(a_finalizer_may_register_itself_again),
         HARD(what_is_ready_lives_until_it_was_run),
         HARD(data_is_a_root_until_the_finalizer_ran),
+        CHILD_TEST(setting_one_again_and_again_takes_no_memory),
         CHILD_TEST(exchanging_returns_the_one_before, "CAIRN_VERIFY=1"),
         CHILD_SAYS(bad_objects_are_refused, "points 8 bytes into the object of 32 bytes"),
         CHILD_SAYS(bad_objects_are_refused, "freed already"),
@@ -685,6 +793,8 @@ int main(void) {
         CHILD_TEST(one_that_blocks_holds_up_only_who_runs_it, "CAIRN_FINALIZERS=thread"),
         CHILD_TEST(a_forked_child_has_them_all, "CAIRN_VERIFY=1"),
         CHILD_TEST(a_forked_child_has_them_all, "CAIRN_FINALIZERS=thread"),
+        CHILD_TEST(the_data_of_one_taken_away_is_still_there, "CAIRN_POISON=1",
+            "CAIRN_STACK_SCAN=precise"),
         HARD(a_guardian_hands_out_what_died),
         HARD(a_freed_guardian_lets_go_of_everything),
     };

@@ -115,6 +115,20 @@ static void with_samples_all_are_counted_and_some_have_a_site(void) {
     REQUIRE(strstr(text, "were not sampled: site unknown\n") != NULL);
 }
 
+/* What the library makes for a table, and makes anew. */
+static void what_a_table_outgrows_is_no_leak(void) {
+    static gc_table *table;
+    size_t count;
+    table = gc_table_new(GC_TABLE_WEAK_KEYS, NULL, NULL);
+    for (unsigned i = 0; i < 1000; i++) {
+        kept[i] = gc_alloc(16);
+        REQUIRE_EQUAL(gc_table_set(table, kept[i], kept[i]), 0);
+    }
+    const char *text = find(&count);
+    if (count != 0) child_fail(__FILE__, __LINE__, "%s", text);
+    for (unsigned i = 0; i < 1000; i++) REQUIRE(gc_table_get(table, kept[i]) == kept[i]);
+}
+
 static void without_the_option_nothing_is_found(void) {
     lose_small(1000);
     begin_capture();
@@ -253,6 +267,9 @@ int main(void) {
         CHILD_TEST(what_is_held_or_was_freed_is_no_leak, "CAIRN_FIND_LEAKS=all"),
         CHILD_TEST(what_is_held_or_was_freed_is_no_leak, "CAIRN_FIND_LEAKS=1"),
         CHILD_TEST(with_samples_all_are_counted_and_some_have_a_site, "CAIRN_FIND_LEAKS=1"),
+        CHILD_TEST(what_a_table_outgrows_is_no_leak, "CAIRN_FIND_LEAKS=all"),
+        CHILD_TEST(what_a_table_outgrows_is_no_leak, "CAIRN_FIND_LEAKS=all", "CAIRN_STRESS=7",
+            "CAIRN_VERIFY=1", "CAIRN_POISON=1"),
         CHILD_TEST(without_the_option_nothing_is_found),
         CHILD_TEST(what_moved_is_no_leak, "CAIRN_FIND_LEAKS=all"),
         CHILD_TEST(

@@ -24,8 +24,8 @@ static struct heard {
     const char *reason;
     uint64_t phases, of_phase[GC_PHASES], of_kind[3];
     uint64_t grown, returned;
-    uint64_t ended, compacted, marked; /* atomic */
-    int attached, detached, failed;    /* atomic */
+    uint64_t ended, compacted, promoted_all, marked; /* atomic */
+    int attached, detached, failed;                  /* atomic */
 } heard;
 
 static void check_collection(const gc_event *event) {
@@ -95,6 +95,7 @@ static void hears_end(const gc_event *event, void *data) {
     REQUIRE(event->collection > 0 && event->pause_ns > 0 && event->reason != NULL);
     __atomic_add_fetch(&heard.ended, 1, __ATOMIC_RELAXED);
     __atomic_add_fetch(&heard.compacted, event->compacted, __ATOMIC_RELAXED);
+    __atomic_add_fetch(&heard.promoted_all, event->promoted_all, __ATOMIC_RELAXED);
     __atomic_add_fetch(&heard.marked, event->marked_bytes, __ATOMIC_RELAXED);
     free(malloc(100)); /* may be done here */
 }
@@ -145,7 +146,10 @@ static void check_heard(const gc_stats *before) {
     REQUIRE_EQUAL(
         heard.of_kind[GC_FULL] + heard.of_kind[GC_COMPACT], after.full.count - before->full.count);
     REQUIRE_EQUAL(heard.compacted, after.compactions - before->compactions);
-    REQUIRE_EQUAL(heard.of_phase[GC_PHASE_REMEMBERED], heard.of_kind[GC_MINOR]);
+    uint64_t searched = collections - heard.promoted_all;
+    REQUIRE_EQUAL(
+        heard.of_phase[GC_PHASE_REMEMBERED], heard.of_kind[GC_MINOR] - heard.promoted_all);
+    REQUIRE_EQUAL(heard.of_phase[GC_PHASE_ROOTS], searched);
     REQUIRE_EQUAL(heard.of_phase[GC_PHASE_MARK], collections);
     REQUIRE_EQUAL(heard.of_phase[GC_PHASE_START], collections);
     REQUIRE_EQUAL(heard.grown, after.committed_bytes - before->committed_bytes);
@@ -166,6 +170,20 @@ static void the_random_program_is_heard(void) {
     check_heard(&before);
     REQUIRE(heard.of_kind[GC_COMPACT] > 0 && heard.compacted > 0 && heard.marked > 0);
     REQUIRE_EQUAL(heard.of_phase[GC_PHASE_VERIFY] > 0, getenv("CAIRN_VERIFY") != NULL);
+}
+
+/* Where nothing dies, most minor collections search nothing. */
+static void a_collection_that_promotes_everything_is_heard(void) {
+    static void **volatile list;
+    gc_stats before = statistics();
+    listen();
+    for (unsigned i = 0; i < 100000; i++) {
+        void **item = gc_alloc(64);
+        *item = list;
+        list = item;
+    }
+    check_heard(&before);
+    REQUIRE(heard.promoted_all > 0 && heard.marked >= heard.promoted_all << 20);
 }
 
 static gc_event last_end;
@@ -281,6 +299,41 @@ static void *removes_it(void *unused) {
     REQUIRE_EQUAL(gc_remove_listener(&waiting), 0);
     REQUIRE_EQUAL(look_at(&stage), 2);
     return unused;
+}
+
+/* A signal handler may use objects: so it must not run while its thread isn't waited for. */
+static int handled;
+
+static void on_signal(int number) {
+    (void)number;
+    raise_flag(&handled, 1);
+}
+
+static int removing;
+
+static void *removes_and_is_signalled(void *unused) {
+    raise_flag(&removing, 1);
+    while (look_at(&stage) != 1) sleep_ms(1);
+    raise_flag(&removing, 2);
+    REQUIRE_EQUAL(gc_remove_listener(&waiting), 0);
+    return unused;
+}
+
+static void handlers_wait_until_a_listener_is_removed(void) {
+    signal(SIGUSR1, on_signal);
+    pthread_t remover = start_thread(removes_and_is_signalled, NULL), slow;
+    while (look_at(&removing) != 1) sleep_ms(1);
+    REQUIRE_EQUAL(gc_add_listener(&waiting), 0);
+    slow = start_thread(ends_at_once, NULL);
+    while (look_at(&removing) != 2) sleep_ms(1);
+    sleep_ms(20);
+    REQUIRE_EQUAL(pthread_kill(remover, SIGUSR1), 0);
+    sleep_ms(20);
+    REQUIRE_EQUAL(look_at(&handled), 0);
+    raise_flag(&stage, 2);
+    end_thread(slow);
+    end_thread(remover);
+    REQUIRE_EQUAL(handled, 1);
 }
 
 static void removing_waits_for_functions_that_run_and_these_hold_up_no_collection(void) {
@@ -454,11 +507,13 @@ int main(void) {
             "CAIRN_BARRIER=mprotect", "CAIRN_POISON=1"),
         CHILD_TEST(the_random_program_is_heard, "CAIRN_BARRIER=none", "CAIRN_WORKERS=3",
             "CAIRN_NURSERY=1M"),
+        CHILD_TEST(a_collection_that_promotes_everything_is_heard, "CAIRN_NURSERY=1M"),
         CHILD_TEST(what_a_collections_end_says_is_what_statistics_say),
         CHILD_TEST(collections_of_several_threads_are_heard_one_by_one),
         CHILD_TEST(collections_of_several_threads_are_heard_one_by_one, "CAIRN_STOP=safepoint",
             "CAIRN_VERIFY=1", "CAIRN_STRESS=500"),
         CHILD_TEST(threads_stand_still_from_stop_to_start),
+        CHILD_TEST(handlers_wait_until_a_listener_is_removed),
         CHILD_TEST(removing_waits_for_functions_that_run_and_these_hold_up_no_collection),
         CHILD_TEST(threads_that_attach_themselves_are_heard, "CAIRN_ATTACH=auto"),
         CHILD_TEST(memory_that_grows_returns_and_ends_is_heard, "CAIRN_HEAP_LIMIT=64M"),

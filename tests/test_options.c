@@ -333,8 +333,8 @@ static void a_wrong_variable_is_named_and_ignored(void **state) {
 
 static void a_profile_has_a_name_that_says_its_format(void **state) {
     (void)state;
-    static const char *const good[] = {"a.folded", "/tmp/x.live.folded", "x-%p.pb", "b.pb.gz"};
-    static const char *const bad[] = {"", "a", ".pb", "a.svg", "a.pb.gz "};
+    static const char *const good[] = {"a.folded", "/tmp/x.live.folded", "x-%p.pb", "%%b.pb.gz"};
+    static const char *const bad[] = {"", "a", ".pb", "a.svg", "a.pb.gz ", "%d.pb", "%"};
     gc_options options, resolved;
     const char *messages;
     for (size_t i = 0; i < sizeof good / sizeof *good; i++) {

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -367,6 +368,53 @@ static void threads_sample_at_once(void) {
     REQUIRE(seen / bytes > 0.96 && seen / bytes < 1.04); /* one sigma is 0.7 % */
 }
 
+/* Names are found with the loader's lock, which a collection holds, too. */
+static uint32_t through;
+
+static void *collect_often(void *argument) {
+    const struct timespec pause = {0, 100000};
+    while (!__atomic_load_n(&through, __ATOMIC_RELAXED)) {
+        gc_collect(GC_MINOR);
+        gc_blocking_begin();
+        nanosleep(&pause, NULL);
+        gc_blocking_end();
+    }
+    return argument;
+}
+
+static void files_are_written_while_others_collect(void) {
+    pthread_t thread;
+    alarm(20);
+    start();
+    REQUIRE_EQUAL(gc_profile_start(512), 0);
+    for (unsigned i = 0; i < 1000; i++) site_small();
+    REQUIRE_EQUAL(gc_pthread_create(&thread, NULL, collect_often, NULL), 0);
+    for (unsigned i = 0; i < 100; i++) {
+        REQUIRE(written(".folded", "site_small") > 0);
+        gc_find_leaks();
+    }
+    __atomic_store_n(&through, 1, __ATOMIC_RELAXED);
+    gc_pthread_join(thread, NULL);
+}
+
+static void *write_often(void *path) {
+    for (unsigned i = 0; i < 50; i++) REQUIRE_EQUAL(gc_profile_write(path, GC_PROFILE_FOLDED), 0);
+    return NULL;
+}
+
+static void two_threads_may_write_to_one_path(void) {
+    pthread_t threads[2];
+    start();
+    REQUIRE_EQUAL(gc_profile_start(512), 0);
+    for (unsigned i = 0; i < 1000; i++) site_small();
+    char *path = strdup(file_named(".folded"));
+    for (unsigned i = 0; i < 2; i++)
+        REQUIRE_EQUAL(gc_pthread_create(&threads[i], NULL, write_often, path), 0);
+    for (unsigned i = 0; i < 2; i++) gc_pthread_join(threads[i], NULL);
+    REQUIRE(sum_of(path, "site_small") > 0);
+    unlink(path);
+}
+
 /* ---- Sites ---------------------------------------------------------------------------------- */
 
 static void descend(unsigned depth, unsigned path);
@@ -451,6 +499,20 @@ static void places_in_no_file_have_no_name(void **state) {
 
 /* ---- Calls and files ------------------------------------------------------------------------ */
 
+/* ---- A listener that ends the program ------------------------------------------------------- */
+
+static void exits(const gc_event *event, void *data) {
+    (void)event, (void)data;
+    exit(0);
+}
+
+static void a_listener_may_end_the_program(void) {
+    static const gc_listener listener = {.size = sizeof listener, .out_of_memory = exits};
+    REQUIRE_EQUAL(gc_add_listener(&listener), 0);
+    (void)gc_alloc((size_t)1 << 60);
+    child_fail(__FILE__, __LINE__, "the program goes on");
+}
+
 static void calls_at_the_wrong_time_are_refused(void) {
     const char *path = file_named(".pb");
     REQUIRE_EQUAL(gc_profile_stop(), ESRCH);
@@ -467,6 +529,10 @@ static void calls_at_the_wrong_time_are_refused(void) {
     REQUIRE_EQUAL(gc_profile_write("profile.txt", GC_PROFILE_BY_NAME), EINVAL);
     REQUIRE_EQUAL(gc_profile_write("/nonexistent/x.pb", GC_PROFILE_BY_NAME), ENOENT);
     REQUIRE_EQUAL(gc_profile_write("/dev/full/x.pb", GC_PROFILE_PPROF), ENOTDIR);
+    REQUIRE_EQUAL(gc_profile_write("/dev/full", GC_PROFILE_PPROF), ENOSPC);
+    REQUIRE_EQUAL(gc_profile_write("/dev/null", GC_PROFILE_PPROF), 0);
+    struct stat null;
+    REQUIRE(stat("/dev/null", &null) == 0 && S_ISCHR(null.st_mode));
     REQUIRE_EQUAL(gc_profile_write(path, GC_PROFILE_PPROF_GZIP), 0);
     REQUIRE_EQUAL(gc_profile_stop(), 0);
     REQUIRE_EQUAL(gc_profile_write(path, GC_PROFILE_BY_NAME), 0);
@@ -519,8 +585,8 @@ static void at_exit_of(const char *path_in_parent, bool child_has_one, const cha
 
 static void a_child_of_fork_writes_a_file_of_its_own_or_none(void) {
     char format[300], path[300];
-    snprintf(format, sizeof format, "%s", file_named("-%p.folded"));
-    snprintf(path, sizeof path, "%s", file_named("-%ld.folded"));
+    snprintf(format, sizeof format, "%s", file_named("-100%%-%p.folded"));
+    snprintf(path, sizeof path, "%s", file_named("-100%%-%ld.folded"));
     at_exit_of(path, true, format);
     snprintf(path, sizeof path, "%s", file_named("-one.folded"));
     at_exit_of(path, false, path);
@@ -548,12 +614,19 @@ int main(void) {
             the_random_typed_program, "CAIRN_VERIFY=1", "CAIRN_STRESS=997", "CAIRN_BARRIER=none"),
         CHILD_TEST(threads_sample_at_once),
         CHILD_TEST(threads_sample_at_once, "CAIRN_STOP=safepoint", "CAIRN_VERIFY=1"),
+        CHILD_TEST(two_threads_may_write_to_one_path),
+        CHILD_TEST(files_are_written_while_others_collect, "CAIRN_STOP=safepoint"),
+        CHILD_TEST(
+            files_are_written_while_others_collect, "CAIRN_STOP=safepoint", "CAIRN_FIND_LEAKS=1"),
         CHILD_TEST(what_the_table_has_no_room_for_is_counted_as_unknown, "CAIRN_SITE_MEMORY=64K"),
         CHILD_TEST(stacks_are_cut_at_the_depth_of_the_option, "CAIRN_SITE_DEPTH=5"),
         CHILD_TEST(calls_at_the_wrong_time_are_refused),
         CHILD_SAYS(a_file_that_cant_be_written_is_named_and_changes_no_status,
             "the profile can't be written to /nonexistent/x.pb", "CAIRN_PROFILE=/nonexistent/x.pb"),
         CHILD_TEST(a_child_of_fork_writes_a_file_of_its_own_or_none),
+        CHILD_SAYS(a_listener_may_end_the_program, "the profile can't be written to /nonexistent/",
+            "CAIRN_PROFILE=/nonexistent/x.pb"),
+        CHILD_SAYS(a_listener_may_end_the_program, "cairn: no leaks\n", "CAIRN_FIND_LEAKS=1"),
     };
     return cmocka_run_group_tests_name("profile", tests, NULL, NULL);
 }

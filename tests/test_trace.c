@@ -61,7 +61,7 @@ static void run_model(uint64_t steps) {
 /* ---- What is in it -------------------------------------------------------------------------- */
 
 static void *collects_too(void *unused) {
-    pthread_setname_np(pthread_self(), "name \"\\\t\x80");
+    pthread_setname_np(pthread_self(), "\xc3\xa4 \"\\\t\x80");
     for (unsigned i = 0; i < 40; i++) {
         REQUIRE(gc_alloc(1000) != NULL);
         collect(i % 8 == 0 ? GC_FULL : GC_MINOR);
@@ -82,6 +82,25 @@ static void a_parser_reads_the_whole_timeline(void) {
     check_file(name, "collections=40 compact=1 minor=10 full=5 heap=80 nursery=40 thread_name=2 "
                      "'out of memory=1' 'heap grown=1' 'memory returned=1' 'thread attached=1' "
                      "'thread detached=1' compact=1");
+    char line[400];
+    snprintf(line, sizeof line, "grep -qF '\"\xc3\xa4 \\\"\\\\\\u0009\xef\xbf\xbd\"' %s", name);
+    REQUIRE_EQUAL(system(line), 0);
+}
+
+static void a_collection_that_promotes_everything_is_in_it(void) {
+    static void **volatile list;
+    const char *name = in_directory("grows.json");
+    REQUIRE_EQUAL(gc_trace_start(name), 0);
+    for (unsigned i = 0; i < 100000; i++) {
+        void **item = gc_alloc(64);
+        *item = list;
+        list = item;
+    }
+    REQUIRE_EQUAL(gc_trace_stop(), 0);
+    check_file(name, "minor=4");
+    char line[400];
+    snprintf(line, sizeof line, "grep -q '\"promoted_all\":true' %s", name);
+    REQUIRE_EQUAL(system(line), 0);
 }
 
 static void a_second_timeline_is_one_of_its_own(void) {
@@ -310,6 +329,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {CHILD_TEST(a_parser_reads_the_whole_timeline),
         CHILD_TEST(a_parser_reads_the_whole_timeline, "CAIRN_VERIFY=1", "CAIRN_STRESS=200",
             "CAIRN_BARRIER=none"),
+        CHILD_TEST(a_collection_that_promotes_everything_is_in_it, "CAIRN_NURSERY=1M"),
         CHILD_TEST(a_second_timeline_is_one_of_its_own),
         CHILD_TEST(the_file_is_whole_however_the_program_ends),
         CHILD_TEST(the_file_is_whole_while_the_program_runs),

@@ -27,17 +27,6 @@ static struct node *make(size_t number, struct node *next) {
     return n;
 }
 
-static void (*make_garbage)(void);
-static void make_below(void *unused) {
-    (void)unused;
-    make_garbage();
-}
-static void garbage(void (*f)(void)) {
-    make_garbage = f;
-    call_below(make_below, NULL);
-    clear_stack();
-}
-
 /* A reference of each kind, to something that is kept and to something that isn't. */
 static gc_weak *weak[2][2];
 static gc_handle *kept;
@@ -311,6 +300,11 @@ static void a_link_ends_with_the_part_of_its_holder(void) {
     REQUIRE_EQUAL(statistics().links, 0);
     REQUIRE_EQUAL(gc_verify(), 0);
     n = make(2, NULL);
+    block = gc_alloc_leaf(100000);
+    REQUIRE_EQUAL(gc_link_register(&block[9000], n, GC_WEAK_SHORT), 0);
+    block = gc_realloc(block, 200); /* elsewhere, and nothing is left to watch */
+    REQUIRE_EQUAL(statistics().links, 0);
+    REQUIRE_EQUAL(gc_verify(), 0);
     REQUIRE_EQUAL(gc_link_register(&block[0], block, GC_WEAK_SHORT), 0);
     REQUIRE_EQUAL(gc_link_register(&block[2], n, GC_WEAK_SHORT), 0);
     gc_free(block);
@@ -552,6 +546,30 @@ static void threads_register_while_others_collect(void) {
     REQUIRE_EQUAL(gc_verify(), 0);
 }
 
+/* Whoever looks while it is set to another object sees one of both. */
+static gc_weak *shared;
+static int through;
+
+static void *look_on(void *argument) {
+    size_t seen = 0;
+    for (size_t looks = 0; looks < 10000000 || seen != 3; looks++) {
+        const struct node *n = gc_weak_get(shared);
+        REQUIRE(n != NULL && (n->number == 1 || n->number == 2));
+        seen |= n->number;
+    }
+    raise_flag(&through, 1);
+    return argument;
+}
+
+static void a_weak_reference_is_set_at_once(void) {
+    static struct node *n[2];
+    for (size_t i = 0; i < 2; i++) n[i] = make(i + 1, NULL);
+    shared = gc_weak_new(n[0], GC_WEAK_SHORT);
+    pthread_t thread = start_thread(look_on, NULL);
+    for (size_t i = 0; !look_at(&through); i++) gc_weak_set(shared, n[i & 1]);
+    end_thread(thread);
+}
+
 int main(void) {
 #define HARD(test)                                                                                 \
     CHILD_TEST(test, "CAIRN_VERIFY=1"),                                                            \
@@ -570,6 +588,7 @@ int main(void) {
         HARD(a_link_can_be_moved_and_ended),
         HARD(a_link_ends_with_the_part_of_its_holder),
         HARD(a_slot_that_is_searched_keeps_its_target),
+        CHILD_TEST(a_weak_reference_is_set_at_once),
         RANDOM("CAIRN_BARRIER=uffd"),
         RANDOM("CAIRN_BARRIER=mprotect", "CAIRN_STRESS=37"),
         RANDOM("CAIRN_BARRIER=cross", "CAIRN_STRESS=97", "CAIRN_POISON=1"),

@@ -6,9 +6,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "bench/random.h"
 #include "cairn/embed.h"
+#include "cairn/finalize.h"
 #include "child.h"
 #include "support.h"
 #include "threads_support.h"
@@ -448,6 +450,56 @@ static void threads_share_a_table(void) {
 #define PRECISE "CAIRN_STACK_SCAN=precise", "CAIRN_NURSERY=256M"
 #define STRESS  "CAIRN_VERIFY=1", "CAIRN_POISON=1", "CAIRN_STRESS=41"
 
+/* ---- Finalizers ----------------------------------------------------------------------------- */
+
+static size_t dropped;
+
+static void use_the_table(void *p, void *data) {
+    (void)p, (void)data;
+    dropped++;
+    REQUIRE_EQUAL(gc_table_set(at(TABLE), (void *)3, (void *)dropped), 0);
+    REQUIRE(gc_table_get(at(TABLE), (void *)3) == (void *)dropped);
+}
+
+static __attribute__((noinline)) void make_finalized(void) {
+    void *p = gc_alloc(64);
+    REQUIRE_EQUAL(gc_finalizer_set(p, use_the_table, NULL, GC_UNORDERED), 0);
+}
+
+/* They run in the allocation with which a table grows, too. */
+static void a_finalizer_that_runs_inline_may_use_the_table(void) {
+    alarm(20);
+    start(GC_TABLE_WEAK_KEYS, NULL, NULL);
+    for (size_t i = 0; i < KEYS; i++) {
+        put_node(i, i);
+        put_node(KEYS + i, 1000000 + i);
+        for (unsigned n = 0; n < 3; n++) make_finalized();
+        clear_stack();
+        REQUIRE_EQUAL(gc_table_set(at(TABLE), at(i), at(KEYS + i)), 0);
+    }
+    for (size_t i = 0; i < KEYS; i++) REQUIRE_EQUAL(number_at(i), 1000000 + i);
+    REQUIRE_EQUAL(count(), KEYS + 1);
+    REQUIRE(dropped > KEYS / 2);
+}
+
+/* ---- Names ---------------------------------------------------------------------------------- */
+
+/* The library's types are in no program's way. */
+static void a_program_may_have_types_of_the_same_names(void) {
+    static const char *const names[] = {"gc_table", "gc_ephemeron", "gc_table, weak"};
+    start(GC_TABLE_WEAK_BOTH, NULL, NULL);
+    add(0, false, false);
+    REQUIRE(gc_ephemeron_new(at(0), at(0)) != NULL);
+    for (size_t i = 0; i < 3; i++) {
+        gc_type_desc desc = {.name = names[i], .size = 48, .flags = GC_TYPE_LEAF};
+        const gc_type *type = gc_type_register(&desc);
+        REQUIRE(type != NULL);
+        REQUIRE(gc_type_register(&desc) == NULL && errno == EEXIST);
+        REQUIRE(gc_alloc_typed(type) != NULL);
+    }
+    REQUIRE_EQUAL(gc_verify(), 0);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         CHILD_TEST(each_kind_keeps_what_it_should),
@@ -481,6 +533,11 @@ int main(void) {
             "CAIRN_TAG_ADDRESS_MASK=0xfffffffffffffff8"),
         CHILD_TEST(after_a_collection_the_count_is_exact, PRECISE),
         CHILD_TEST(after_a_collection_the_count_is_exact, PRECISE, "CAIRN_MARK_STACK_LIMIT=4096"),
+        CHILD_TEST(a_finalizer_that_runs_inline_may_use_the_table, "CAIRN_FINALIZERS=inline",
+            "CAIRN_STRESS=1", "CAIRN_VERIFY=1"),
+        CHILD_TEST(a_finalizer_that_runs_inline_may_use_the_table, "CAIRN_FINALIZERS=inline",
+            PRECISE, "CAIRN_STRESS=1"),
+        CHILD_TEST(a_program_may_have_types_of_the_same_names),
         CHILD_TEST(threads_share_a_table, "CAIRN_NURSERY=256K"),
         CHILD_TEST(threads_share_a_table, "CAIRN_NURSERY=256K", "CAIRN_STOP=safepoint"),
         CHILD_TEST(

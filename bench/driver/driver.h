@@ -38,8 +38,9 @@ enum metric {
     CHAIN_1E5_MS, /* full collections with chains of ephemerons of such lengths, less one without */
     CHAIN_3E5_MS,
     CHAIN_1E6_MS,
-    CHAIN_MADE_MS, /* to make the longest, with collections */
-    CHAIN_DIES_MS, /* the collection that ends the longest */
+    CHAIN_MADE_MS,  /* to make the longest, with collections */
+    CHAIN_LINKS_MS, /* the same for 10^6 of Boehm's links */
+    CHAIN_DIES_MS,  /* the collection that ends the longest */
     CHAIN_NONE_MS,
     FINALIZED_PER_S,
     METRICS

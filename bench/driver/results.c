@@ -34,6 +34,7 @@ const char *const metric_names[METRICS] = {
     [CHAIN_3E5_MS] = "chain_3e5_ms",
     [CHAIN_1E6_MS] = "chain_1e6_ms",
     [CHAIN_MADE_MS] = "chain_made_ms",
+    [CHAIN_LINKS_MS] = "chain_links_ms",
     [CHAIN_DIES_MS] = "chain_dies_ms",
     [CHAIN_NONE_MS] = "chain_none_ms",
     [FINALIZED_PER_S] = "finalized_per_s",

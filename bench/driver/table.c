@@ -206,7 +206,8 @@ static void print_compaction(const struct results *results, FILE *out) {
 static void print_ephemerons(const struct results *results, FILE *out) {
     static const struct column columns[] = {{"10^5 ms", 9, 1, CHAIN_1E5_MS},
         {"3*10^5", 9, 1, CHAIN_3E5_MS}, {"10^6", 9, 1, CHAIN_1E6_MS}, {"made", 9, 1, CHAIN_MADE_MS},
-        {"dies", 9, 1, CHAIN_DIES_MS}, {"without", 9, 1, CHAIN_NONE_MS}};
+        {"dies", 9, 1, CHAIN_DIES_MS}, {"links", 9, 1, CHAIN_LINKS_MS},
+        {"without", 9, 1, CHAIN_NONE_MS}};
     print_figures(results, "chains of ephemerons", columns, sizeof columns / sizeof *columns, out);
 }
 

@@ -1,7 +1,7 @@
 /* A program with a leak, for finding it in a heap snapshot (docs/snapshots.md): it serves
  * requests, whose sessions it forgets when they end, but each has left its log in a registry of
- * listeners. `leak FILE [OBJECTS]` writes the snapshot when that many objects are alive, and
- * prints how long it took. */
+ * listeners. Notes of single lines are in a weak table, which holds none of them. `leak FILE
+ * [OBJECTS]` writes the snapshot when that many objects are alive, and prints how long it took. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -43,8 +43,16 @@ GC_TYPE(struct registry, listeners);
 
 enum { LINES = 200, SESSIONS = 10 };
 
+/* What is known of a line besides, for as long as there is the line. */
+struct note {
+    struct note *none;
+    long time;
+};
+GC_TYPE(struct note, none);
+
 static struct session *sessions;
 static struct registry *registry;
+static gc_table *notes; /* of lines, weak in its keys */
 
 /* What went wrong in the program that this stands for. */
 static void listen(struct log *log) {
@@ -66,10 +74,11 @@ static long serve(long now) {
         if (i % 10 == 0) line->text = gc_strdup("logged in");
         line->next = session->log->first;
         session->log->first = line;
+        if (i % 100 == 0) gc_table_set(notes, line, gc_new(struct note));
     }
     session->next = sessions;
     sessions = session;
-    return 4 + LINES + LINES / 10;
+    return 4 + LINES + LINES / 10 + LINES / 100;
 }
 
 /* Only the last few sessions are kept. */
@@ -83,6 +92,7 @@ static void forget_old(void) {
 static __attribute__((noinline)) long serve_until(long wanted) {
     long made = 0;
     registry = gc_new(struct registry);
+    notes = gc_table_new(GC_TABLE_WEAK_KEYS, NULL, NULL);
     while (made < wanted) {
         made += serve(made);
         forget_old();

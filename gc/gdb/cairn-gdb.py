@@ -19,12 +19,17 @@ GRANULE = 16
 BLOCK_SHIFT = 16
 BLOCK = 1 << BLOCK_SHIFT
 BLOCK_GRANULES = BLOCK // GRANULE
-START, END, MARK, PINNED, HELD, MOVED, HASHED = 1, 2, 4, 8, 16, 32, 64
+START, END, MARK, PINNED, HELD, MOVED, KEYED = 1, 2, 4, 8, 16, 32, 64
 USE, TYPED, LEAF, YOUNG, UNSWEPT, CLOSED = 3, 4, 8, 16, 32, 64
 FREE, BUMP, CELLS, LARGE = range(4)
 QUARANTINE = 0xfa
 NONE = 0xffffffff
 HOT_TYPES = 16
+# What gc/ephemeron.h says of entries: by enum gci_weak, what keeps the key and the value.
+ENTRY = 32
+KEPT = {1: ("weak", "kept by its key"), 2: ("kept by its value", "weak"), 3: ("weak", "weak")}
+# enum gci_watch_kind
+WATCH_FINALIZER, WATCH_GUARDED = 1, 2
 
 
 class Missing(gdb.GdbError):
@@ -161,6 +166,11 @@ class Heap:
     def field(self, granule, offset):
         """What the word at OFFSET of an object is called."""
         found = self.type(granule) if self.tag(granule) & TYPED else None
+        weak = int(found["weak"]) if found is not None else 0
+        if weak and offset % ENTRY < 16:
+            part = offset % ENTRY // 8
+            return "%s of entry %d, %s" % (
+                ("key", "value")[part], offset // ENTRY, KEPT[weak][part])
         if found is not None and int(found["count"]):
             each, names = int(found["size"]), found["desc"]["fields"]
             for i in range(int(found["count"])):
@@ -264,7 +274,7 @@ class CairnObject(gdb.Command):
             "typed" if tag & TYPED else "leaf" if tag & LEAF else "ambiguous",
             ("", "small", "in a cell", "large")[tag & USE]))
         states = ["old" if side & MARK else "young"]
-        for bit, name in ((PINNED, "pinned"), (HELD, "held in place"), (HASHED, "hashed")):
+        for bit, name in ((PINNED, "pinned"), (HELD, "held in place"), (KEYED, "hashed or watched")):
             if side & bit:
                 states.append(name)
         if side & MOVED:
@@ -352,7 +362,39 @@ fields and the rest."""
             self.search_range(start, start + int(ranges[i]["bytes"]),
                               lambda a: "%s at %#x" % (what, start))
         self.search_handles(h)
+        self.search_watches(h)
         self.search_stacks(h)
+
+    def search_watches(self, h):
+        watches = h.heap["watches"]
+        if not int(watches):
+            return
+
+        def look(word, what):
+            if self.low <= int(word) < self.high:
+                self.count += 1
+                print("  %#x: %s" % (int(word.address), what))
+
+        def look_at_queue(queue, what):
+            watch = queue["first"]
+            while int(watch):
+                look(watch["object"], what)
+                guarded = int(watch["kind"]) == WATCH_GUARDED
+                watch = watch["guarded" if guarded else "finalizer"]["next_ready"]
+
+        look_at_queue(watches["ready"], "waits for its finalizer")
+        guardian = watches["guardians"]
+        while int(guardian):
+            look_at_queue(guardian["ready"], "in the queue of a guardian")
+            guardian = guardian["next"]
+        seen = set()
+        for name in ("recent", "with_data"):
+            for i in range(int(watches[name + "_count"])):
+                watch = watches[name][i]
+                if int(watch["kind"]) == WATCH_FINALIZER and int(watch) not in seen:
+                    seen.add(int(watch))
+                    look(watch["finalizer"]["data"], "data of the finalizer of %#x" %
+                         int(watch["object"]))
 
     def search_handles(self, h):
         chunk = h.heap["handle_chunks"]

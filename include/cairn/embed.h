@@ -416,7 +416,7 @@ enum gc_phase {
     GC_PHASE_MAKE_YOUNG, /* of a full one: ends the sweep, clears marks */
     GC_PHASE_REMEMBERED, /* of a minor one: searches what is old and may have been written to */
     GC_PHASE_ROOTS,
-    GC_PHASE_MARK,
+    GC_PHASE_MARK,     /* without the two before: everything young is promoted */
     GC_PHASE_LIVENESS, /* what depends on which objects died */
     GC_PHASE_COMPACT,
     GC_PHASE_SETTLE, /* sorts the blocks by what lives in them */
@@ -449,7 +449,8 @@ typedef struct gc_event {
     uint64_t marked_objects, marked_bytes; /* by this one */
     uint64_t moved_bytes;
     uint64_t dirty_pages;
-    uint64_t pause_ns; /* from the begin until the threads may go on */
+    uint64_t pause_ns;     /* from the begin until the threads may go on */
+    uint32_t promoted_all; /* a minor one that promoted everything young, and searched nothing */
 } gc_event;
 
 typedef void gc_event_function(const gc_event *event, void *data);

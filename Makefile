@@ -81,6 +81,7 @@ STATIC_LIB := $(B)/lib/libcairn.a
 SHARED_LIB := $(B)/lib/libcairn.so.$(VERSION)
 
 libraries: $(STATIC_LIB) $(B)/lib/libcairn.so
+all: boehm
 
 $(OBJ) $(INTERPOSE_OBJ): $(B)/obj/%.o: %.c $(B)/flags
 	@mkdir -p $(@D)
@@ -154,6 +155,22 @@ $(BOEHM_CPP_LIB): gc/boehm/gccpp.cc include/cairn/boehm/gc.h $(BOEHM_LIB) $(B)/f
 
 $(BOEHM_DIR)/libgccpp.so: $(BOEHM_CPP_LIB)
 	ln -sf $(<F) $@
+
+# Every name that Debian's libgc.so.1 exports is exported, or listed in docs/boehm.md as absent.
+.PHONY: check-boehm-exports
+check-boehm-exports: $(BOEHM_LIB)
+	@nm -D --defined-only $(BOEHM_LIB) | awk ' \
+	    FILENAME == "docs/boehm.md" { \
+	        if (/^\| `(GC_[A-Za-z_]*|_end)` \| absent/) { gsub("`", "", $$2); absent[$$2] = 1 } \
+	        next } \
+	    FILENAME == "-" { ours[$$3] = 1; n++; next } \
+	    /^#/ { next } \
+	    !($$1 in ours) && !($$1 in absent) { print "neither exported nor documented: " $$1; bad = 1 } \
+	    ($$1 in ours) && ($$1 in absent) { print "documented as absent, but exported: " $$1; bad = 1 } \
+	    { wanted[$$1] = 1 } \
+	    END { for (name in ours) if (!(name in wanted)) print "besides: " name; \
+	    if (!bad) print n " names are exported; all others of Debian'"'"'s are documented"; \
+	    exit bad || !n }' docs/boehm.md - tests/boehm/exports.txt
 
 # ---- The benchmark -------------------------------------------------------------------------------
 
@@ -429,6 +446,8 @@ make check-trace     have a timeline read by a package of npm's
 make models          check the models of the protocols between threads, in docs/models
 make demo            the JSON example at work, on real files and on a large one
 make bench           the benchmark, Cairn beside other allocators
+make boehm           the library with Boehm's interface, libgc.so.1, in build/lib/boehm
+make check-boehm-exports   see that it exports what Debian's does
 make check-exports   see that the shared library exports gc_* and what it stands in for only
 make install         to PREFIX ($(PREFIX)), below DESTDIR if that is set
 make uninstall       the reverse

@@ -2,16 +2,16 @@
  * heap->ephemerons and what markers remember of entries.  The marker calls gci_ephemeron_meet() for
  * each entry that it searches; those whose key isn't marked yet wait, on a stack outside the heap,
  * for gci_ephemerons_trace().  That looks at all of them again as long as this finds many; then it
- * puts the rest into a table by key, sets GCI_SIDE_KEY on the keys, and is told when one is marked:
+ * hangs the rest on the keys themselves, sets GCI_SIDE_KEY on these, and is told when one is marked:
  * so each entry costs a bounded number of steps, in whatever order chains are met.
  *
  * Invariants: outside of a collection no LINK and no GCI_SIDE_KEY is set; during one an entry is on
- * at most one list.  Rules: docs/ephemerons.md.  Called with the world stopped; the public functions
+ * at most one list, or hangs on its key; a key with GCI_SIDE_KEY isn't marked, and its first word is
+ * not its own.  Rules: docs/ephemerons.md.  Called with the world stopped; the public functions
  * at the end are plain code like a program's. */
 #include "gc/ephemeron.h"
 
 #include <errno.h>
-#include <string.h>
 
 #include "gc/api.h"
 #include "gc/block.h"
@@ -19,7 +19,6 @@
 #include "gc/mark.h"
 #include "gc/thread.h"
 #include "runtime/log.h"
-#include "runtime/vm.h"
 
 /* Another round may follow one that resolves such a part of what it looks at. */
 #define CHEAP_ROUNDS 4u /* the first so many */

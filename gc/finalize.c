@@ -175,6 +175,7 @@ static bool take_ready(struct gc_heap *heap, uintptr_t *object, gc_finalizer *fi
     struct gci_watches *w = heap->watches;
     struct gci_watch *watch;
     while (w != NULL && (watch = gci_ready_pop(&w->ready)) != NULL) {
+        if (w->ready.first != NULL) gci_watched_fetch(w, w->ready.first->object);
         *object = watch->object;
         *finalizer = (gc_finalizer){watch->finalizer.function, watch->finalizer.data, watch->order};
         if (*object != 0) {

@@ -149,6 +149,10 @@ struct gci_watched *gci_watched_find(const struct gci_watches *w, uintptr_t key)
     return record;
 }
 
+void gci_watched_fetch(const struct gci_watches *w, uintptr_t key) {
+    __builtin_prefetch(bucket_of(w, key));
+}
+
 struct gci_watched *gci_watched_make(
     struct gc_heap *heap, uintptr_t key, const gci_object *object) {
     struct gci_watched *record = gci_watched_find(heap->watches, key);

@@ -119,6 +119,8 @@ struct gci_watches *gci_watches_of(struct gc_heap *heap);
  * is NULL, for a slot outside the heap. */
 struct gci_watched *gci_watched_find(const struct gci_watches *w, uintptr_t key);
 struct gci_watched *gci_watched_make(struct gc_heap *heap, uintptr_t key, const gci_object *object);
+/* The former will be called soon. */
+void gci_watched_fetch(const struct gci_watches *w, uintptr_t key);
 /* The same where there is none. */
 struct gci_watched *gci_watched_add(struct gc_heap *heap, uintptr_t key, const gci_object *object);
 

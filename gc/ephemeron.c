@@ -12,7 +12,6 @@
 #include "gc/ephemeron.h"
 
 #include <errno.h>
-#include <string.h>
 
 #include "gc/api.h"
 #include "gc/block.h"
@@ -20,7 +19,6 @@
 #include "gc/mark.h"
 #include "gc/thread.h"
 #include "runtime/log.h"
-#include "runtime/vm.h"
 
 /* Another round may follow one that resolves such a part of what it looks at. */
 #define CHEAP_ROUNDS 4u /* the first so many */

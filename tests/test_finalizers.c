@@ -752,6 +752,29 @@ static void the_data_of_one_taken_away_is_still_there(void) {
     end_thread(thread);
 }
 
+static void count_ended(void *p, void *data) {
+    (void)p;
+    ++*(unsigned *)data;
+}
+
+/* What waits for its finalizer is garbage of which the heap mustn't grow: if it counted as living,
+ * more would be allocated until the next collection, more would be waiting then, and so on. */
+static void the_heap_does_not_grow_by_what_only_finalizers_keep(void) {
+    enum { COUNT = 16384, BYTES = 4096, ROUNDS = 8 };
+    static unsigned ended;
+    void **table = gc_alloc(COUNT * sizeof *table);
+    uint64_t most = 0;
+    for (unsigned i = 0; i < ROUNDS * COUNT; i++) {
+        void *p = gc_alloc_leaf(BYTES);
+        REQUIRE(p != NULL && gc_finalizer_set(p, count_ended, &ended, GC_UNORDERED) == 0);
+        gc_write(table, &table[i % COUNT], p);
+        if (i % 1024 == 0) gc_run_finalizers();
+        if (i % 1024 == 0 && statistics().heap_bytes > most) most = statistics().heap_bytes;
+    }
+    REQUIRE(ended > COUNT);
+    REQUIRE(most < (uint64_t)COUNT * BYTES * 5 / 2);
+}
+
 int main(void) {
 #define HARD(test)                                                                                 \
     CHILD_TEST(test, "CAIRN_VERIFY=1"),                                                            \
@@ -791,6 +814,7 @@ int main(void) {
         CHILD_TEST(the_library_can_run_them_itself, "CAIRN_FINALIZERS=thread", "CAIRN_VERIFY=1"),
         CHILD_TEST(the_library_can_run_them_itself, "CAIRN_FINALIZERS=inline", "CAIRN_VERIFY=1"),
         CHILD_TEST(one_that_blocks_holds_up_only_who_runs_it, "CAIRN_FINALIZERS=thread"),
+        CHILD_TEST(the_heap_does_not_grow_by_what_only_finalizers_keep),
         CHILD_TEST(a_forked_child_has_them_all, "CAIRN_VERIFY=1"),
         CHILD_TEST(a_forked_child_has_them_all, "CAIRN_FINALIZERS=thread"),
         CHILD_TEST(the_data_of_one_taken_away_is_still_there, "CAIRN_POISON=1",

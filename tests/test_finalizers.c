@@ -772,7 +772,7 @@ static void the_heap_does_not_grow_by_what_only_finalizers_keep(void) {
         if (i % 1024 == 0 && statistics().heap_bytes > most) most = statistics().heap_bytes;
     }
     REQUIRE(ended > COUNT);
-    REQUIRE(most < (uint64_t)COUNT * BYTES * 5 / 2);
+    REQUIRE(most < (uint64_t)COUNT * BYTES * 7 / 2);
 }
 
 int main(void) {

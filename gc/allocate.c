@@ -203,7 +203,7 @@ static void *bump_overflow(
  * (docs/types.md, rule 2). */
 static void tell_type(struct gci_thread *thread, const struct gci_bump *bump, uintptr_t start) {
     struct gci_arena *arena = &thread->heap->arena;
-    if (bump < thread->bump + GCI_KINDS || bump >= thread->bump + GCI_BUFFERS) return;
+    if (bump < thread->bump + GCI_KINDS || bump >= thread->bump + GCI_APART_BUFFER) return;
     memset(arena->types + gci_address_granule(arena, start),
         gci_hot_number((unsigned)(bump - thread->bump) - GCI_KINDS) & 0xff,
         (bump->buffer->limit - start) / GC_GRANULE);

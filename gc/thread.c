@@ -63,6 +63,7 @@ static void set_buffers(struct gci_thread *thread, struct gc_thread_buffers *buf
     for (unsigned i = 0; i < GC_HOT_TYPES; i++)
         thread->bump[GCI_KINDS + i].buffer = &buffers->hot[i];
     thread->bump[GCI_BY_TAG_BUFFER].buffer = &buffers->by_tag;
+    thread->bump[GCI_APART_BUFFER].buffer = &buffers->apart;
 }
 
 static void add_idle(struct gc_heap *heap, struct gci_thread *thread) {

@@ -41,8 +41,10 @@ static size_t or_else(size_t figure, size_t otherwise) {
     return figure > 0 ? figure : otherwise;
 }
 
+/* Where all collections are full, that is all the nursery there is. */
 static size_t growth_least(const struct gc_heap *heap) {
-    return or_else(heap->layer->growth_least, GROWTH_MIN);
+    size_t least = or_else(heap->layer->growth_least, GROWTH_MIN);
+    return heap->layer->full_only ? 2 * least : least;
 }
 
 /* Each thread has things half made in the nursery. */

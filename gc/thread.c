@@ -71,6 +71,15 @@ static void add_idle(struct gc_heap *heap, struct gci_thread *thread) {
     heap->idle = thread;
 }
 
+/* Records are large, and most of them are never needed: memory is behind them from their first
+ * thread on. */
+static void make_ready(struct gci_thread *thread) {
+    for (unsigned k = 0; k < GCI_KINDS; k++) thread->old[k].buffer = &thread->old_buffers[k];
+    set_buffers(thread, &thread->idle);
+    gci_retire_buffers(thread);
+    thread->ready = true;
+}
+
 static bool make_records(struct gc_heap *heap) {
     size_t page = gci_page_size();
     size_t bytes = (SLOTS * sizeof(struct gci_thread) + page - 1) / page * page;
@@ -78,9 +87,6 @@ static bool make_records(struct gc_heap *heap) {
     if (fresh == NULL) return false;
     for (unsigned i = SLOTS; i-- > 0;) {
         fresh[i].heap = heap;
-        for (unsigned k = 0; k < GCI_KINDS; k++) fresh[i].old[k].buffer = &fresh[i].old_buffers[k];
-        set_buffers(&fresh[i], &fresh[i].idle);
-        gci_retire_buffers(&fresh[i]);
         add_idle(heap, &fresh[i]);
     }
     heap->thread_slots += SLOTS;
@@ -92,6 +98,7 @@ static struct gci_thread *take_record(struct gc_heap *heap, const struct gci_mut
     if (heap->idle == NULL && !make_records(heap)) return NULL;
     struct gci_thread *thread = heap->idle;
     heap->idle = thread->next_idle;
+    if (!thread->ready) make_ready(thread);
     thread->mutator = *mutator;
     thread->held = thread->subject = thread->kept[0] = thread->kept[1] = 0;
     thread->watched = thread->aside[0] = thread->aside[1] = 0;
@@ -277,7 +284,8 @@ void gci_threads_release_buffers(struct gc_heap *heap) {
         else
             gci_retire_buffers(t);
     }
-    for (struct gci_thread *t = heap->idle; t != NULL; t = t->next_idle) gci_retire_buffers(t);
+    for (struct gci_thread *t = heap->idle; t != NULL; t = t->next_idle)
+        if (t->ready) gci_retire_buffers(t);
 }
 
 /* ---- After fork ----------------------------------------------------------------------------- */

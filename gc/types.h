@@ -289,6 +289,7 @@ struct gci_thread {
     struct gci_mutator mutator; /* first: gci_self points to it */
     struct gc_heap *heap;
     struct gci_thread *next_idle;      /* among the records without a thread */
+    bool ready;                        /* it has had one: else all but this is zero, and HEAP */
     struct gc_thread_buffers *buffers; /* in the thread's TLS, or IDLE */
     struct gc_thread_buffers idle;     /* a record's without a thread */
     uintptr_t held;                    /* a root: what the library must keep across a collection */
@@ -482,6 +483,7 @@ struct gci_ephemerons {
 struct gci_layer {
     size_t nursery_first, nursery_most; /* bytes, or 0 for what gc/policy.c has for all heaps */
     size_t nursery_thread, growth_least;
+    size_t filled_below; /* while less lives, all blocks with room are filled before the heap grows */
     const int *manual; /* while *MANUAL isn't 0 only the program's calls collect */
     const int *veto;  /* while *VETO isn't 0 no collection begins */
     bool has_slack;   /* each object has a byte more than the program uses, so that a word at its end

@@ -118,7 +118,8 @@ static uint32_t recycle(struct gc_heap *heap, enum gci_kind kind, unsigned first
 static uint32_t choose_block(struct gc_heap *heap, enum gci_kind kind, bool *empty) {
     uint32_t block = gci_block_new(heap, GCI_USE_BUMP, kind, false);
     *empty = block != GCI_NONE;
-    if (!*empty) block = recycle(heap, kind, 0, EASY_DENSITIES);
+    bool thrifty = heap->live_bytes < heap->layer->filled_below;
+    if (!*empty) block = recycle(heap, kind, 0, thrifty ? GCI_DENSITIES : EASY_DENSITIES);
     if (block == GCI_NONE) {
         block = gci_block_new(heap, GCI_USE_BUMP, kind, true);
         *empty = block != GCI_NONE;
@@ -203,7 +204,7 @@ static void *bump_overflow(
  * (docs/types.md, rule 2). */
 static void tell_type(struct gci_thread *thread, const struct gci_bump *bump, uintptr_t start) {
     struct gci_arena *arena = &thread->heap->arena;
-    if (bump < thread->bump + GCI_KINDS || bump >= thread->bump + GCI_BUFFERS) return;
+    if (bump < thread->bump + GCI_KINDS || bump >= thread->bump + GCI_APART_BUFFER) return;
     memset(arena->types + gci_address_granule(arena, start),
         gci_hot_number((unsigned)(bump - thread->bump) - GCI_KINDS) & 0xff,
         (bump->buffer->limit - start) / GC_GRANULE);

@@ -144,7 +144,7 @@ static int commit_to(struct gci_arena *arena, size_t bytes) {
     error = gci_vm_commit(start, bytes - arena->committed);
     if (error != 0) return error;
     if (arena->dumped) gci_vm_dump(start, bytes - arena->committed);
-    if (arena->huge_pages && arena->committed < HUGE_PART)
+    if (arena->huge_pages && arena->committed >= arena->huge_from && arena->committed < HUGE_PART)
         use_huge_pages(arena, start, (bytes < HUGE_PART ? bytes : HUGE_PART) - arena->committed);
     uint64_t more = bytes - arena->committed;
     arena->committed = bytes;

@@ -38,13 +38,26 @@
     2u /* full collections until the next try after it wasn't worth it; doubled then */
 #define COMPACT_MAX 64u
 
+/* A layer may be thriftier: docs/policy.md, rule 8. */
+static size_t or_else(size_t figure, size_t otherwise) {
+    return figure > 0 ? figure : otherwise;
+}
+
+/* Where all collections are full, that is all the nursery there is. */
+static size_t growth_least(const struct gc_heap *heap) {
+    size_t least = or_else(heap->layer->growth_least, GROWTH_MIN);
+    return heap->layer->full_only ? 2 * least : least;
+}
+
 /* Each thread has things half made in the nursery. */
 static size_t for_threads(const struct gc_heap *heap) {
-    return heap->world.count > 1 ? (heap->world.count - 1) * NURSERY_THREAD : 0;
+    size_t each = or_else(heap->layer->nursery_thread, NURSERY_THREAD);
+    return heap->world.count > 1 ? (heap->world.count - 1) * each : 0;
 }
 
 static size_t nursery_max(const struct gc_heap *heap) {
-    size_t quarter = heap->live_bytes / 4, most = NURSERY_MAX + for_threads(heap);
+    size_t quarter = heap->live_bytes / 4, most;
+    most = or_else(heap->layer->nursery_most, NURSERY_MAX) + for_threads(heap);
     if (most < quarter) most = quarter;
     if (heap->limit != SIZE_MAX && most > heap->limit / 8) most = heap->limit / 8;
     return most < GCI_BLOCK_BYTES ? GCI_BLOCK_BYTES : most;
@@ -61,7 +74,7 @@ static void set_full_threshold(struct gc_heap *heap) {
     struct gci_policy *policy = &heap->policy;
     uint64_t live = policy->live_after_full;
     uint64_t growth = (live - heap->dying_bytes) / 100 * heap->options.growth_percent;
-    if (growth < GROWTH_MIN) growth = GROWTH_MIN;
+    if (growth < growth_least(heap)) growth = growth_least(heap);
     if (heap->limit != SIZE_MAX) {
         uint64_t room = heap->limit > live ? heap->limit - live : 0;
         if (growth > room / 2) growth = room / 2;
@@ -72,7 +85,7 @@ static void set_full_threshold(struct gc_heap *heap) {
 
 void gci_policy_init(struct gc_heap *heap) {
     struct gci_policy *policy = &heap->policy;
-    *policy = (struct gci_policy){.nursery = NURSERY_FIRST,
+    *policy = (struct gci_policy){.nursery = or_else(heap->layer->nursery_first, NURSERY_FIRST),
         .last_end_ns = gci_clock_ns(),
         .mark_ns_per_byte = 0.5,
         .generational = true,
@@ -204,7 +217,7 @@ static void learn_from_minor(struct gc_heap *heap, const struct gci_cycle *cycle
     size_nursery(heap);
     if (cycle->wholesale) return; /* it hardly cost anything */
     double tolerance = policy->trial < TRIAL ? CLEARLY : 1;
-    if (heap->live_bytes < GROWTH_MIN || generations_pay(heap, tolerance)) return;
+    if (heap->live_bytes < growth_least(heap) || generations_pay(heap, tolerance)) return;
     policy->generational = false;
     policy->patience = policy->next_patience;
     if (policy->next_patience < PATIENCE_MAX) policy->next_patience *= PATIENCE_FACTOR;

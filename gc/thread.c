@@ -63,11 +63,21 @@ static void set_buffers(struct gci_thread *thread, struct gc_thread_buffers *buf
     for (unsigned i = 0; i < GC_HOT_TYPES; i++)
         thread->bump[GCI_KINDS + i].buffer = &buffers->hot[i];
     thread->bump[GCI_BY_TAG_BUFFER].buffer = &buffers->by_tag;
+    thread->bump[GCI_APART_BUFFER].buffer = &buffers->apart;
 }
 
 static void add_idle(struct gc_heap *heap, struct gci_thread *thread) {
     thread->next_idle = heap->idle;
     heap->idle = thread;
+}
+
+/* Records are large, and most of them are never needed: memory is behind them from their first
+ * thread on. */
+static void make_ready(struct gci_thread *thread) {
+    for (unsigned k = 0; k < GCI_KINDS; k++) thread->old[k].buffer = &thread->old_buffers[k];
+    set_buffers(thread, &thread->idle);
+    gci_retire_buffers(thread);
+    thread->ready = true;
 }
 
 static bool make_records(struct gc_heap *heap) {
@@ -76,9 +86,6 @@ static bool make_records(struct gc_heap *heap) {
     if (fresh == NULL) return false;
     for (unsigned i = SLOTS; i-- > 0;) {
         fresh[i].heap = heap;
-        for (unsigned k = 0; k < GCI_KINDS; k++) fresh[i].old[k].buffer = &fresh[i].old_buffers[k];
-        set_buffers(&fresh[i], &fresh[i].idle);
-        gci_retire_buffers(&fresh[i]);
         add_idle(heap, &fresh[i]);
     }
     heap->thread_slots += SLOTS;
@@ -90,6 +97,7 @@ static struct gci_thread *take_record(struct gc_heap *heap, const struct gci_mut
     if (heap->idle == NULL && !make_records(heap)) return NULL;
     struct gci_thread *thread = heap->idle;
     heap->idle = thread->next_idle;
+    if (!thread->ready) make_ready(thread);
     thread->mutator = *mutator;
     thread->held = thread->subject = thread->kept[0] = thread->kept[1] = 0;
     thread->watched = thread->aside[0] = thread->aside[1] = 0;
@@ -275,7 +283,8 @@ void gci_threads_release_buffers(struct gc_heap *heap) {
         else
             gci_retire_buffers(t);
     }
-    for (struct gci_thread *t = heap->idle; t != NULL; t = t->next_idle) gci_retire_buffers(t);
+    for (struct gci_thread *t = heap->idle; t != NULL; t = t->next_idle)
+        if (t->ready) gci_retire_buffers(t);
 }
 
 /* ---- After fork ----------------------------------------------------------------------------- */

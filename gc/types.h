@@ -91,13 +91,17 @@ enum gci_kind { GCI_AMBIGUOUS, GCI_LEAF, GCI_TYPED, GCI_KINDS };
  * one granule has its lower half. */
 #define GCI_TYPE_BY_TAG 0xffffu
 
-/* A thread bump-allocates each kind from a buffer of that number, each hot type from one more, and
- * from the last what finds its type by its tag. */
-#define GCI_BUFFERS       (GCI_KINDS + GC_HOT_TYPES + 1)
+/* A thread bump-allocates each kind from a buffer of that number, each hot type from one more, from
+ * the next what finds its type by its tag, and from the last AMBIGUOUS ones that a layer wants apart
+ * from the others. */
+#define GCI_BUFFERS       (GCI_KINDS + GC_HOT_TYPES + 2)
 #define GCI_BY_TAG_BUFFER (GCI_KINDS + GC_HOT_TYPES)
+#define GCI_APART_BUFFER  (GCI_BY_TAG_BUFFER + 1)
 
 static inline enum gci_kind gci_buffer_kind(unsigned buffer) {
-    return buffer < GCI_KINDS ? (enum gci_kind)buffer : GCI_TYPED;
+    return buffer < GCI_KINDS          ? (enum gci_kind)buffer
+           : buffer < GCI_APART_BUFFER ? GCI_TYPED
+                                       : GCI_AMBIGUOUS;
 }
 
 /* The number of the hot type HOT, or beyond these of what finds its type by its tag, for an object
@@ -214,6 +218,7 @@ struct gci_arena {
     uint32_t resident_blocks;         /* used, or free and not returned to the system */
     uint32_t block_limit;             /* resident_blocks stays at or below */
     bool huge_pages;
+    size_t huge_from;            /* bytes from base that are not to be on huge pages */
     bool dumped;                 /* what is committed is put into core dumps */
     bool guards_refused;         /* gc/guard.c */
     uint32_t guard_pages;        /* behind each large object: 1 under CAIRN_POISON=guard, else 0 */
@@ -284,6 +289,7 @@ struct gci_thread {
     struct gci_mutator mutator; /* first: gci_self points to it */
     struct gc_heap *heap;
     struct gci_thread *next_idle;      /* among the records without a thread */
+    bool ready;                        /* it has had one: else all but this is zero, and HEAP */
     struct gc_thread_buffers *buffers; /* in the thread's TLS, or IDLE */
     struct gc_thread_buffers idle;     /* a record's without a thread */
     uintptr_t held;                    /* a root: what the library must keep across a collection */
@@ -472,6 +478,9 @@ struct gci_ephemerons {
 /* What another API on top of this one (gc/boehm) asks of a heap: NULL pointers for what it doesn't.
  * Set once, before the program goes on. */
 struct gci_layer {
+    size_t nursery_first, nursery_most; /* bytes, or 0 for what gc/policy.c has for all heaps */
+    size_t nursery_thread, growth_least;
+    size_t filled_below; /* while less lives, all blocks with room are filled before the heap grows */
     const int *manual; /* while *MANUAL isn't 0 only the program's calls collect */
     const int *veto;  /* while *VETO isn't 0 no collection begins */
     bool has_slack;   /* each object has a byte more than the program uses, so that a word at its end

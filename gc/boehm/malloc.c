@@ -26,6 +26,11 @@ void *gcb_or_oom(void *p, size_t size) {
 
 size_t gcb_slack = 1;
 
+/* Bytes.  Objects with pointers of at least so much lie apart from smaller ones: w3m walks a list of
+ * lines, 80 bytes each, again and again, and needed a third more time for all it does when lists,
+ * strings and marks lay between them. */
+#define APART_LEAST 72u
+
 /* ---- Small and large, with pointers and without --------------------------------------------- */
 
 static __attribute__((noinline)) void *malloc_slow(size_t size) {
@@ -40,7 +45,30 @@ static __attribute__((noinline)) void *malloc_atomic_slow(size_t size) {
     return gcb_or_oom(gc_alloc_leaf_slow(size + gcb_slack), size);
 }
 
+void *gcb_alloc_apart(size_t size);
+void *gcb_entry_alloc_apart(size_t size, size_t b, size_t c, const struct gci_frame *frame);
+GCI_ENTRY(gcb_alloc_apart, gcb_entry_alloc_apart);
+
+void *gcb_entry_alloc_apart(size_t size, size_t b, size_t c, const struct gci_frame *frame) {
+    (void)b, (void)c;
+    struct gci_thread *thread = gci_api_enter(frame);
+    if (thread == NULL) return NULL;
+    return gci_api_leave_with(thread, gci_allocate(thread, GCI_APART_BUFFER, size, GC_GRANULE));
+}
+
+static __attribute__((noinline)) void *malloc_apart_slow(size_t size) {
+    gcb_need_heap();
+    if (size > PTRDIFF_MAX) return out_of_memory(size);
+    return gcb_or_oom(gcb_alloc_apart(size + gcb_slack), size);
+}
+
+static __attribute__((noinline)) void *malloc_apart(size_t size) {
+    void *p = gc_bump(&gc_buffers.apart, size + gcb_slack);
+    return __builtin_expect(p != NULL, 1) ? p : malloc_apart_slow(size);
+}
+
 EXPORT void *GC_malloc(size_t size) {
+    if (size >= APART_LEAST) return malloc_apart(size);
     void *p = gc_bump(&gc_buffers.ambiguous, size + gcb_slack);
     return __builtin_expect(p != NULL, 1) ? p : malloc_slow(size);
 }

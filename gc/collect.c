@@ -423,6 +423,7 @@ int gci_with_world_collected(struct gci_thread *thread, const char *reason,
 
 void gci_collect_stress(struct gci_thread *thread) {
     const struct gc_heap *heap = thread->heap;
-    bool full = heap->collections % 8 == 7, compact = gci_may_move(heap) && heap->collections % 16 == 15;
+    bool full = heap->collections % 8 == 7,
+         compact = gci_may_move(heap) && heap->collections % 16 == 15;
     gci_collect(thread, compact ? GC_COMPACT : full ? GC_FULL : GC_MINOR, "stress", GCI_ALWAYS);
 }

@@ -120,8 +120,8 @@ static bool is_left_out(const char *path) {
 static int read_object(struct dl_phdr_info *object, size_t size, void *context) {
     struct reading *reading = context;
     bool counts = size >= offsetof(struct dl_phdr_info, dlpi_subs) + sizeof object->dlpi_subs;
-    if (counts && !reading->again && reading->old->capacity && object->dlpi_adds == reading->old->adds &&
-        object->dlpi_subs == reading->old->subs) {
+    if (counts && !reading->again && reading->old->capacity &&
+        object->dlpi_adds == reading->old->adds && object->dlpi_subs == reading->old->subs) {
         reading->unchanged = true;
         return 1;
     }

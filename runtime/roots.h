@@ -48,7 +48,7 @@ struct gci_static_roots {
     size_t count, capacity;
     struct gci_tls_module *modules; /* for gci_tls_visit() */
     size_t module_count, module_capacity;
-    uint64_t adds, subs; /* the loader's counters when the lists were read */
+    uint64_t adds, subs;              /* the loader's counters when the lists were read */
     struct gci_static_filter *filter; /* or NULL */
 };
 

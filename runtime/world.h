@@ -51,9 +51,9 @@ struct gci_mutator {
     bool fork_nested; /* forks in a signal handler that interrupted the library */
     bool leaves;      /* detaches: SCAN_FROM is no entry function's frame */
     bool vanished;    /* its thread ended without a word; written by the stopper */
-    uint32_t blocking; /* gc_blocking_begin() less gc_blocking_end() */
+    uint32_t blocking;  /* gc_blocking_begin() less gc_blocking_end() */
     uint32_t suspended; /* futex: stays stopped between collections, too */
-    uintptr_t bottom;  /* nonzero: where a stack that isn't known, and it runs on, ends */
+    uintptr_t bottom;   /* nonzero: where a stack that isn't known, and it runs on, ends */
     pid_t tid;
     uint64_t stops; /* by signal */
     uintptr_t thread_pointer;

@@ -345,8 +345,7 @@ EXPORT size_t GC_get_memory_use(void) {
     return stats_now().heap_bytes;
 }
 
-EXPORT void GC_start_performance_measurement(void) {
-}
+EXPORT void GC_start_performance_measurement(void) {}
 
 EXPORT unsigned long GC_get_full_gc_total_time(void) {
     return (unsigned long)(stats_now().full.total_ns / 1000000);
@@ -355,8 +354,9 @@ EXPORT unsigned long GC_get_full_gc_total_time(void) {
 EXPORT void GC_dump_named(const char *name) {
     gc_stats s = stats_now();
     if (name != NULL) gci_print("*** Dump %s of Boehm's interface on %s\n", name, gc_version());
-    gci_print("*** %s: %lu collections, %lu full; %lu KB in use, %lu KB free, %lu KB live after the "
-              "last; %lu KB allocated since the start; %lu threads\n",
+    gci_print(
+        "*** %s: %lu collections, %lu full; %lu KB in use, %lu KB free, %lu KB live after the "
+        "last; %lu KB allocated since the start; %lu threads\n",
         gc_version(), s.all.count, s.full.count, s.heap_bytes / 1024, s.free_bytes / 1024,
         s.live_bytes / 1024, s.allocated_bytes / 1024, s.threads);
 }

@@ -174,8 +174,8 @@ EXPORT void GC_debug_free(void *p) {
     if (p == NULL) return;
     struct header *header = GC_base(p);
     if (header == NULL) {
-        if (!GC_is_heap_ptr(p) && (p < GC_least_plausible_heap_addr ||
-                                      p >= GC_greatest_plausible_heap_addr))
+        if (!GC_is_heap_ptr(p) &&
+            (p < GC_least_plausible_heap_addr || p >= GC_greatest_plausible_heap_addr))
             bad_free(p);
         gci_print("GC_debug_free: found previously deallocated (?) object at %p\n", p);
         return;

@@ -55,7 +55,8 @@ static void set_debug_finalizer(void *object, GC_finalization_proc function, voi
         if (closure == NULL) return;
         *closure = (struct closure){function, data};
     }
-    set_finalizer(base, function != NULL ? call_for_debugged : NULL, closure, &was, &was_data, order);
+    set_finalizer(
+        base, function != NULL ? call_for_debugged : NULL, closure, &was, &was_data, order);
     if (was == call_for_debugged) {
         closure = was_data;
         was = closure->function;
@@ -227,8 +228,7 @@ EXPORT GC_toggleref_func GC_get_toggleref_func(void) {
 EXPORT int GC_toggleref_add(void *object, int strong) {
     if (GC_get_toggleref_func() == NULL) return GC_SUCCESS;
     gcb_lock();
-    struct toggle *list =
-        gci_vm_with_room(toggles, toggle_count, &toggle_capacity, sizeof *list);
+    struct toggle *list = gci_vm_with_room(toggles, toggle_count, &toggle_capacity, sizeof *list);
     if (list != NULL) {
         toggles = list;
         list[toggle_count++] = (struct toggle){(uintptr_t)object, strong != 0};

@@ -25,9 +25,9 @@
 /* How objects of a type are searched. */
 struct layout {
     GC_word descriptor;
-    GC_word each;          /* 0; or the bytes of an array's element, to which the descriptor applies */
-    bool adjust;           /* the object's bytes are added to the descriptor */
-    bool whole;            /* searched from end to end, and has a type to tell its kind by */
+    GC_word each; /* 0; or the bytes of an array's element, to which the descriptor applies */
+    bool adjust;  /* the object's bytes are added to the descriptor */
+    bool whole;   /* searched from end to end, and has a type to tell its kind by */
     const gc_type *type;
     uint32_t kind;
     size_t size; /* of those of GC_malloc_explicitly_typed(): what was asked for */
@@ -43,7 +43,7 @@ struct kind {
     gc_guardian *guardian; /* that gives back what of it died, if it has DISCLAIM */
 };
 
-static GCI_GLOBAL struct kind *kinds;        /* GCB_KINDS of them; NULL until there is a heap */
+static GCI_GLOBAL struct kind *kinds; /* GCB_KINDS of them; NULL until there is a heap */
 static GCI_GLOBAL unsigned kind_count;
 static GCI_GLOBAL GC_mark_proc *procedures; /* GC_MAX_MARK_PROCS */
 static GCI_GLOBAL unsigned procedure_count;
@@ -156,7 +156,8 @@ static void trace_large_bitmap(gc_visitor *visitor, uintptr_t start, size_t byte
     if (map == NULL) return;
     size_t words = map->words < bytes / WORD ? map->words : bytes / WORD;
     for (size_t i = 0; i < words; i++)
-        if (GC_get_bit(map->bits, i)) visit_words(visitor, start + i * WORD, start + (i + 1) * WORD);
+        if (GC_get_bit(map->bits, i))
+            visit_words(visitor, start + i * WORD, start + (i + 1) * WORD);
 }
 
 #define ENTRIES 256u
@@ -164,8 +165,8 @@ static void trace_large_bitmap(gc_visitor *visitor, uintptr_t start, size_t byte
 
 /* What the procedure wrote to its mark stack itself, and did not report.  Such a part may lie
  * anywhere. */
-static void trace_entries(gc_visitor *visitor, const struct GC_ms_entry *entries, size_t count,
-    unsigned depth) {
+static void trace_entries(
+    gc_visitor *visitor, const struct GC_ms_entry *entries, size_t count, unsigned depth) {
     uintptr_t from = visitor->from, to = visitor->to;
     visitor->from = 0;
     visitor->to = UINTPTR_MAX;
@@ -187,8 +188,7 @@ static void trace_by_procedure(
     struct GC_ms_entry stack[ENTRIES + 1];
     struct gcb_marking before = gcb_marking;
     gcb_marking = (struct gcb_marking){visitor, false};
-    struct GC_ms_entry *top =
-        procedure((GC_word *)start, stack, stack + ENTRIES, env);
+    struct GC_ms_entry *top = procedure((GC_word *)start, stack, stack + ENTRIES, env);
     gcb_marking = before;
     if (top > stack && top <= stack + ENTRIES)
         trace_entries(visitor, stack + 1, (size_t)(top - stack), depth);
@@ -222,7 +222,8 @@ static void trace_part(
             trace_by_procedure(visitor, start, descriptor, depth);
         break;
     default:
-        gci_fatal("the object at %p names another's descriptor that names another's", (void *)start);
+        gci_fatal(
+            "the object at %p names another's descriptor that names another's", (void *)start);
     }
 }
 
@@ -265,8 +266,11 @@ static struct layout *new_layout(
         .trace = trace,
         .flags = GC_TYPE_PINNED};
     if (whole) /* an array of pointers, which the collector searches faster */
-        desc = (gc_type_desc){
-            .name = name, .size = GC_GRANULE, .pointers = both, .pointer_count = 2, .flags = GC_TYPE_PINNED};
+        desc = (gc_type_desc){.name = name,
+            .size = GC_GRANULE,
+            .pointers = both,
+            .pointer_count = 2,
+            .flags = GC_TYPE_PINNED};
     if (gci_type_register(gci_default_heap(), &desc, &layout->type) != 0) return NULL;
     by_number[((const struct gci_type *)(const void *)layout->type)->wide] = layout;
     return layout;
@@ -451,8 +455,7 @@ EXPORT void GC_register_describe_type_fn(int kind, GC_describe_type_fn function)
 static GC_descr large_descriptor(const GC_word *bitmap, size_t length) {
     size_t words = (length + WORD_BITS - 1) / WORD_BITS;
     gcb_lock();
-    struct large_bitmap *map =
-        large_count < LARGE_MAX ? take(sizeof *map + words * WORD) : NULL;
+    struct large_bitmap *map = large_count < LARGE_MAX ? take(sizeof *map + words * WORD) : NULL;
     unsigned number = large_count;
     if (map != NULL) {
         map->words = length;
@@ -526,7 +529,8 @@ EXPORT void GC_register_disclaim_proc(int number, GC_disclaim_proc procedure, in
         GCB_CANNOT("a predefined kind: its objects are not told");
         return;
     }
-    if (guardians[holds] == NULL) guardians[holds] = gc_guardian_new(holds ? GC_ORDERED : GC_UNREACHABLE);
+    if (guardians[holds] == NULL)
+        guardians[holds] = gc_guardian_new(holds ? GC_ORDERED : GC_UNREACHABLE);
     gcb_lock();
     if (kind->layout == NULL) {
         kind->layout = new_layout(0, 0, !kind->leaf, GC_GRANULE);
@@ -611,7 +615,8 @@ EXPORT void *GC_gcj_malloc_ignore_off_page(size_t size, void *table) {
 }
 
 EXPORT void GC_print_free_list(int kind, size_t granules) {
-    gci_log("there is no list of free objects of kind %d and %zu granules: they are taken from holes "
-            "in blocks",
+    gci_log(
+        "there is no list of free objects of kind %d and %zu granules: they are taken from holes "
+        "in blocks",
         kind, granules);
 }

@@ -158,8 +158,7 @@ EXPORT void GC_push_conditional(void *low, void *high, int all) {
     GC_push_all(low, high);
 }
 
-EXPORT void GC_push_finalizer_structures(void) {
-}
+EXPORT void GC_push_finalizer_structures(void) {}
 
 /* Boehm's sets the mark and leaves what the object refers to alone; here that is held, too. */
 EXPORT void GC_set_mark_bit(const void *object) {

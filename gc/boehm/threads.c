@@ -240,11 +240,8 @@ EXPORT void GC_set_handle_fork(int mode) {
     (void)mode;
 }
 
-EXPORT void GC_atfork_prepare(void) {
-}
+EXPORT void GC_atfork_prepare(void) {}
 
-EXPORT void GC_atfork_parent(void) {
-}
+EXPORT void GC_atfork_parent(void) {}
 
-EXPORT void GC_atfork_child(void) {
-}
+EXPORT void GC_atfork_child(void) {}

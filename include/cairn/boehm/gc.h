@@ -39,14 +39,14 @@ GC_API void GC_CALL GC_deinit(void);
 GC_API GC_ATTR_MALLOC GC_ATTR_ALLOC_SIZE(1) void *GC_CALL GC_malloc(size_t size);
 GC_API GC_ATTR_MALLOC GC_ATTR_ALLOC_SIZE(1) void *GC_CALL GC_malloc_atomic(size_t size);
 GC_API GC_ATTR_MALLOC GC_ATTR_ALLOC_SIZE(1) void *GC_CALL GC_malloc_uncollectable(size_t size);
-GC_API GC_ATTR_MALLOC GC_ATTR_ALLOC_SIZE(1) void *GC_CALL GC_malloc_atomic_uncollectable(
-    size_t size);
+GC_API GC_ATTR_MALLOC GC_ATTR_ALLOC_SIZE(1) void *GC_CALL
+    GC_malloc_atomic_uncollectable(size_t size);
 GC_API GC_ATTR_MALLOC GC_ATTR_ALLOC_SIZE(1) void *GC_CALL GC_malloc_ignore_off_page(size_t size);
-GC_API GC_ATTR_MALLOC GC_ATTR_ALLOC_SIZE(1) void *GC_CALL GC_malloc_atomic_ignore_off_page(
-    size_t size);
+GC_API GC_ATTR_MALLOC GC_ATTR_ALLOC_SIZE(1) void *GC_CALL
+    GC_malloc_atomic_ignore_off_page(size_t size);
 GC_API GC_ATTR_DEPRECATED void *GC_CALL GC_malloc_stubborn(size_t size);
-GC_API GC_ATTR_MALLOC GC_ATTR_ALLOC_SIZE(2) void *GC_CALL GC_memalign(
-    size_t alignment, size_t size);
+GC_API GC_ATTR_MALLOC GC_ATTR_ALLOC_SIZE(2) void *GC_CALL
+    GC_memalign(size_t alignment, size_t size);
 GC_API int GC_CALL GC_posix_memalign(void **result, size_t alignment, size_t size)
     GC_ATTR_NONNULL(1);
 GC_API GC_ATTR_MALLOC char *GC_CALL GC_strdup(const char *s);
@@ -85,18 +85,18 @@ GC_API size_t GC_CALL GC_size(const void *p) GC_ATTR_NONNULL(1);
 #define GC_EXTRA_PARAMS const char *s, int i
 #endif
 
-GC_API GC_ATTR_MALLOC GC_ATTR_ALLOC_SIZE(1) void *GC_CALL GC_debug_malloc(
-    size_t size, GC_EXTRA_PARAMS);
-GC_API GC_ATTR_MALLOC GC_ATTR_ALLOC_SIZE(1) void *GC_CALL GC_debug_malloc_atomic(
-    size_t size, GC_EXTRA_PARAMS);
-GC_API GC_ATTR_MALLOC GC_ATTR_ALLOC_SIZE(1) void *GC_CALL GC_debug_malloc_uncollectable(
-    size_t size, GC_EXTRA_PARAMS);
-GC_API GC_ATTR_MALLOC GC_ATTR_ALLOC_SIZE(1) void *GC_CALL GC_debug_malloc_atomic_uncollectable(
-    size_t size, GC_EXTRA_PARAMS);
-GC_API GC_ATTR_MALLOC GC_ATTR_ALLOC_SIZE(1) void *GC_CALL GC_debug_malloc_ignore_off_page(
-    size_t size, GC_EXTRA_PARAMS);
-GC_API GC_ATTR_MALLOC GC_ATTR_ALLOC_SIZE(1) void *GC_CALL GC_debug_malloc_atomic_ignore_off_page(
-    size_t size, GC_EXTRA_PARAMS);
+GC_API GC_ATTR_MALLOC GC_ATTR_ALLOC_SIZE(1) void *GC_CALL
+    GC_debug_malloc(size_t size, GC_EXTRA_PARAMS);
+GC_API GC_ATTR_MALLOC GC_ATTR_ALLOC_SIZE(1) void *GC_CALL
+    GC_debug_malloc_atomic(size_t size, GC_EXTRA_PARAMS);
+GC_API GC_ATTR_MALLOC GC_ATTR_ALLOC_SIZE(1) void *GC_CALL
+    GC_debug_malloc_uncollectable(size_t size, GC_EXTRA_PARAMS);
+GC_API GC_ATTR_MALLOC GC_ATTR_ALLOC_SIZE(1) void *GC_CALL
+    GC_debug_malloc_atomic_uncollectable(size_t size, GC_EXTRA_PARAMS);
+GC_API GC_ATTR_MALLOC GC_ATTR_ALLOC_SIZE(1) void *GC_CALL
+    GC_debug_malloc_ignore_off_page(size_t size, GC_EXTRA_PARAMS);
+GC_API GC_ATTR_MALLOC GC_ATTR_ALLOC_SIZE(1) void *GC_CALL
+    GC_debug_malloc_atomic_ignore_off_page(size_t size, GC_EXTRA_PARAMS);
 GC_API GC_ATTR_DEPRECATED void *GC_CALL GC_debug_malloc_stubborn(size_t size, GC_EXTRA_PARAMS);
 GC_API GC_ATTR_MALLOC char *GC_CALL GC_debug_strdup(const char *string, GC_EXTRA_PARAMS);
 GC_API GC_ATTR_MALLOC char *GC_CALL GC_debug_strndup(
@@ -124,25 +124,25 @@ GC_API GC_ATTR_ALLOC_SIZE(2) void *GC_CALL GC_debug_realloc_replacement(void *p,
 #endif
 
 #ifdef GC_DEBUG
-#define GC_MALLOC_ATOMIC(size)                 GC_debug_malloc_atomic(size, GC_EXTRAS)
-#define GC_MALLOC_UNCOLLECTABLE(size)          GC_debug_malloc_uncollectable(size, GC_EXTRAS)
-#define GC_MALLOC_ATOMIC_UNCOLLECTABLE(size)   GC_debug_malloc_atomic_uncollectable(size, GC_EXTRAS)
-#define GC_MALLOC_IGNORE_OFF_PAGE(size)        GC_debug_malloc_ignore_off_page(size, GC_EXTRAS)
-#define GC_MALLOC_ATOMIC_IGNORE_OFF_PAGE(size) \
+#define GC_MALLOC_ATOMIC(size)               GC_debug_malloc_atomic(size, GC_EXTRAS)
+#define GC_MALLOC_UNCOLLECTABLE(size)        GC_debug_malloc_uncollectable(size, GC_EXTRAS)
+#define GC_MALLOC_ATOMIC_UNCOLLECTABLE(size) GC_debug_malloc_atomic_uncollectable(size, GC_EXTRAS)
+#define GC_MALLOC_IGNORE_OFF_PAGE(size)      GC_debug_malloc_ignore_off_page(size, GC_EXTRAS)
+#define GC_MALLOC_ATOMIC_IGNORE_OFF_PAGE(size)                                                     \
     GC_debug_malloc_atomic_ignore_off_page(size, GC_EXTRAS)
-#define GC_STRDUP(string)                 GC_debug_strdup(string, GC_EXTRAS)
-#define GC_STRNDUP(string, size)          GC_debug_strndup(string, size, GC_EXTRAS)
-#define GC_FREE(p)                        GC_debug_free(p)
+#define GC_STRDUP(string)                      GC_debug_strdup(string, GC_EXTRAS)
+#define GC_STRNDUP(string, size)               GC_debug_strndup(string, size, GC_EXTRAS)
+#define GC_FREE(p)                             GC_debug_free(p)
 #define GC_REGISTER_FINALIZER(p, f, d, of, od) GC_debug_register_finalizer(p, f, d, of, od)
-#define GC_REGISTER_FINALIZER_IGNORE_SELF(p, f, d, of, od) \
+#define GC_REGISTER_FINALIZER_IGNORE_SELF(p, f, d, of, od)                                         \
     GC_debug_register_finalizer_ignore_self(p, f, d, of, od)
-#define GC_REGISTER_FINALIZER_NO_ORDER(p, f, d, of, od) \
+#define GC_REGISTER_FINALIZER_NO_ORDER(p, f, d, of, od)                                            \
     GC_debug_register_finalizer_no_order(p, f, d, of, od)
-#define GC_REGISTER_FINALIZER_UNREACHABLE(p, f, d, of, od) \
+#define GC_REGISTER_FINALIZER_UNREACHABLE(p, f, d, of, od)                                         \
     GC_debug_register_finalizer_unreachable(p, f, d, of, od)
 #define GC_END_STUBBORN_CHANGE(p)    GC_debug_end_stubborn_change(p)
 #define GC_PTR_STORE_AND_DIRTY(p, q) GC_debug_ptr_store_and_dirty(p, q)
-#define GC_GENERAL_REGISTER_DISAPPEARING_LINK(link, object) \
+#define GC_GENERAL_REGISTER_DISAPPEARING_LINK(link, object)                                        \
     GC_general_register_disappearing_link(link, GC_base((void *)(object)))
 #define GC_REGISTER_LONG_LINK(link, object) GC_register_long_link(link, GC_base((void *)(object)))
 #define GC_REGISTER_DISPLACEMENT(n)         GC_debug_register_displacement(n)
@@ -156,15 +156,15 @@ GC_API GC_ATTR_ALLOC_SIZE(2) void *GC_CALL GC_debug_realloc_replacement(void *p,
 #define GC_STRNDUP(string, size)               GC_strndup(string, size)
 #define GC_FREE(p)                             GC_free(p)
 #define GC_REGISTER_FINALIZER(p, f, d, of, od) GC_register_finalizer(p, f, d, of, od)
-#define GC_REGISTER_FINALIZER_IGNORE_SELF(p, f, d, of, od) \
+#define GC_REGISTER_FINALIZER_IGNORE_SELF(p, f, d, of, od)                                         \
     GC_register_finalizer_ignore_self(p, f, d, of, od)
-#define GC_REGISTER_FINALIZER_NO_ORDER(p, f, d, of, od) \
+#define GC_REGISTER_FINALIZER_NO_ORDER(p, f, d, of, od)                                            \
     GC_register_finalizer_no_order(p, f, d, of, od)
-#define GC_REGISTER_FINALIZER_UNREACHABLE(p, f, d, of, od) \
+#define GC_REGISTER_FINALIZER_UNREACHABLE(p, f, d, of, od)                                         \
     GC_register_finalizer_unreachable(p, f, d, of, od)
 #define GC_END_STUBBORN_CHANGE(p)    GC_end_stubborn_change(p)
 #define GC_PTR_STORE_AND_DIRTY(p, q) GC_ptr_store_and_dirty(p, q)
-#define GC_GENERAL_REGISTER_DISAPPEARING_LINK(link, object) \
+#define GC_GENERAL_REGISTER_DISAPPEARING_LINK(link, object)                                        \
     GC_general_register_disappearing_link(link, object)
 #define GC_REGISTER_LONG_LINK(link, object) GC_register_long_link(link, object)
 #define GC_REGISTER_DISPLACEMENT(n)         GC_register_displacement(n)
@@ -404,14 +404,14 @@ GC_API void GC_CALL GC_register_finalizer_unreachable(void *object, GC_finalizat
 GC_API void GC_CALL GC_debug_register_finalizer(void *object, GC_finalization_proc function,
     void *data, GC_finalization_proc *old_function, void **old_data) GC_ATTR_NONNULL(1);
 GC_API void GC_CALL GC_debug_register_finalizer_ignore_self(void *object,
-    GC_finalization_proc function, void *data, GC_finalization_proc *old_function,
-    void **old_data) GC_ATTR_NONNULL(1);
+    GC_finalization_proc function, void *data, GC_finalization_proc *old_function, void **old_data)
+    GC_ATTR_NONNULL(1);
 GC_API void GC_CALL GC_debug_register_finalizer_no_order(void *object,
-    GC_finalization_proc function, void *data, GC_finalization_proc *old_function,
-    void **old_data) GC_ATTR_NONNULL(1);
+    GC_finalization_proc function, void *data, GC_finalization_proc *old_function, void **old_data)
+    GC_ATTR_NONNULL(1);
 GC_API void GC_CALL GC_debug_register_finalizer_unreachable(void *object,
-    GC_finalization_proc function, void *data, GC_finalization_proc *old_function,
-    void **old_data) GC_ATTR_NONNULL(1);
+    GC_finalization_proc function, void *data, GC_finalization_proc *old_function, void **old_data)
+    GC_ATTR_NONNULL(1);
 
 /* *LINK is cleared when OBJECT isn't reachable any more: before finalizers run, or for a long link
  * when no finalizer can bring it back.  Return GC_SUCCESS, GC_DUPLICATE, GC_NO_MEMORY,
@@ -492,7 +492,7 @@ GC_API void GC_CALL GC_debug_ptr_store_and_dirty(void *p, const void *q);
 #define GC_POST_DECR(x)   ((x)--)
 #endif
 #ifdef GC_DEBUG
-#define GC_PTR_STORE(p, q) \
+#define GC_PTR_STORE(p, q)                                                                         \
     (*(void **)GC_is_visible((void *)(p)) = GC_is_valid_displacement((void *)(q)))
 #else
 #define GC_PTR_STORE(p, q) (*(void **)(p) = (void *)(q))
@@ -589,7 +589,7 @@ GC_API void GC_CALL GC_atfork_child(void);
 #define GC_INIT_CONF_MAX_RETRIES
 #endif
 #ifdef GC_ALLOCD_BYTES_PER_FINALIZER
-#define GC_INIT_CONF_ALLOCD_BYTES_PER_FINALIZER \
+#define GC_INIT_CONF_ALLOCD_BYTES_PER_FINALIZER                                                    \
     GC_set_allocd_bytes_per_finalizer(GC_ALLOCD_BYTES_PER_FINALIZER)
 #else
 #define GC_INIT_CONF_ALLOCD_BYTES_PER_FINALIZER

@@ -17,13 +17,9 @@
 /* GC_DECLARE_PTRFREE(T): T holds no pointers. */
 struct GC_true_type {};
 struct GC_false_type {};
-template <class T> struct GC_type_traits {
-    GC_false_type GC_is_ptr_free;
-};
+template <class T> struct GC_type_traits { GC_false_type GC_is_ptr_free; };
 #define GC_DECLARE_PTRFREE(T)                                                                      \
-    template <> struct GC_type_traits<T> {                                                         \
-        GC_true_type GC_is_ptr_free;                                                               \
-    }
+    template <> struct GC_type_traits<T> { GC_true_type GC_is_ptr_free; }
 GC_DECLARE_PTRFREE(char);
 GC_DECLARE_PTRFREE(signed char);
 GC_DECLARE_PTRFREE(unsigned char);
@@ -42,8 +38,7 @@ inline void *GC_selective_check(void *object) {
     return object;
 }
 template <class Free> inline void *GC_selective_alloc(size_t size, Free, bool ignore_off_page) {
-    return GC_selective_check(
-        ignore_off_page ? GC_MALLOC_IGNORE_OFF_PAGE(size) : GC_MALLOC(size));
+    return GC_selective_check(ignore_off_page ? GC_MALLOC_IGNORE_OFF_PAGE(size) : GC_MALLOC(size));
 }
 template <>
 inline void *GC_selective_alloc<GC_true_type>(size_t size, GC_true_type, bool ignore_off_page) {
@@ -71,7 +66,7 @@ struct GC_traceable {
 /* Defines the class template NAME, with memory from SOURCE. */
 #define GC_DEFINE_ALLOCATOR(name, source)                                                          \
     template <class T> class name {                                                                \
-    public:                                                                                        \
+      public:                                                                                      \
         typedef size_t size_type;                                                                  \
         typedef ptrdiff_t difference_type;                                                         \
         typedef T *pointer;                                                                        \
@@ -79,9 +74,7 @@ struct GC_traceable {
         typedef T &reference;                                                                      \
         typedef const T &const_reference;                                                          \
         typedef T value_type;                                                                      \
-        template <class U> struct rebind {                                                         \
-            typedef name<U> other;                                                                 \
-        };                                                                                         \
+        template <class U> struct rebind { typedef name<U> other; };                               \
         name() GC_NOEXCEPT {}                                                                      \
         name(const name &) GC_NOEXCEPT {}                                                          \
         template <class U> GC_ATTR_EXPLICIT name(const name<U> &) GC_NOEXCEPT {}                   \
@@ -98,15 +91,13 @@ struct GC_traceable {
         void destroy(pointer p) { p->~T(); }                                                       \
     };                                                                                             \
     template <> class name<void> {                                                                 \
-    public:                                                                                        \
+      public:                                                                                      \
         typedef size_t size_type;                                                                  \
         typedef ptrdiff_t difference_type;                                                         \
         typedef void *pointer;                                                                     \
         typedef const void *const_pointer;                                                         \
         typedef void value_type;                                                                   \
-        template <class U> struct rebind {                                                         \
-            typedef name<U> other;                                                                 \
-        };                                                                                         \
+        template <class U> struct rebind { typedef name<U> other; };                               \
     };                                                                                             \
     template <class T, class U>                                                                    \
     inline bool operator==(const name<T> &, const name<U> &) GC_NOEXCEPT {                         \

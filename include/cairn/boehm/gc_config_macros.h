@@ -7,7 +7,8 @@
 #include <stddef.h>
 
 #if defined(__GNUC__)
-#define GC_GNUC_PREREQ(major, minor) ((__GNUC__ << 16) + __GNUC_MINOR__ >= ((major) << 16) + (minor))
+#define GC_GNUC_PREREQ(major, minor)                                                               \
+    ((__GNUC__ << 16) + __GNUC_MINOR__ >= ((major) << 16) + (minor))
 #else
 #define GC_GNUC_PREREQ(major, minor) 0
 #endif

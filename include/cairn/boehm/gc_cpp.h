@@ -59,7 +59,7 @@ enum GCPlacement {
 };
 
 class gc {
-public:
+  public:
     inline void *operator new(size_t size);
     inline void *operator new(size_t size, GCPlacement placement);
     inline void *operator new(size_t size, void *p) GC_NOEXCEPT;
@@ -77,11 +77,11 @@ public:
 };
 
 class gc_cleanup : virtual public gc {
-public:
+  public:
     inline gc_cleanup();
     inline virtual ~gc_cleanup();
 
-private:
+  private:
     inline static void GC_cdecl cleanup(void *object, void *offset);
 };
 
@@ -95,8 +95,8 @@ typedef void(GC_CALLBACK *GCCleanUpFunc)(void *object, void *data);
 
 inline void *operator new(size_t size, GC_NS_QUALIFY(GCPlacement) placement,
     GC_NS_QUALIFY(GCCleanUpFunc) cleanup = 0, void *data = 0);
-inline void operator delete(void *object, GC_NS_QUALIFY(GCPlacement),
-    GC_NS_QUALIFY(GCCleanUpFunc), void *) GC_NOEXCEPT;
+inline void operator delete(
+    void *object, GC_NS_QUALIFY(GCPlacement), GC_NS_QUALIFY(GCCleanUpFunc), void *) GC_NOEXCEPT;
 #ifdef GC_OPERATOR_NEW_ARRAY
 inline void *operator new[](size_t size, GC_NS_QUALIFY(GCPlacement) placement,
     GC_NS_QUALIFY(GCCleanUpFunc) cleanup = 0, void *data = 0);
@@ -144,8 +144,7 @@ inline void gc::operator delete(void *object) GC_NOEXCEPT {
 inline void gc::operator delete(void *object, GCPlacement) GC_NOEXCEPT {
     GC_FREE(object);
 }
-inline void gc::operator delete(void *, void *) GC_NOEXCEPT {
-}
+inline void gc::operator delete(void *, void *) GC_NOEXCEPT {}
 #ifdef GC_OPERATOR_NEW_ARRAY
 inline void *gc::operator new[](size_t size) {
     return gc_place(size, UseGC);
@@ -162,8 +161,7 @@ inline void gc::operator delete[](void *object) GC_NOEXCEPT {
 inline void gc::operator delete[](void *object, GCPlacement) GC_NOEXCEPT {
     GC_FREE(object);
 }
-inline void gc::operator delete[](void *, void *) GC_NOEXCEPT {
-}
+inline void gc::operator delete[](void *, void *) GC_NOEXCEPT {}
 #endif
 
 /* The object that the finalizer is registered for is the whole one that this is a part of. */
@@ -200,8 +198,8 @@ inline void *operator new(size_t size, GC_NS_QUALIFY(GCPlacement) placement,
         GC_REGISTER_FINALIZER_IGNORE_SELF(object, cleanup, data, 0, 0);
     return object;
 }
-inline void operator delete(void *object, GC_NS_QUALIFY(GCPlacement),
-    GC_NS_QUALIFY(GCCleanUpFunc), void *) GC_NOEXCEPT {
+inline void operator delete(
+    void *object, GC_NS_QUALIFY(GCPlacement), GC_NS_QUALIFY(GCCleanUpFunc), void *) GC_NOEXCEPT {
     GC_FREE(object);
 }
 #ifdef GC_OPERATOR_NEW_ARRAY

@@ -13,10 +13,10 @@ extern "C" {
  * INDEX. */
 GC_API void GC_CALL GC_init_gcj_malloc(int index, void *mark_procedure);
 GC_API GC_ATTR_MALLOC GC_ATTR_ALLOC_SIZE(1) void *GC_CALL GC_gcj_malloc(size_t size, void *table);
-GC_API GC_ATTR_MALLOC GC_ATTR_ALLOC_SIZE(1) void *GC_CALL GC_debug_gcj_malloc(
-    size_t size, void *table, GC_EXTRA_PARAMS);
-GC_API GC_ATTR_MALLOC GC_ATTR_ALLOC_SIZE(1) void *GC_CALL GC_gcj_malloc_ignore_off_page(
-    size_t size, void *table);
+GC_API GC_ATTR_MALLOC GC_ATTR_ALLOC_SIZE(1) void *GC_CALL
+    GC_debug_gcj_malloc(size_t size, void *table, GC_EXTRA_PARAMS);
+GC_API GC_ATTR_MALLOC GC_ATTR_ALLOC_SIZE(1) void *GC_CALL
+    GC_gcj_malloc_ignore_off_page(size_t size, void *table);
 GC_API int GC_gcj_kind;
 GC_API int GC_gcj_debug_kind;
 

@@ -42,8 +42,8 @@ GC_API void GC_CALL GC_generic_malloc_many(size_t size, int kind, void **result)
 /* An object of KIND, one of the two above or of GC_new_kind(). */
 GC_API GC_ATTR_MALLOC GC_ATTR_ALLOC_SIZE(1) void *GC_CALL GC_malloc_kind(size_t size, int kind);
 #ifdef GC_THREADS
-GC_API GC_ATTR_MALLOC GC_ATTR_ALLOC_SIZE(1) void *GC_CALL GC_malloc_kind_global(
-    size_t size, int kind);
+GC_API GC_ATTR_MALLOC GC_ATTR_ALLOC_SIZE(1) void *GC_CALL
+    GC_malloc_kind_global(size_t size, int kind);
 #else
 #define GC_malloc_kind_global GC_malloc_kind
 #endif

@@ -72,14 +72,14 @@ GC_API unsigned GC_CALL GC_new_proc(GC_mark_proc procedure);
 GC_API unsigned GC_CALL GC_new_proc_inner(GC_mark_proc procedure);
 
 GC_API GC_ATTR_MALLOC GC_ATTR_ALLOC_SIZE(1) void *GC_CALL GC_generic_malloc(size_t size, int kind);
-GC_API GC_ATTR_MALLOC GC_ATTR_ALLOC_SIZE(1) void *GC_CALL GC_generic_malloc_ignore_off_page(
-    size_t size, int kind);
-GC_API GC_ATTR_MALLOC GC_ATTR_ALLOC_SIZE(1) void *GC_CALL GC_generic_malloc_uncollectable(
-    size_t size, int kind);
-GC_API GC_ATTR_MALLOC GC_ATTR_ALLOC_SIZE(1) void *GC_CALL GC_generic_or_special_malloc(
-    size_t size, int kind);
-GC_API GC_ATTR_MALLOC GC_ATTR_ALLOC_SIZE(1) void *GC_CALL GC_debug_generic_or_special_malloc(
-    size_t size, int kind, GC_EXTRA_PARAMS);
+GC_API GC_ATTR_MALLOC GC_ATTR_ALLOC_SIZE(1) void *GC_CALL
+    GC_generic_malloc_ignore_off_page(size_t size, int kind);
+GC_API GC_ATTR_MALLOC GC_ATTR_ALLOC_SIZE(1) void *GC_CALL
+    GC_generic_malloc_uncollectable(size_t size, int kind);
+GC_API GC_ATTR_MALLOC GC_ATTR_ALLOC_SIZE(1) void *GC_CALL
+    GC_generic_or_special_malloc(size_t size, int kind);
+GC_API GC_ATTR_MALLOC GC_ATTR_ALLOC_SIZE(1) void *GC_CALL
+    GC_debug_generic_or_special_malloc(size_t size, int kind, GC_EXTRA_PARAMS);
 #ifdef GC_DEBUG
 #define GC_GENERIC_OR_SPECIAL_MALLOC(size, kind)                                                   \
     GC_debug_generic_or_special_malloc(size, kind, GC_EXTRAS)

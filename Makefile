@@ -393,7 +393,7 @@ endef
 export PC_FILE
 
 .PHONY: install uninstall
-install: libraries
+install: libraries boehm
 	@for header in $(HEADERS); do \
 	    install -D -m 644 "include/$$header" "$(TO_INCLUDE)/$$header" || exit 1; \
 	done
@@ -401,6 +401,9 @@ install: libraries
 	install -D -m 755 $(SHARED_LIB) $(TO_LIB)/libcairn.so.$(VERSION)
 	ln -sf libcairn.so.$(VERSION) $(TO_LIB)/libcairn.so.$(SOVERSION)
 	ln -sf libcairn.so.$(SOVERSION) $(TO_LIB)/libcairn.so
+	install -D -m 755 -t $(TO_LIB)/cairn/boehm $(BOEHM_LIB) $(BOEHM_CPP_LIB)
+	ln -sf libgc.so.1 $(TO_LIB)/cairn/boehm/libgc.so
+	ln -sf libgccpp.so.1 $(TO_LIB)/cairn/boehm/libgccpp.so
 	@mkdir -p $(TO_LIB)/pkgconfig
 	@printf '%s\n' "$$PC_FILE" >$(TO_LIB)/pkgconfig/cairn.pc
 	install -D -m 644 gc/gdb/cairn-gdb.py $(TO_SHARE)/cairn-gdb.py
@@ -412,8 +415,9 @@ uninstall:
 	rm -f $(HEADERS:%=$(TO_INCLUDE)/%)
 	rm -f $(TO_LIB)/libcairn.a $(TO_LIB)/libcairn.so $(TO_LIB)/libcairn.so.$(SOVERSION)
 	rm -f $(TO_LIB)/libcairn.so.$(VERSION) $(TO_LIB)/pkgconfig/cairn.pc $(TO_SHARE)/cairn-gdb.py
+	rm -f $(addprefix $(TO_LIB)/cairn/boehm/,libgc.so libgc.so.1 libgccpp.so libgccpp.so.1)
 	rm -f $(addprefix $(TO_DOC)/,$(notdir $(DOCS)))
-	@for dir in $(TO_DOC) $(TO_SHARE) $(TO_INCLUDE)/cairn; do \
+	@for dir in $(TO_DOC) $(TO_SHARE) $(TO_INCLUDE)/cairn $(TO_LIB)/cairn; do \
 	    if [ -d $$dir ]; then find $$dir -depth -type d -empty -delete; fi; \
 	done
 	@if [ -z "$(DESTDIR)" ] && [ "$$(id -u)" = 0 ]; then ldconfig; fi

@@ -63,6 +63,7 @@ struct report {
     size_t count, mapped;
     uint64_t objects, bytes; /* all of them */
     uint64_t samples;
+    bool exact; /* each object was a sample */
 };
 
 static void take_counts(struct gci_sampler *sampler, struct report *report) {
@@ -80,7 +81,7 @@ static void take_counts(struct gci_sampler *sampler, struct report *report) {
 }
 
 static struct report take(struct gc_heap *heap) {
-    struct report report = {.count = 0};
+    struct report report = {.exact = heap->options.find_leaks == GC_LEAKS_ALL};
     gci_heap_lock(heap);
     report.mapped = gci_whole_pages(heap->sampler->sites.count * sizeof *report.leaks);
     report.leaks = gci_vm_map(report.mapped);
@@ -125,12 +126,12 @@ static void print_leak(const struct leak *leak, const struct gci_places *places,
     if (site->depth > FRAMES_MOST) gci_print("    ... %u more\n", site->depth - FRAMES_MOST);
 }
 
-static void print(const struct report *report, bool exact) {
+static void print(const struct report *report) {
     struct gci_places places = describe(report);
     gci_print("cairn: leaks: %lu objects, %lu bytes, unreachable and never given to gc_free()\n",
         report->objects, report->bytes);
     for (size_t i = 0; i < report->count && i < SITES_MOST; i++)
-        print_leak(&report->leaks[i], &places, exact);
+        print_leak(&report->leaks[i], &places, report->exact);
     if (report->count > SITES_MOST)
         gci_print("  and those of %zu more sites\n", report->count - SITES_MOST);
     if (report->samples < report->objects)
@@ -139,20 +140,21 @@ static void print(const struct report *report, bool exact) {
     gci_places_free(&places);
 }
 
-/* By a thread that may take any lock. */
-static size_t finish(const struct gc_heap *heap, struct report *report) {
+/* By a thread that may take any lock: CONTEXT is the report. */
+static void finish(void *context) {
+    struct report *report = context;
     if (report->count > 0) qsort(report->leaks, report->count, sizeof *report->leaks, by_bytes);
     if (report->objects > 0)
-        print(report, heap->options.find_leaks == GC_LEAKS_ALL);
+        print(report);
     else
         gci_log("no leaks");
     if (report->leaks != NULL) gci_vm_unmap(report->leaks, report->mapped);
-    return report->objects;
 }
 
 size_t gci_leaks_report(struct gc_heap *heap) {
     struct report report = take(heap);
-    return finish(heap, &report);
+    finish(&report);
+    return report.objects;
 }
 
 /* ---- Asking --------------------------------------------------------------------------------- */
@@ -168,6 +170,7 @@ size_t gci_entry_find_leaks(size_t a, size_t b, size_t c, const struct gci_frame
     if (heap->options.find_leaks == GC_LEAKS_OFF) return (size_t)gci_api_leave(thread, 0);
     gci_collect(thread, GC_FULL, "looking for leaks", GCI_ALWAYS);
     struct report report = take(heap);
+    gci_aside(thread, finish, &report);
     gci_leave(&thread->mutator);
-    return finish(heap, &report);
+    return report.objects;
 }

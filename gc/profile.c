@@ -12,6 +12,7 @@
 #include "cairn/gc.h"
 #include "gc/api.h"
 #include "gc/block.h"
+#include "gc/collect.h"
 #include "gc/heap.h"
 #include "gc/leaks.h"
 #include "gc/sample.h"
@@ -152,23 +153,40 @@ int gci_entry_profile_stop(size_t a, size_t b, size_t c, const struct gci_frame 
     return gci_api_leave_if_attached(thread, error);
 }
 
+/* One file to be written, and what comes of it. */
+struct writing {
+    const char *path;
+    int format, error;
+    struct gci_profile profile;
+};
+
+static void write_file(void *context) {
+    struct writing *w = context;
+    w->error = gci_profile_write_file(w->path, w->format, &w->profile);
+}
+
+/* Names are found with the loader's lock, which who collects has, too: so the thread, if it is
+ * attached, must not be waited for meanwhile. */
 int gci_entry_profile_write(const char *path, int format, size_t c, const struct gci_frame *frame) {
     (void)c;
     struct gc_heap *heap = gci_default_heap();
     if (path != NULL && format == GC_PROFILE_BY_NAME) format = format_of(path);
     if (path == NULL || format < GC_PROFILE_FOLDED || format > GC_PROFILE_PPROF_GZIP) return EINVAL;
     if (heap == NULL) return ESRCH;
-    struct gci_profile profile;
+    struct writing w = {.path = path, .format = format};
     size_t mapped = 0;
     struct gci_thread *thread = gci_api_enter_if_attached(frame);
     gci_heap_lock(heap);
-    int error = copy(heap, &profile, &mapped);
+    w.error = copy(heap, &w.profile, &mapped);
     gci_heap_unlock(heap);
-    gci_api_leave_if_attached(thread, 0);
-    if (error != 0) return error;
-    error = gci_profile_write_file(path, format, &profile);
-    gci_vm_unmap((void *)(uintptr_t)profile.stacks, mapped);
-    return error;
+    if (w.error == 0) {
+        if (thread != NULL)
+            gci_aside(thread, write_file, &w);
+        else
+            write_file(&w);
+        gci_vm_unmap((void *)(uintptr_t)w.profile.stacks, mapped);
+    }
+    return gci_api_leave_if_attached(thread, w.error);
 }
 
 /* ---- At exit -------------------------------------------------------------------------------- */

@@ -13,7 +13,11 @@
 #include "model.h"
 #include "support.h"
 
+#ifdef __clang__
+#define SITE __attribute__((noinline))
+#else
 #define SITE __attribute__((noinline, noclone))
+#endif
 
 static void *volatile passing;
 static void *kept[1000];

@@ -20,7 +20,11 @@
 #include "support.h"
 #include "typed_model.h"
 
+#ifdef __clang__
+#define SITE __attribute__((noinline))
+#else
 #define SITE __attribute__((noinline, noclone))
+#endif
 
 /* A name for a file of this process, in the directory for such. */
 static const char *file_named(const char *ending) {
@@ -371,12 +375,14 @@ static void threads_sample_at_once(void) {
 /* ---- Sites ---------------------------------------------------------------------------------- */
 
 static SITE void descend(unsigned depth, unsigned path) {
-    if (depth == 0)
-        site_small();
-    else if (path % 2 == 0)
+    if (depth == 0) site_small();
+    if (depth > 0 && path % 2 == 0) {
         descend(depth - 1, path / 2);
-    else
-        descend(depth - 1, path / 2 + (kept == &kept)); /* another call */
+        __asm__ volatile("# the first"); /* two calls, which no compiler makes one */
+    } else if (depth > 0) {
+        descend(depth - 1, path / 2);
+        __asm__ volatile("# the second");
+    }
     kept = NULL;
 }
 

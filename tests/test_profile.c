@@ -377,9 +377,11 @@ static void threads_sample_at_once(void) {
 static SITE void descend(unsigned depth, unsigned path) {
     if (depth == 0) site_small();
     if (depth > 0 && path % 2 == 0) {
+        __asm__ volatile("# the first"); /* of two calls, which no compiler makes one */
         descend(depth - 1, path / 2);
-        __asm__ volatile("# the first"); /* two calls, which no compiler makes one */
+        __asm__ volatile("# the first");
     } else if (depth > 0) {
+        __asm__ volatile("# the second");
         descend(depth - 1, path / 2);
         __asm__ volatile("# the second");
     }

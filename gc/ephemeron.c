@@ -434,21 +434,35 @@ static const uint32_t table_fields[] = {
 static const struct own_description {
     gc_type_desc desc;
     enum gci_weak weak;
-} own_types[GCI_OWN_TYPES] = {
-    [GCI_OWN_EPHEMERON] = {{"gc_ephemeron", GCI_ENTRY_BYTES, NULL, 0, trace_entries, 0},
+} own_types[GCI_OWN_TYPES] = {[GCI_OWN_EPHEMERON] = {{.name = "gc_ephemeron",
+                                                         .size = GCI_ENTRY_BYTES,
+                                                         .trace = trace_entries},
+                                  GCI_WEAK_KEY},
+    [GCI_OWN_KEY_ENTRIES] = {{.name = "gc_table, weak keys",
+                                 .size = GCI_ENTRY_BYTES,
+                                 .trace = trace_entries},
         GCI_WEAK_KEY},
-    [GCI_OWN_KEY_ENTRIES] = {{"gc_table, weak keys", GCI_ENTRY_BYTES, NULL, 0, trace_entries, 0},
-        GCI_WEAK_KEY},
-    [GCI_OWN_VALUE_ENTRIES] = {{"gc_table, weak values", GCI_ENTRY_BYTES, NULL, 0, trace_entries,
-                                   0},
+    [GCI_OWN_VALUE_ENTRIES] = {{.name = "gc_table, weak values",
+                                   .size = GCI_ENTRY_BYTES,
+                                   .trace = trace_entries},
         GCI_WEAK_VALUE},
-    [GCI_OWN_BOTH_ENTRIES] = {{"gc_table, weak", GCI_ENTRY_BYTES, NULL, 0, trace_entries, 0},
+    [GCI_OWN_BOTH_ENTRIES] = {{.name = "gc_table, weak",
+                                  .size = GCI_ENTRY_BYTES,
+                                  .trace = trace_entries},
         GCI_WEAK_BOTH},
-    [GCI_OWN_STRONG_ENTRIES] = {{"gc_table, strong", GCI_ENTRY_BYTES, strong_fields, 2, NULL,
-                                    GC_TYPE_PLAIN_FIELDS},
+    [GCI_OWN_STRONG_ENTRIES] = {{.name = "gc_table, strong",
+                                    .size = GCI_ENTRY_BYTES,
+                                    .pointers = strong_fields,
+                                    .pointer_count = 2,
+                                    .flags = GC_TYPE_PLAIN_FIELDS,
+                                    .fields = "key, value"},
         GCI_WEAK_NONE},
-    [GCI_OWN_TABLE] = {
-        {"gc_table", sizeof(struct gci_table_object), table_fields, 2, NULL, GC_TYPE_PLAIN_FIELDS},
+    [GCI_OWN_TABLE] = {{.name = "gc_table",
+                           .size = sizeof(struct gci_table_object),
+                           .pointers = table_fields,
+                           .pointer_count = 2,
+                           .flags = GC_TYPE_PLAIN_FIELDS,
+                           .fields = "entries, index"},
         GCI_WEAK_NONE}};
 
 const gc_type *gci_entry_library_type(

@@ -34,15 +34,15 @@
 #define COMPACT_SHARE   4u        /* and a quarter of what it looks at */
 #define COMPACT_WAIT                                                                               \
     2u /* full collections until the next try after it wasn't worth it; doubled then */
-#define COMPACT_MAX 64u
-#define EASE_ONE    8u  /* a thrifty layer's figures as they are */
-#define EASE_MAX    64u /* beyond, all are those of other heaps */
-#define EASE_FROM   16u /* collections before it is judged */
-#define EASE_WINDOW 64u /* after so many, what was counts half */
+#define COMPACT_MAX  64u
+#define EASE_ONE     8u  /* a thrifty layer's figures as they are */
+#define EASE_MAX     64u /* beyond, all are those of other heaps */
+#define EASE_FROM    16u /* collections before it is judged */
+#define EASE_WINDOW  64u /* after so many, what was counts half */
 #define EASE_PERCENT 40u /* more while collections take over so much of the time */
 #define EASE_LITTLE  15u /* less when they take under so much */
 
-/* A layer may be thriftier, as long as that costs little: docs/policy.md, rule 8. */
+/* A layer may be thriftier, as long as that costs little: docs/policy.md, rule 7. */
 static size_t or_else(const struct gc_heap *heap, size_t figure, size_t otherwise) {
     size_t eased = figure / EASE_ONE * heap->policy.ease;
     return figure > 0 && eased < otherwise ? eased : otherwise;

@@ -417,7 +417,7 @@ struct gci_policy {
     uint64_t paused_ns, ran_ns; /* of a thrifty layer's heap, halved now and then */
     uint32_t judged;            /* collections they are of */
     uint32_t ease;              /* eighths of the layer's figures that hold now */
-    uint32_t surplus_least; /* fewest free blocks beyond need in this window of collections */
+    uint32_t surplus_least;     /* fewest free blocks beyond need in this window of collections */
     uint32_t surplus_age;
     bool fragmented;       /* as the last full collection left the heap */
     uint32_t compact_wait; /* full collections until compaction is considered again */
@@ -486,13 +486,14 @@ struct gci_ephemerons {
 struct gci_layer {
     size_t nursery_first, nursery_most; /* bytes, or 0 for what gc/policy.c has for all heaps */
     size_t nursery_thread, growth_least;
-    size_t filled_below; /* while less lives, all blocks with room are filled before the heap grows */
+    size_t
+        filled_below;  /* while less lives, all blocks with room are filled before the heap grows */
     const int *manual; /* while *MANUAL isn't 0 only the program's calls collect */
-    const int *veto;  /* while *VETO isn't 0 no collection begins */
-    bool has_slack;   /* each object has a byte more than the program uses, so that a word at its end
+    const int *veto;   /* while *VETO isn't 0 no collection begins */
+    bool has_slack; /* each object has a byte more than the program uses, so that a word at its end
                          is never the program's pointer one past its end */
-    bool in_place;    /* nothing moves, in no collection */
-    bool full_only;   /* no collection is minor: what an object refers to may change without a store
+    bool in_place;  /* nothing moves, in no collection */
+    bool full_only; /* no collection is minor: what an object refers to may change without a store
                          into it, and what isn't reachable must not be searched */
     /* With the lock held: before threads are stopped; with the world stopped, before the roots are
      * searched, when all is marked, and when all is settled; when threads run again. */

@@ -93,7 +93,7 @@ static void cycle(struct gc_heap *heap, uintptr_t object) {
 }
 
 struct gci_layer gcb_layer = {
-    .nursery_first = (size_t)2 << 20, /* docs/policy.md, rule 8 */
+    .nursery_first = (size_t)2 << 20, /* docs/policy.md, rule 7 */
     .nursery_most = (size_t)3 << 20,
     .nursery_thread = (size_t)1 << 19,
     .growth_least = (size_t)4 << 20,
@@ -345,8 +345,7 @@ EXPORT size_t GC_get_memory_use(void) {
     return stats_now().heap_bytes;
 }
 
-EXPORT void GC_start_performance_measurement(void) {
-}
+EXPORT void GC_start_performance_measurement(void) {}
 
 EXPORT unsigned long GC_get_full_gc_total_time(void) {
     return (unsigned long)(stats_now().full.total_ns / 1000000);
@@ -355,8 +354,9 @@ EXPORT unsigned long GC_get_full_gc_total_time(void) {
 EXPORT void GC_dump_named(const char *name) {
     gc_stats s = stats_now();
     if (name != NULL) gci_print("*** Dump %s of Boehm's interface on %s\n", name, gc_version());
-    gci_print("*** %s: %lu collections, %lu full; %lu KB in use, %lu KB free, %lu KB live after the "
-              "last; %lu KB allocated since the start; %lu threads\n",
+    gci_print(
+        "*** %s: %lu collections, %lu full; %lu KB in use, %lu KB free, %lu KB live after the "
+        "last; %lu KB allocated since the start; %lu threads\n",
         gc_version(), s.all.count, s.full.count, s.heap_bytes / 1024, s.free_bytes / 1024,
         s.live_bytes / 1024, s.allocated_bytes / 1024, s.threads);
 }

@@ -179,8 +179,7 @@ void *gcb_entry_alloc_of_type(
     struct gci_thread *thread = gci_api_enter(frame);
     if (thread == NULL) return NULL;
     void *p = gci_allocate(thread, GCI_TYPED, size, GC_GRANULE);
-    if (p != NULL)
-        gci_type_set(thread->heap, p, size, (const struct gci_type *)(const void *)type);
+    if (p != NULL) gci_type_set(thread->heap, p, size, (const struct gci_type *)(const void *)type);
     return gci_api_leave_with(thread, p);
 }
 

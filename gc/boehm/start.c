@@ -53,8 +53,7 @@ EXPORT GC_on_heap_resize_proc GC_on_heap_resize;
 EXPORT GC_finalizer_notifier_proc GC_finalizer_notifier;
 EXPORT GC_push_other_roots_proc GC_push_other_roots = no_other_roots;
 
-static void no_other_roots(void) {
-}
+static void no_other_roots(void) {}
 
 /* ---- Messages ------------------------------------------------------------------------------- */
 
@@ -99,8 +98,8 @@ EXPORT void GC_set_log_fd(int fd) {
 void gcb_print_collection(const struct gc_heap *heap, enum gc_collection kind) {
     if (!print_stats) return;
     char line[160];
-    int length = snprintf(line, sizeof line, "Collection %lu, %s: %lu KB live of %lu KB\n", GC_gc_no,
-        kind == GC_FULL ? "full" : "minor", heap->live_bytes / 1024,
+    int length = snprintf(line, sizeof line, "Collection %lu, %s: %lu KB live of %lu KB\n",
+        GC_gc_no, kind == GC_FULL ? "full" : "minor", heap->live_bytes / 1024,
         ((uint64_t)heap->arena.used_blocks << GCI_BLOCK_SHIFT) / 1024);
     ssize_t written = write(log_fd, line, (size_t)length);
     (void)written;

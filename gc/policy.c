@@ -36,28 +36,59 @@
 #define COMPACT_SHARE   4u        /* and a quarter of what it looks at */
 #define COMPACT_WAIT                                                                               \
     2u /* full collections until the next try after it wasn't worth it; doubled then */
-#define COMPACT_MAX 64u
+#define COMPACT_MAX  64u
+#define EASE_ONE     8u  /* a thrifty layer's figures as they are */
+#define EASE_MAX     64u /* beyond, all are those of other heaps */
+#define EASE_FROM    16u /* collections before it is judged */
+#define EASE_WINDOW  64u /* after so many, what was counts half */
+#define EASE_PERCENT 40u /* more while collections take over so much of the time */
+#define EASE_LITTLE  15u /* less when they take under so much */
 
-/* A layer may be thriftier: docs/policy.md, rule 8. */
-static size_t or_else(size_t figure, size_t otherwise) {
-    return figure > 0 ? figure : otherwise;
+/* A layer may be thriftier, as long as that costs little: docs/policy.md, rule 7. */
+static size_t or_else(const struct gc_heap *heap, size_t figure, size_t otherwise) {
+    size_t eased = figure / EASE_ONE * heap->policy.ease;
+    return figure > 0 && eased < otherwise ? eased : otherwise;
+}
+
+static uint64_t growth_percent(const struct gc_heap *heap) {
+    uint64_t percent = heap->options.growth_percent;
+    if (heap->layer->growth_least == 0) return percent;
+    uint64_t eased = percent * heap->policy.ease / EASE_ONE;
+    return eased < 2 * percent ? eased : 2 * percent;
+}
+
+static void ease(struct gc_heap *heap, uint64_t mutator_ns, uint64_t pause_ns) {
+    struct gci_policy *policy = &heap->policy;
+    if (heap->layer->growth_least == 0) return;
+    policy->ran_ns += mutator_ns;
+    policy->paused_ns += pause_ns;
+    if (++policy->judged < EASE_FROM) return;
+    uint64_t all = policy->ran_ns + policy->paused_ns;
+    if (policy->paused_ns > all / 100 * EASE_PERCENT) {
+        if (policy->ease < EASE_MAX) policy->ease += policy->ease / 2;
+    } else if (policy->paused_ns < all / 100 * EASE_LITTLE && policy->ease > EASE_ONE) {
+        policy->ease -= policy->ease / 8;
+    }
+    if (policy->judged % EASE_WINDOW != 0) return;
+    policy->ran_ns /= 2;
+    policy->paused_ns /= 2;
 }
 
 /* Where all collections are full, that is all the nursery there is. */
 static size_t growth_least(const struct gc_heap *heap) {
-    size_t least = or_else(heap->layer->growth_least, GROWTH_MIN);
+    size_t least = or_else(heap, heap->layer->growth_least, GROWTH_MIN);
     return heap->layer->full_only ? 2 * least : least;
 }
 
 /* Each thread has things half made in the nursery. */
 static size_t for_threads(const struct gc_heap *heap) {
-    size_t each = or_else(heap->layer->nursery_thread, NURSERY_THREAD);
+    size_t each = or_else(heap, heap->layer->nursery_thread, NURSERY_THREAD);
     return heap->world.count > 1 ? (heap->world.count - 1) * each : 0;
 }
 
 static size_t nursery_max(const struct gc_heap *heap) {
     size_t quarter = heap->live_bytes / 4, most;
-    most = or_else(heap->layer->nursery_most, NURSERY_MAX) + for_threads(heap);
+    most = or_else(heap, heap->layer->nursery_most, NURSERY_MAX) + for_threads(heap);
     if (most < quarter) most = quarter;
     if (heap->limit != SIZE_MAX && most > heap->limit / 8) most = heap->limit / 8;
     return most < GCI_BLOCK_BYTES ? GCI_BLOCK_BYTES : most;
@@ -73,7 +104,7 @@ size_t gci_policy_nursery(const struct gc_heap *heap) {
 static void set_full_threshold(struct gc_heap *heap) {
     struct gci_policy *policy = &heap->policy;
     uint64_t live = policy->live_after_full;
-    uint64_t growth = (live - heap->dying_bytes) / 100 * heap->options.growth_percent;
+    uint64_t growth = (live - heap->dying_bytes) / 100 * growth_percent(heap);
     if (growth < growth_least(heap)) growth = growth_least(heap);
     if (heap->limit != SIZE_MAX) {
         uint64_t room = heap->limit > live ? heap->limit - live : 0;
@@ -85,12 +116,14 @@ static void set_full_threshold(struct gc_heap *heap) {
 
 void gci_policy_init(struct gc_heap *heap) {
     struct gci_policy *policy = &heap->policy;
-    *policy = (struct gci_policy){.nursery = or_else(heap->layer->nursery_first, NURSERY_FIRST),
+    *policy = (struct gci_policy){.nursery = NURSERY_FIRST,
+        .ease = EASE_ONE,
         .last_end_ns = gci_clock_ns(),
         .mark_ns_per_byte = 0.5,
         .generational = true,
         .next_patience = PATIENCE_FIRST,
         .next_compact_wait = COMPACT_WAIT};
+    policy->nursery = or_else(heap, heap->layer->nursery_first, NURSERY_FIRST);
     if (heap->options.nursery > 0)
         policy->nursery = heap->options.nursery;
     else if (policy->nursery > nursery_max(heap))
@@ -323,6 +356,7 @@ void gci_policy_update(struct gc_heap *heap, const struct gci_cycle *cycle) {
     if (policy->generational) /* after cheap full collections, too, or they would go on for ever */
         policy->mutator_ns =
             policy->trial == 0 ? mutator_ns : (policy->mutator_ns * 3 + mutator_ns) / 4;
+    ease(heap, mutator_ns, cycle->end_ns - cycle->start_ns);
     if (cycle->kind == GC_FULL)
         learn_from_full(heap, cycle);
     else

@@ -415,7 +415,10 @@ struct gci_policy {
     uint32_t trial;     /* generational: minor collections since that began */
     uint32_t patience;  /* not generational: full collections until the next trial */
     uint32_t next_patience;
-    uint32_t surplus_least; /* fewest free blocks beyond need in this window of collections */
+    uint64_t paused_ns, ran_ns; /* of a thrifty layer's heap, halved now and then */
+    uint32_t judged;            /* collections they are of */
+    uint32_t ease;              /* eighths of the layer's figures that hold now */
+    uint32_t surplus_least;     /* fewest free blocks beyond need in this window of collections */
     uint32_t surplus_age;
     bool fragmented;       /* as the last full collection left the heap */
     uint32_t compact_wait; /* full collections until compaction is considered again */

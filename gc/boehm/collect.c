@@ -93,7 +93,7 @@ static void cycle(struct gc_heap *heap, uintptr_t object) {
 }
 
 struct gci_layer gcb_layer = {
-    .nursery_first = (size_t)2 << 20, /* docs/policy.md, rule 8 */
+    .nursery_first = (size_t)2 << 20, /* docs/policy.md, rule 7 */
     .nursery_most = (size_t)3 << 20,
     .nursery_thread = (size_t)1 << 19,
     .growth_least = (size_t)4 << 20,

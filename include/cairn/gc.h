@@ -495,7 +495,7 @@ struct gc_thread_buffers {
     struct gc_buffer none;              /* has never room */
     struct gc_frame *frames; /* innermost GC_FRAME() of cairn/embed.h; also of an unknown thread */
     uint32_t stop;           /* nonzero: a collection waits for this thread */
-    struct gc_buffer apart;  /* of Boehm's interface: docs/policy.md, rule 8 */
+    struct gc_buffer apart;  /* of Boehm's interface: docs/policy.md, rule 7 */
 };
 
 extern GC_API __thread struct gc_thread_buffers gc_buffers

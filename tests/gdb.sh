@@ -124,6 +124,8 @@ command -v gdb >/dev/null || skip_all "there is no gdb"
 run python -ex "python print(6 * 7)"
 grep -qx 42 "$directory/python" || skip_all "this gdb has no Python"
 
+readelf -S "$library" | grep -q debug_info || skip_all "the library has no debugging information"
+
 compiler=${CC:-gcc}
 # CC may be several words.
 # shellcheck disable=SC2086

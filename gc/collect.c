@@ -277,7 +277,7 @@ static void stop_and_call(void *context) {
     struct gc_heap *heap = thread->heap;
     call->error = gci_static_roots_refresh(&heap->static_roots);
     gci_lock_take(&heap->world.lock);
-    gci_unblock(&thread->mutator);
+    gci_unblock_locked(&thread->mutator);
     if (call->error == 0 && (call->wanted == NULL || call->wanted(heap, call->context))) {
         gci_threads_stop(heap, thread);
         call->function(heap, call->context);
@@ -300,6 +300,7 @@ static int call_stopped(struct stopped_call *call) {
     gci_world_exit(world);
     gci_signals_restore(signals);
     pthread_setcancelstate(cancel, NULL);
+    gci_mutator_rest(&thread->mutator); /* if it was suspended meanwhile */
     return call->error;
 }
 

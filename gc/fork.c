@@ -64,7 +64,7 @@ static void before_fork(void) {
         if (!none || __atomic_load_n(&world->entering, __ATOMIC_SEQ_CST) == 0) break;
         gci_unlock(&world->lock); /* one that had passed before `forking` was set */
     }
-    if (self != NULL && self->blocking == 0) gci_unblock(self);
+    if (self != NULL && self->blocking == 0) gci_unblock_locked(self);
     while (__atomic_load_n(&heap->sweeping, __ATOMIC_ACQUIRE) != 0) sched_yield();
     if (self != NULL) self->forks = true;
     gci_pthreads_before_fork();

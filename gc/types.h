@@ -479,7 +479,7 @@ struct gci_ephemerons {
 };
 
 /* What another API on top of this one (gc/boehm) asks of a heap: NULL pointers for what it doesn't.
- * Set once, before the program goes on. */
+ * Set before the program goes on, but for FULL_ONLY. */
 struct gci_layer {
     size_t nursery_first, nursery_most; /* bytes, or 0 for what gc/policy.c has for all heaps */
     size_t nursery_thread, growth_least;

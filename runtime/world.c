@@ -136,6 +136,10 @@ void gci_mutator_rest(struct gci_mutator *self) {
     }
 }
 
+void gci_unblock_locked(struct gci_mutator *self) {
+    GCI_CHECK(change_state(self, GCI_BLOCKING, GCI_RUNNING)); /* rule 1 */
+}
+
 void gci_unblock(struct gci_mutator *self) {
     leave_blocking(self);
     if (__builtin_expect(__atomic_load_n(&self->suspended, __ATOMIC_ACQUIRE) != 0, 0))
@@ -165,11 +169,16 @@ void gci_world_lock(struct gci_world *world, struct gci_mutator *self) {
     }
     if (self->forks)
         gci_fatal("a handler of pthread_atfork() uses the heap while it is held for the fork");
-    uint64_t signals = gci_signals_block();
-    gci_block(self);
-    gci_lock_wait(&world->lock);
-    GCI_CHECK(change_state(self, GCI_BLOCKING, GCI_RUNNING)); /* rule 1 */
-    gci_signals_restore(signals);
+    for (;;) {
+        uint64_t signals = gci_signals_block();
+        gci_block(self);
+        gci_lock_wait(&world->lock);
+        gci_unblock_locked(self);
+        gci_signals_restore(signals);
+        if (__atomic_load_n(&self->suspended, __ATOMIC_ACQUIRE) == 0) return;
+        gci_unlock(&world->lock);
+        gci_mutator_rest(self);
+    }
 }
 
 void gci_world_unlock(struct gci_world *world) {

@@ -107,6 +107,8 @@ void gci_world_unlock(struct gci_world *world);
 /* Into BLOCKING, and out of it.  Inside the library. */
 void gci_block(struct gci_mutator *self);
 void gci_unblock(struct gci_mutator *self);
+/* The same with the world's lock held.  One that was suspended goes on until gci_mutator_rest(). */
+void gci_unblock_locked(struct gci_mutator *self);
 
 /* Before a thread takes the loader's lock and then the world's: waits while somebody forks. */
 void gci_world_enter(struct gci_world *world, struct gci_mutator *self);

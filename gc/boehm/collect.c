@@ -9,6 +9,7 @@
 #include "gc/collect.h"
 #include "gc/heap.h"
 #include "gc/large.h"
+#include "gc/stats.h"
 #include "gc/thread.h"
 #include "runtime/globals.h"
 #include "runtime/log.h"
@@ -82,14 +83,10 @@ static void settled(struct gc_heap *heap, enum gc_collection kind) {
 
 static void ended(struct gc_heap *heap, enum gc_collection kind) {
     (void)kind;
+    gcb_tell_news();
     tell_size(heap_size(heap));
     tell(GC_EVENT_POST_START_WORLD);
     tell(GC_EVENT_END);
-}
-
-static void cycle(struct gc_heap *heap, uintptr_t object) {
-    (void)heap;
-    gcb_warn("Finalization cycle involving %p\n", object);
 }
 
 struct gci_layer gcb_layer = {
@@ -107,7 +104,7 @@ struct gci_layer gcb_layer = {
     .settled = settled,
     .ended = ended,
     .ready = gcb_becomes_ready,
-    .cycle = cycle,
+    .cycle = gcb_is_in_cycle,
 };
 
 EXPORT void GC_set_start_callback(GC_start_callback_proc function) {
@@ -226,7 +223,8 @@ EXPORT int GC_expand_hp(size_t size) {
     struct gc_heap *heap = gci_default_heap();
     gcb_lock();
     uint64_t now = heap_size(heap), from = expanded > now ? expanded : now;
-    bool fits = heap->limit == SIZE_MAX || (size <= heap->limit && from <= heap->limit - size);
+    uint64_t most = heap->limit < heap->arena.reserved ? heap->limit : heap->arena.reserved;
+    bool fits = from <= most && size <= most - from;
     if (fits) {
         expanded = from + size;
         if (heap->policy.full_threshold < expanded) heap->policy.full_threshold = expanded;
@@ -238,10 +236,12 @@ EXPORT int GC_expand_hp(size_t size) {
 
 /* ---- Figures -------------------------------------------------------------------------------- */
 
+/* Without the lock, as programs ask from callbacks that are called with it: each figure is one that
+ * was, but they need not be of one moment. */
 static gc_stats stats_now(void) {
     gc_stats stats = {.size = sizeof stats};
     gcb_need_heap();
-    gc_get_stats(&stats);
+    gci_stats_fill(gci_default_heap(), &stats);
     return stats;
 }
 

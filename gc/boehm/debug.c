@@ -83,9 +83,11 @@ static void *dress(void *p, size_t size, const char *file, int line) {
     struct header *header = p;
     if (p == NULL) return NULL;
     __atomic_store_n(&in_use, true, __ATOMIC_RELAXED);
-    *header = (struct header){file, (GC_word)line, size, (GC_word)p ^ START};
+    *header = (struct header){file, (GC_word)line, size, 0};
     GC_word *last = (GC_word *)((char *)p + GC_size(p)) - 1;
     for (GC_word *w = end_of(header); w <= last; w++) *w = (GC_word)p ^ END;
+    /* Last: while it is wrong the object isn't taken for a debugged one by who looks at all. */
+    __atomic_store_n(&header->check, (GC_word)p ^ START, __ATOMIC_RELEASE);
     return header + 1;
 }
 

@@ -121,10 +121,37 @@ EXPORT GC_await_finalize_proc GC_get_await_finalize_proc(void) {
     return __atomic_load_n(&await, __ATOMIC_RELAXED);
 }
 
+/* What is told of when threads run again, since the program's procedures may take any lock: objects
+ * that became ready, and, with the lowest bit set, those that lead to themselves. */
+static GCI_GLOBAL uintptr_t *news;
+static GCI_GLOBAL size_t news_count, news_capacity;
+
+static void note(uintptr_t what) {
+    uintptr_t *room = gci_vm_with_room(news, news_count, &news_capacity, sizeof *news);
+    if (room == NULL) return; /* nobody is told */
+    news = room;
+    news[news_count++] = what;
+}
+
 void gcb_becomes_ready(struct gc_heap *heap, uintptr_t object) {
     (void)heap;
+    if (__atomic_load_n(&await, __ATOMIC_RELAXED) != NULL) note(object);
+}
+
+void gcb_is_in_cycle(struct gc_heap *heap, uintptr_t object) {
+    (void)heap;
+    note(object | 1);
+}
+
+/* With the lock held. */
+void gcb_tell_news(void) {
     GC_await_finalize_proc function = __atomic_load_n(&await, __ATOMIC_RELAXED);
-    if (function != NULL) function((void *)object);
+    for (size_t i = 0; i < news_count; i++)
+        if (news[i] & 1)
+            gcb_warn("Finalization cycle involving %p\n", news[i] & ~(uintptr_t)1);
+        else if (function != NULL)
+            function((void *)news[i]);
+    news_count = 0;
 }
 
 EXPORT void GC_dump_finalization(void) {
@@ -227,6 +254,10 @@ EXPORT GC_toggleref_func GC_get_toggleref_func(void) {
 
 EXPORT int GC_toggleref_add(void *object, int strong) {
     if (GC_get_toggleref_func() == NULL) return GC_SUCCESS;
+    if (gc_base(object) != object) {
+        GCB_CANNOT("an object was given that doesn't start where it says, or isn't in the heap");
+        return GC_SUCCESS;
+    }
     gcb_lock();
     struct toggle *list = gci_vm_with_room(toggles, toggle_count, &toggle_capacity, sizeof *list);
     if (list != NULL) {

@@ -96,7 +96,7 @@ static bool make_tables(void) {
     kind_count = GCB_PREDEFINED;
     for (unsigned k = 0; k < GCB_PREDEFINED; k++) kinds[k].exists = true;
     kinds[GCB_PTRFREE].leaf = kinds[GCB_AUNCOLLECTABLE].leaf = true;
-    by_number = numbers;
+    __atomic_store_n(&by_number, numbers, __ATOMIC_RELEASE);
     return true;
 }
 
@@ -291,7 +291,7 @@ static struct layout *explicit_layout(GC_word descriptor, GC_word each, bool sma
         layout = new_layout(descriptor, each, false, small ? GC_GRANULE : 2 * GC_GRANULE);
         if (layout != NULL) {
             layout->size = small;
-            layout->kind = kind_count; /* no number that GC_new_kind() gave */
+            layout->kind = GCB_NORMAL; /* they have no number of their own */
             layout->next = *chain;
             __atomic_store_n(chain, layout, __ATOMIC_RELEASE);
         }
@@ -590,8 +590,8 @@ EXPORT int GC_gcj_kind, GC_gcj_debug_kind;
 EXPORT void GC_init_gcj_malloc(int index, void *procedure) {
     need_tables();
     if (GC_gcj_kind != 0) return;
-    if (index >= (int)GC_RESERVED_MARK_PROCS)
-        gci_fatal("GC_init_gcj_malloc(): bad index %d: it must be below %d", index,
+    if (index < 0 || index >= (int)GC_RESERVED_MARK_PROCS || index == (int)BITMAP_PROCEDURE)
+        gci_fatal("GC_init_gcj_malloc(): bad index %d: it must be 0, or 2 and below %d", index,
             GC_RESERVED_MARK_PROCS);
     gcb_lock();
     procedures[index] = (GC_mark_proc)procedure;

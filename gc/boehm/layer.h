@@ -138,6 +138,8 @@ void gcb_note_stack_bottom(struct gc_heap *heap);
 /* For gc_set_finalizer_notify(): runs finalizers, or tells the program. */
 void gcb_finalizers_are_ready(void *data);
 void gcb_becomes_ready(struct gc_heap *heap, uintptr_t object);
+void gcb_is_in_cycle(struct gc_heap *heap, uintptr_t object);
+void gcb_tell_news(void);
 
 /* Toggle references: asked about when a full collection begins; roots; and when all is marked, those
  * of the dead go. */

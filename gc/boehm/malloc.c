@@ -12,6 +12,7 @@
 #include "gc/heap.h"
 #include "gc/thread.h"
 #include "gc/type.h"
+#include "runtime/log.h"
 
 /* ---- Lack of memory ------------------------------------------------------------------------- */
 
@@ -205,7 +206,7 @@ EXPORT void GC_generic_malloc_many(size_t size, int kind, void **result) {
 
 EXPORT void *GC_malloc_many(size_t size) {
     void *result;
-    GC_generic_malloc_many(size + gcb_slack, GCB_NORMAL, &result);
+    GC_generic_malloc_many(size > PTRDIFF_MAX ? size : size + gcb_slack, GCB_NORMAL, &result);
     return result;
 }
 
@@ -227,7 +228,8 @@ EXPORT void *GC_realloc(void *p, size_t size) {
     }
     bool root = gcb_release(p);
     void *q = gc_realloc(p, size > PTRDIFF_MAX ? size : size + gcb_slack);
-    if (root) gcb_hold(q != NULL ? q : p);
+    if (root && !gcb_hold(q != NULL ? q : p))
+        gci_fatal("GC_realloc(): there is no memory to hold an uncollectable object");
     return gcb_or_oom(q, size);
 }
 

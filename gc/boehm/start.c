@@ -279,7 +279,8 @@ static void open_heap(void) {
     gci_policy_init(heap);
     heap->static_roots.filter = &gcb_static_filter;
     gcb_static_filter.changed = true;
-    gc_add_global_root_hook(gcb_visit_roots, NULL);
+    if (gc_add_global_root_hook(gcb_visit_roots, NULL) != 0)
+        gci_fatal("GC_init(): there is no memory for the list of roots");
     gc_set_finalizer_notify(gcb_finalizers_are_ready, NULL);
     if (GC_find_leak) atexit(GC_gcollect); /* a last look */
 }
@@ -369,21 +370,33 @@ void gcb_entry_unlock(size_t a, size_t b, size_t c, const struct gci_frame *fram
 
 SETTING(int, find_leak, GC_find_leak);
 SETTING(int, finalize_on_demand, GC_finalize_on_demand);
-SETTING(int, java_finalization, GC_java_finalization);
-SETTING(int, dont_expand, GC_dont_expand);
-SETTING(int, full_freq, GC_full_freq);
-SETTING(GC_word, non_gc_bytes, GC_non_gc_bytes);
-SETTING(GC_word, max_retries, GC_max_retries);
-SETTING(int, dont_precollect, GC_dont_precollect);
-SETTING(GC_word, allocd_bytes_per_finalizer, bytes_per_finalizer);
-SETTING(size_t, min_bytes_allocd, min_bytes_allocd);
-SETTING(int, rate, rate);
-SETTING(int, max_prior_attempts, prior_attempts);
 SETTING(int, force_unmap_on_gcollect, force_unmap);
-SETTING(int, manual_vdb_allowed, manual_vdb);
 SETTING(GC_on_heap_resize_proc, on_heap_resize, GC_on_heap_resize);
 SETTING(GC_finalizer_notifier_proc, finalizer_notifier, GC_finalizer_notifier);
 SETTING(GC_push_other_roots_proc, push_other_roots, GC_push_other_roots);
+
+/* The same for one that changes nothing. */
+#define SETTING_KEPT(type, name, variable)                                                         \
+    EXPORT void GC_set_##name(type value) {                                                        \
+        __atomic_store_n(&(variable), value, __ATOMIC_RELAXED);                                    \
+        GCB_CANNOT("it is kept, and changes nothing");                                             \
+    }                                                                                              \
+    EXPORT type GC_get_##name(void) {                                                              \
+        return __atomic_load_n(&(variable), __ATOMIC_RELAXED);                                     \
+    }                                                                                              \
+    _Static_assert(1, "")
+
+SETTING_KEPT(int, java_finalization, GC_java_finalization);
+SETTING_KEPT(int, dont_expand, GC_dont_expand);
+SETTING_KEPT(int, full_freq, GC_full_freq);
+SETTING_KEPT(GC_word, non_gc_bytes, GC_non_gc_bytes);
+SETTING_KEPT(GC_word, max_retries, GC_max_retries);
+SETTING_KEPT(int, dont_precollect, GC_dont_precollect);
+SETTING_KEPT(GC_word, allocd_bytes_per_finalizer, bytes_per_finalizer);
+SETTING_KEPT(size_t, min_bytes_allocd, min_bytes_allocd);
+SETTING_KEPT(int, rate, rate);
+SETTING_KEPT(int, max_prior_attempts, prior_attempts);
+SETTING_KEPT(int, manual_vdb_allowed, manual_vdb);
 
 EXPORT void GC_set_all_interior_pointers(int on) {
     GC_all_interior_pointers = on;
@@ -407,6 +420,7 @@ EXPORT GC_word GC_get_free_space_divisor(void) {
 
 EXPORT void GC_set_time_limit(unsigned long milliseconds) {
     GC_time_limit = milliseconds;
+    GCB_CANNOT("it is kept, and changes nothing");
 }
 
 EXPORT unsigned long GC_get_time_limit(void) {
@@ -416,6 +430,7 @@ EXPORT unsigned long GC_get_time_limit(void) {
 EXPORT void GC_set_time_limit_tv(struct GC_timeval_s limit) {
     GC_time_limit = limit.tv_ms;
     time_limit_ns = limit.tv_nsec;
+    GCB_CANNOT("it is kept, and changes nothing");
 }
 
 EXPORT struct GC_timeval_s GC_get_time_limit_tv(void) {
@@ -440,7 +455,10 @@ EXPORT int GC_get_disable_automatic_collection(void) {
 }
 
 EXPORT void GC_set_markers_count(unsigned count) {
-    if (!GC_is_init_called()) markers = count < 64 ? count : 64;
+    if (!GC_is_init_called())
+        markers = count < 64 ? count : 64;
+    else
+        GCB_CANNOT("the heap is open");
 }
 
 EXPORT int GC_get_parallel(void) {
@@ -459,7 +477,10 @@ EXPORT void GC_set_max_heap_size(GC_word bytes) {
 }
 
 EXPORT void GC_set_suspend_signal(int number) {
-    if (!GC_is_init_called()) suspend_signal = number;
+    if (!GC_is_init_called())
+        suspend_signal = number;
+    else
+        GCB_CANNOT("the heap is open");
 }
 
 EXPORT int GC_get_suspend_signal(void) {
@@ -469,6 +490,7 @@ EXPORT int GC_get_suspend_signal(void) {
 
 EXPORT void GC_set_thr_restart_signal(int number) {
     restart_signal = number;
+    GCB_CANNOT("threads go on without a signal");
 }
 
 EXPORT int GC_get_thr_restart_signal(void) {

@@ -27,7 +27,9 @@ EXPORT int GC_register_my_thread(const struct GC_stack_base *base) {
     gcb_need_heap();
     int error = gc_thread_attach();
     if (error == ENOMEM) gci_fatal("GC_register_my_thread(): there is no memory for it");
-    return error == EALREADY ? GC_DUPLICATE : GC_SUCCESS;
+    if (error == EALREADY) return GC_DUPLICATE;
+    if (error != 0) GCB_CANNOT("the thread is past its end: nothing that it holds is found");
+    return error == 0 ? GC_SUCCESS : GC_UNIMPLEMENTED;
 }
 
 EXPORT int GC_unregister_my_thread(void) {
@@ -174,9 +176,11 @@ EXPORT void GC_suspend_thread(GC_SUSPEND_THREAD_ID thread) {
         gc_blocking_end();
         return;
     }
+    uint64_t signals = gci_signals_block();
     GC_stop_world_external();
     gci_mutator_suspend(&gci_default_heap()->world, (uintptr_t)thread);
     GC_start_world_external();
+    gci_signals_restore(signals);
 }
 
 EXPORT void GC_resume_thread(GC_SUSPEND_THREAD_ID thread) {

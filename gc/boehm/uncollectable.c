@@ -33,7 +33,7 @@ static bool make_room(void) {
     size_t size = capacity == 0 ? LEAST : count * 4 >= capacity ? capacity * 2 : capacity;
     uintptr_t *old = table, *fresh = gci_vm_map(size * sizeof *fresh);
     size_t length = capacity;
-    if (fresh == NULL) return used < capacity - 1;
+    if (fresh == NULL) return capacity > 0 && used < capacity - 1;
     table = fresh;
     capacity = size;
     used = count;

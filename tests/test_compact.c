@@ -24,7 +24,7 @@ static void run(struct typed_plan plan) {
     typed_model_run(&plan, &result);
     typed_model_print(&result);
     REQUIRE(statistics().compactions > 0 && result.moved_by_compaction > 0);
-    REQUIRE(result.retained_percent < 80);
+    REQUIRE(result.retained_percent < RETAINED_MOST);
 }
 
 static void few_ambiguous_objects(void) {

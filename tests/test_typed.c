@@ -21,7 +21,7 @@ static void run(struct typed_plan plan, bool must_move) {
     typed_model_print(&result);
     REQUIRE(!must_move || result.moved > 0);
     /* Much less, mostly, but a stale word on the stack may keep a large subgraph. */
-    REQUIRE(result.retained_percent < 80);
+    REQUIRE(result.retained_percent < RETAINED_MOST);
 }
 
 static void few_ambiguous_objects(void) {

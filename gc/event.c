@@ -261,12 +261,12 @@ static void tell_of_thread(struct gc_heap *heap, enum gci_event_name name) {
 }
 
 void gci_event_attached(struct gc_heap *heap) {
-    GCI_PROBE(thread__attach, heap->world.count);
+    GCI_PROBE(thread__attach, __atomic_load_n(&heap->world.count, __ATOMIC_RELAXED));
     if (is_wanted(heap)) tell_of_thread(heap, GCI_THREAD_ATTACHED);
 }
 
 void gci_event_detached(struct gc_heap *heap) {
-    GCI_PROBE(thread__detach, heap->world.count);
+    GCI_PROBE(thread__detach, __atomic_load_n(&heap->world.count, __ATOMIC_RELAXED));
     if (is_wanted(heap)) tell_of_thread(heap, GCI_THREAD_DETACHED);
 }
 

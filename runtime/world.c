@@ -533,7 +533,7 @@ void gci_world_add(struct gci_world *world, struct gci_mutator *mutator) {
     mutator->next = world->first;
     if (world->first != NULL) world->first->prev = mutator;
     world->first = mutator;
-    world->count++;
+    __atomic_store_n(&world->count, world->count + 1, __ATOMIC_RELAXED);
 }
 
 void gci_world_remove(struct gci_world *world, struct gci_mutator *mutator) {
@@ -542,7 +542,7 @@ void gci_world_remove(struct gci_world *world, struct gci_mutator *mutator) {
     else
         world->first = mutator->next;
     if (mutator->next != NULL) mutator->next->prev = mutator->prev;
-    world->count--;
+    __atomic_store_n(&world->count, world->count - 1, __ATOMIC_RELAXED);
 }
 
 void gci_world_after_fork(struct gci_world *world, struct gci_mutator *self,

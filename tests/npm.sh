@@ -24,6 +24,11 @@ fi
 mkdir -p "$directory" && cd "$directory" || exit 1
 timeout 60 npm view --fetch-retries=1 "$package" version >/dev/null 2>&1 ||
     lacking "the npm registry doesn't answer for $package"
-npm install --prefix . --ignore-scripts --no-audit --no-fund --no-save --no-package-lock \
-    --loglevel=error "$package" || exit 1
+timeout 120 npm install --prefix . --ignore-scripts --no-audit --no-fund --no-save --no-package-lock \
+    --loglevel=error "$package"
+case $? in
+0) ;;
+124) lacking "the npm registry is too slow" ;;
+*) exit 1 ;;
+esac
 touch there

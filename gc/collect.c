@@ -287,19 +287,35 @@ static void stop_and_call(void *context) {
     gci_world_unlock(&heap->world);
 }
 
+/* A thread that takes the loader's lock, or what takes as long, counts as stopped from here: it must
+ * not be waited for, nor its locks taken when it forks; and libunwind blocks signals by itself. */
+struct aside {
+    uint64_t signals;
+    int cancel;
+};
+
+static struct aside step_aside(struct gci_thread *thread) {
+    struct aside before;
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &before.cancel);
+    before.signals = gci_signals_block();
+    gci_world_enter(&thread->heap->world, &thread->mutator);
+    gci_block(&thread->mutator);
+    return before;
+}
+
+/* It is RUNNING again. */
+static void step_back(struct gci_thread *thread, struct aside before) {
+    gci_world_exit(&thread->heap->world);
+    gci_signals_restore(before.signals);
+    pthread_setcancelstate(before.cancel, NULL);
+}
+
 static int call_stopped(struct stopped_call *call) {
     struct gci_thread *thread = call->thread;
-    struct gci_world *world = &thread->heap->world;
-    int cancel;
-    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel);
-    uint64_t signals = gci_signals_block();
-    gci_world_enter(world, &thread->mutator);
-    gci_block(&thread->mutator);
+    struct aside before = step_aside(thread);
     gci_crew_hire(thread->heap);
     gci_with_loader_lock(stop_and_call, call);
-    gci_world_exit(world);
-    gci_signals_restore(signals);
-    pthread_setcancelstate(cancel, NULL);
+    step_back(thread, before);
     gci_mutator_rest(&thread->mutator); /* if it was suspended meanwhile */
     return call->error;
 }
@@ -310,24 +326,15 @@ int gci_with_world_stopped(struct gci_thread *thread,
     return call_stopped(&call);
 }
 
-/* As for who collects, the thread must not be waited for meanwhile, nor its lock taken when it
- * forks; and libunwind blocks signals by itself. */
 void gci_aside(struct gci_thread *thread, void (*function)(void *context), void *context) {
     if (thread == NULL) {
         function(context);
         return;
     }
-    struct gci_world *world = &thread->heap->world;
-    int cancel;
-    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel);
-    uint64_t signals = gci_signals_block();
-    gci_world_enter(world, &thread->mutator);
-    gci_block(&thread->mutator);
+    struct aside before = step_aside(thread);
     function(context);
     gci_unblock(&thread->mutator);
-    gci_world_exit(world);
-    gci_signals_restore(signals);
-    pthread_setcancelstate(cancel, NULL);
+    step_back(thread, before);
 }
 
 /* ---- Collecting ----------------------------------------------------------------------------- */

@@ -107,14 +107,25 @@ static void tell_running(struct gc_heap *heap, enum gci_event_name name, const g
     __atomic_sub_fetch(&events->calling, 1, __ATOMIC_RELEASE);
 }
 
+/* For what waits, or takes long: into BLOCKING, if the thread has a mutator, and out of it, while
+ * the program's signal handlers wait. */
+static uint64_t begin_waiting(void) {
+    uint64_t signals = gci_signals_block();
+    if (gci_self != NULL) gci_block(gci_self);
+    return signals;
+}
+
+static void end_waiting(uint64_t signals) {
+    if (gci_self != NULL) gci_unblock(gci_self);
+    gci_signals_restore(signals);
+}
+
 static void write_timeline(const struct gc_heap *heap) {
     struct gci_timeline *timeline = __atomic_load_n(&heap->events.timeline, __ATOMIC_ACQUIRE);
     if (timeline == NULL) return;
-    uint64_t signals = gci_signals_block();
-    if (gci_self != NULL) gci_block(gci_self);
+    uint64_t signals = begin_waiting();
     gci_timeline_flush(timeline);
-    if (gci_self != NULL) gci_unblock(gci_self);
-    gci_signals_restore(signals);
+    end_waiting(signals);
 }
 
 /* What all events have. */
@@ -221,22 +232,22 @@ void gci_event_tell_collected(struct gci_thread *thread, const gc_event *event) 
 
 /* ---- Memory --------------------------------------------------------------------------------- */
 
-void gci_event_grown(struct gc_heap *heap, uint64_t bytes) {
-    GCI_PROBE(heap__grow, bytes);
+static void tell_of_memory(struct gc_heap *heap, enum gci_event_name name, uint64_t bytes) {
     if (heap == NULL || !is_wanted(heap)) return;
     gc_event event = event_now(heap);
     event.bytes = bytes;
     add_sizes(heap, &event);
-    tell(heap, GCI_HEAP_GROWN, &event);
+    tell(heap, name, &event);
+}
+
+void gci_event_grown(struct gc_heap *heap, uint64_t bytes) {
+    GCI_PROBE(heap__grow, bytes);
+    tell_of_memory(heap, GCI_HEAP_GROWN, bytes);
 }
 
 void gci_event_returned(struct gc_heap *heap, uint64_t bytes) {
     GCI_PROBE(heap__return, bytes);
-    if (heap == NULL || !is_wanted(heap)) return;
-    gc_event event = event_now(heap);
-    event.bytes = bytes;
-    add_sizes(heap, &event);
-    tell(heap, GCI_HEAP_RETURNED, &event);
+    tell_of_memory(heap, GCI_HEAP_RETURNED, bytes);
 }
 
 void gci_event_out_of_memory(struct gci_thread *thread, uint64_t bytes) {
@@ -335,12 +346,10 @@ int gci_entry_remove_listener(
     gci_heap_lock(heap);
     int error = take_out(&heap->events, listener);
     gci_heap_unlock(heap);
-    uint64_t signals = gci_signals_block(); /* handlers, too, wait until it isn't BLOCKING */
-    if (thread != NULL) gci_block(&thread->mutator);
+    uint64_t signals = begin_waiting();
     while (error == 0 && __atomic_load_n(&heap->events.calling, __ATOMIC_ACQUIRE) != 0)
         sched_yield();
-    if (thread != NULL) gci_unblock(&thread->mutator);
-    gci_signals_restore(signals);
+    end_waiting(signals);
     return gci_api_leave_if_attached(thread, error);
 }
 
@@ -360,10 +369,8 @@ int gci_entry_trace_stop(size_t a, size_t b, size_t c, const struct gci_frame *f
     (void)a, (void)b, (void)c;
     if (gci_default_heap() == NULL) return ENOENT;
     struct gci_thread *thread = gci_api_enter_if_attached(frame);
-    uint64_t signals = gci_signals_block();
-    if (thread != NULL) gci_block(&thread->mutator);
+    uint64_t signals = begin_waiting();
     int error = gci_timeline_stop(gci_default_heap());
-    if (thread != NULL) gci_unblock(&thread->mutator);
-    gci_signals_restore(signals);
+    end_waiting(signals);
     return gci_api_leave_if_attached(thread, error);
 }

@@ -126,12 +126,12 @@ static void print_leak(const struct leak *leak, const struct gci_places *places,
     if (site->depth > FRAMES_MOST) gci_print("    ... %u more\n", site->depth - FRAMES_MOST);
 }
 
-static void print(const struct report *report, bool exact) {
+static void print(const struct report *report) {
     struct gci_places places = describe(report);
     gci_print("cairn: leaks: %lu objects, %lu bytes, unreachable and never given to gc_free()\n",
         report->objects, report->bytes);
     for (size_t i = 0; i < report->count && i < SITES_MOST; i++)
-        print_leak(&report->leaks[i], &places, exact);
+        print_leak(&report->leaks[i], &places, report->exact);
     if (report->count > SITES_MOST)
         gci_print("  and those of %zu more sites\n", report->count - SITES_MOST);
     if (report->samples < report->objects)
@@ -146,7 +146,7 @@ static void finish(void *context) {
     struct report *report = context;
     if (report->count > 0) qsort(report->leaks, report->count, sizeof *report->leaks, by_bytes);
     if (report->objects > 0)
-        print(report, report->exact);
+        print(report);
     else
         gci_log("no leaks");
     if (report->leaks != NULL) gci_vm_unmap(report->leaks, report->mapped);

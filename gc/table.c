@@ -256,15 +256,21 @@ gc_table *gc_table_new(enum gc_table_kind kind, gc_table_hash *hash, gc_table_eq
     return (gc_table *)(void *)t;
 }
 
+/* Takes the lock, and finds the key; 0: it isn't there.  A function of the program's is called
+ * without the lock, the hash by identity is known only with it. */
+static size_t lock_and_find(table **at, void **key) {
+    uintptr_t hash = (*at)->hash_function != NULL ? hash_of(*at, *key) : 0;
+    lock(at);
+    refresh(*at);
+    if ((*at)->hash_function == NULL) hash = hash_of(*at, *key);
+    return find(at, key, hash);
+}
+
 void *gc_table_get(gc_table *given, const void *sought) {
     table *t = (table *)(void *)given;
     void *key = (void *)(uintptr_t)sought;
     GC_FRAME(t, key);
-    uintptr_t hash = t->hash_function != NULL ? hash_of(t, key) : 0;
-    lock(&t);
-    refresh(t);
-    if (t->hash_function == NULL) hash = hash_of(t, key);
-    size_t position = find(&t, &key, hash);
+    size_t position = lock_and_find(&t, &key);
     void *value = position != 0 ? read_entry(t, position).value : NULL;
     unlock(t);
     HOLD(key);
@@ -336,11 +342,7 @@ int gc_table_remove(gc_table *given, const void *sought) {
     void *key = (void *)(uintptr_t)sought;
     int error = ENOENT;
     GC_FRAME(t, key);
-    uintptr_t hash = t->hash_function != NULL ? hash_of(t, key) : 0;
-    lock(&t);
-    refresh(t);
-    if (t->hash_function == NULL) hash = hash_of(t, key);
-    size_t position = find(&t, &key, hash);
+    size_t position = lock_and_find(&t, &key);
     struct pair pair = position != 0 ? read_entry(t, position) : (struct pair){NULL, NULL};
     if (pair.key != NULL) {
         struct gci_entry *entry = &t->entries[position];

@@ -252,11 +252,14 @@ EXPORT GC_word GC_get_gc_no(void) {
 /* Sizes as Boehm has them: what the heap has, what of that is free, what was given back. */
 struct sizes {
     uint64_t heap, free, unmapped, total;
+    uint64_t allocated; /* since the start */
 };
 
 static struct sizes sizes_now(void) {
     gc_stats stats = stats_now();
-    struct sizes sizes = {stats.heap_bytes + stats.free_bytes, stats.free_bytes, 0, 0};
+    struct sizes sizes = {.heap = stats.heap_bytes + stats.free_bytes,
+        .free = stats.free_bytes,
+        .allocated = stats.allocated_bytes};
     if (sizes.heap < expanded) {
         sizes.free += expanded - sizes.heap;
         sizes.heap = expanded;
@@ -303,21 +306,19 @@ static void put(GC_word *place, GC_word value) {
 EXPORT void GC_get_heap_usage_safe(GC_word *heap_size, GC_word *free_bytes, GC_word *unmapped_bytes,
     GC_word *bytes_since_gc, GC_word *total_bytes) {
     struct sizes sizes = sizes_now();
-    uint64_t allocated = stats_now().allocated_bytes;
     put(heap_size, sizes.heap);
     put(free_bytes, sizes.free);
     put(unmapped_bytes, sizes.unmapped);
-    put(bytes_since_gc, allocated - allocated_before);
-    put(total_bytes, allocated);
+    put(bytes_since_gc, sizes.allocated - allocated_before);
+    put(total_bytes, sizes.allocated);
 }
 
 EXPORT size_t GC_get_prof_stats(struct GC_prof_stats_s *stats, size_t size) {
     struct sizes sizes = sizes_now();
-    uint64_t allocated = stats_now().allocated_bytes;
     struct GC_prof_stats_s full = {.heapsize_full = sizes.total,
         .free_bytes_full = sizes.free + sizes.unmapped,
         .unmapped_bytes = sizes.unmapped,
-        .bytes_allocd_since_gc = allocated - allocated_before,
+        .bytes_allocd_since_gc = sizes.allocated - allocated_before,
         .allocd_bytes_before_gc = allocated_before,
         .non_gc_bytes = GC_non_gc_bytes,
         .gc_no = GC_get_gc_no(),

@@ -28,7 +28,6 @@ _Static_assert(sizeof(struct header) == 32, "as Boehm's");
 #define WORD  sizeof(GC_word)
 #define START UINT64_C(0xa5c396e1d2b4780f)
 #define END   UINT64_C(0x3c5a87f01e2d4b69)
-#define FREED UINT64_MAX
 
 static GCI_GLOBAL bool in_use; /* some object is debugged */
 static GCI_GLOBAL bool abort_on_leak;
@@ -49,7 +48,7 @@ bool gcb_is_debugged(const void *base) {
     const struct header *header = base;
     size_t bytes = GC_size(base);
     return bytes > sizeof *header && (header->check ^ START) == (GC_word)base &&
-           (header->bytes == FREED || header->bytes < bytes);
+           header->bytes < bytes;
 }
 
 void *gcb_undressed(void *p) {

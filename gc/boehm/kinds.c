@@ -30,7 +30,7 @@ struct layout {
     bool whole;   /* searched from end to end, and has a type to tell its kind by */
     const gc_type *type;
     uint32_t kind;
-    size_t size; /* of those of GC_malloc_explicitly_typed(): what was asked for */
+    bool small; /* of those of GC_malloc_explicitly_typed(): for objects of one granule */
     struct layout *next;
 };
 
@@ -38,7 +38,6 @@ struct kind {
     bool exists;
     bool leaf;             /* no pointers */
     struct layout *layout; /* NULL: a leaf, or searched from end to end */
-    GC_describe_type_fn describe;
     GC_disclaim_proc disclaim;
     gc_guardian *guardian; /* that gives back what of it died, if it has DISCLAIM */
 };
@@ -281,16 +280,16 @@ static struct layout *explicit_layout(GC_word descriptor, GC_word each, bool sma
     GC_word hash = (descriptor * UINT64_C(0x9e3779b97f4a7c15) ^ each * 31 ^ small) >> 20;
     struct layout **chain = &explicit_layouts[hash % CHAINS], *layout;
     for (layout = __atomic_load_n(chain, __ATOMIC_ACQUIRE); layout != NULL; layout = layout->next)
-        if (layout->descriptor == descriptor && layout->each == each && layout->size == small)
+        if (layout->descriptor == descriptor && layout->each == each && layout->small == small)
             return layout;
     gcb_lock();
     for (layout = *chain; layout != NULL; layout = layout->next)
-        if (layout->descriptor == descriptor && layout->each == each && layout->size == small)
+        if (layout->descriptor == descriptor && layout->each == each && layout->small == small)
             break;
     if (layout == NULL) {
         layout = new_layout(descriptor, each, false, small ? GC_GRANULE : 2 * GC_GRANULE);
         if (layout != NULL) {
-            layout->size = small;
+            layout->small = small;
             layout->kind = GCB_NORMAL; /* they have no number of their own */
             layout->next = *chain;
             __atomic_store_n(chain, layout, __ATOMIC_RELEASE);
@@ -446,8 +445,8 @@ EXPORT int GC_get_kind_and_size(const void *object, size_t *size) {
 }
 
 EXPORT void GC_register_describe_type_fn(int kind, GC_describe_type_fn function) {
-    need_tables();
-    if (kind >= 0 && (unsigned)kind < GCB_KINDS) kinds[kind].describe = function;
+    (void)kind, (void)function;
+    GCB_CANNOT("types are not described in what is printed");
 }
 
 /* ---- Typed objects -------------------------------------------------------------------------- */

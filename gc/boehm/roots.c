@@ -1,6 +1,5 @@
 /* Roots that the program names, and those that its functions report during a collection.  Owns the
- * list of added ranges, which merges with gc_add_root()'s only by adding: GC_remove_roots() may cut
- * what was added. */
+ * list of added ranges; GC_remove_roots() takes whole ones out. */
 #include "gc/boehm/layer.h"
 
 #include <string.h>

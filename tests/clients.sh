@@ -65,6 +65,15 @@ show_difference() {
     diff "$2" "$3" | cut -c1-200 | head -20
 }
 
+# ended_well NAME SIDE SAID: whether that run did, by what measure said of it; else it is a failure.
+ended_well() {
+    [ "${3##* }" != 0 ] || return 0
+    echo "$1 with $2's library: exit status ${3##* }"
+    tail -5 "$scratch/$1.$2" | cut -c1-200
+    failures=$((failures + 1))
+    return 1
+}
+
 # pairs NAME COMMAND...: runs of both in turn; a line in $results for each.
 pairs() {
     local name=$1 pair order side said
@@ -75,12 +84,7 @@ pairs() {
         for side in $order; do
             said=$(run "$side" "$scratch/$name.$side" "$@")
             echo "$name $side $pair $said" >>"$results"
-            if [ "${said##* }" != 0 ]; then
-                echo "$name with $side's library: exit status ${said##* }"
-                tail -5 "$scratch/$name.$side" | cut -c1-200
-                failures=$((failures + 1))
-                return
-            fi
+            ended_well "$name" "$side" "$said" || return
         done
         if ! cmp -s "$scratch/$name.debian" "$scratch/$name.other"; then
             show_difference "$name" "$scratch/$name.debian" "$scratch/$name.other"
@@ -101,12 +105,7 @@ same() {
             [ "${said##* }" != 0 ] || break
             [ $try = "$tries" ] || echo "$name with $side's library: exit status ${said##* }; once more"
         done
-        if [ "${said##* }" != 0 ]; then
-            echo "$name with $side's library: exit status ${said##* }"
-            tail -5 "$scratch/$name.$side" | cut -c1-200
-            failures=$((failures + 1))
-            return
-        fi
+        ended_well "$name" "$side" "$said" || return
     done
     if cmp -s "$scratch/$name.debian" "$scratch/$name.other"; then
         echo "$name: the same output"

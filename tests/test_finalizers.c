@@ -13,14 +13,9 @@
 #include "child.h"
 #include "cairn/embed.h"
 #include "cairn/finalize.h"
+#include "nodes.h"
 #include "support.h"
 #include "threads_support.h"
-
-struct node {
-    struct node *next, *other;
-    size_t number;
-};
-GC_TYPE(struct node, next, other);
 
 enum { MOST = 1000 };
 
@@ -32,15 +27,6 @@ static void note(void *p, void *data) {
     (void)data;
     if (logged < MOST) log_of[logged] = ((struct node *)p)->number;
     logged++;
-}
-
-static bool typed;
-
-static struct node *make(size_t number, struct node *next) {
-    struct node *n = typed ? gc_new(struct node) : gc_alloc(sizeof *n);
-    n->next = next;
-    n->number = number;
-    return n;
 }
 
 static void set(struct node *n, enum gc_order order) {

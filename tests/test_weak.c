@@ -9,23 +9,9 @@
 #include "child.h"
 #include "cairn/embed.h"
 #include "cairn/finalize.h"
+#include "nodes.h"
 #include "support.h"
 #include "threads_support.h"
-
-struct node {
-    struct node *next, *other;
-    size_t number;
-};
-GC_TYPE(struct node, next, other);
-
-static bool typed;
-
-static struct node *make(size_t number, struct node *next) {
-    struct node *n = typed ? gc_new(struct node) : gc_alloc(sizeof *n);
-    n->next = next;
-    n->number = number;
-    return n;
-}
 
 /* A reference of each kind, to something that is kept and to something that isn't. */
 static gc_weak *weak[2][2];

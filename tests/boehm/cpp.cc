@@ -15,6 +15,8 @@
 
 #include "gc_allocator.h"
 
+#include "cpp.h"
+
 extern "C" {
 [[noreturn]] void child_fail(const char *file, int line, const char *format, ...);
 void far_below(void (*f)(void *), void *p);
@@ -25,17 +27,6 @@ watched *new_watched(void);
 void watch(watched *w, void *object);
 std::size_t alive(const watched *w);
 extern void *held[];
-
-void cpp_objects_are_collected(void);
-void cpp_objects_hold(void);
-void cpp_placements(void);
-void cpp_destructors_run(void);
-void cpp_cleanup_functions_run(void);
-void cpp_containers_hold(void);
-void cpp_traceable_containers_hold(void);
-void cpp_atomic_containers_do_not(void);
-void cpp_operator_new_is_traced(void);
-void cpp_failure_throws(void);
 }
 
 #define REQUIRE(condition)                                                                         \

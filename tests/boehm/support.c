@@ -119,3 +119,21 @@ const char *output_of(void (*f)(void)) {
     close(file);
     return text;
 }
+
+struct element {
+    struct element *next;
+    long number;
+};
+
+void check_list(long length) {
+    struct element *list = NULL;
+    for (long i = 0; i < length; i++) {
+        struct element *e = GC_malloc(sizeof *e);
+        e->next = list;
+        e->number = i;
+        GC_end_stubborn_change(e);
+        list = e;
+    }
+    for (struct element *e = list; e != NULL; e = e->next) REQUIRE_EQUAL(e->number, --length);
+    REQUIRE_EQUAL(length, 0);
+}

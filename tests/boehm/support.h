@@ -34,6 +34,9 @@
  * nobody reads. */
 extern void *held[4 * MANY];
 
+/* Builds a list of LENGTH objects, held by the stack only, and looks whether it is whole. */
+void check_list(long length);
+
 /* Overwrites the stack below the caller. */
 void wipe_stack(void);
 

@@ -1,16 +1,6 @@
 /* The C++ interface: the tests are in cpp.cc. */
+#include "cpp.h"
 #include "support.h"
-
-void cpp_objects_are_collected(void);
-void cpp_objects_hold(void);
-void cpp_placements(void);
-void cpp_destructors_run(void);
-void cpp_cleanup_functions_run(void);
-void cpp_containers_hold(void);
-void cpp_traceable_containers_hold(void);
-void cpp_atomic_containers_do_not(void);
-void cpp_operator_new_is_traced(void);
-void cpp_failure_throws(void);
 
 int main(void) {
     const struct CMUnitTest tests[] = {

@@ -15,18 +15,7 @@ struct node {
 static volatile bool stop;
 
 static void *work(void *p) {
-    while (!stop) {
-        struct node *list = NULL;
-        for (long i = 0; i < 500; i++) {
-            struct node *n = GC_malloc(sizeof *n);
-            n->next = list;
-            n->number = i;
-            GC_end_stubborn_change(n);
-            list = n;
-        }
-        long i = 500;
-        for (struct node *n = list; n != NULL; n = n->next) REQUIRE_EQUAL(n->number, --i);
-    }
+    while (!stop) check_list(500);
     return p;
 }
 

@@ -27,22 +27,8 @@ static void nap(void) {
     nanosleep(&t, NULL);
 }
 
-/* Builds lists, held by the stack only, and looks whether they are whole. */
 static void *build_lists(void *p) {
-    long rounds = (long)(intptr_t)p;
-    for (long r = 0; r < rounds; r++) {
-        struct node *list = NULL;
-        for (long i = 0; i < 2000; i++) {
-            struct node *n = GC_malloc(sizeof *n);
-            n->next = list;
-            n->number = i;
-            GC_end_stubborn_change(n);
-            list = n;
-        }
-        long i = 2000;
-        for (struct node *n = list; n != NULL; n = n->next) REQUIRE_EQUAL(n->number, --i);
-        REQUIRE_EQUAL(i, 0);
-    }
+    for (long rounds = (long)(intptr_t)p; rounds > 0; rounds--) check_list(2000);
     return p;
 }
 

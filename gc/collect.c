@@ -151,8 +151,7 @@ static uint64_t mark(struct gc_heap *heap, struct gci_cycle *cycle) {
 
 /* ---- The script ----------------------------------------------------------------------------- */
 
-static void log_collection(
-    const struct gc_heap *heap, const struct gci_cycle *cycle, uint64_t before) {
+static void log_collection(const struct gc_heap *heap, const struct gci_cycle *cycle) {
     gci_log(
         "%s: %s; %spause %lu us (stop %lu, roots %lu, mark %lu, settle %lu); %lu KB, %lu KB live "
         "after; "
@@ -162,7 +161,7 @@ static void log_collection(
         cycle->wholesale ? "all promoted; " : "", (cycle->end_ns - cycle->start_ns) / 1000,
         (cycle->stopped_ns - cycle->start_ns) / 1000, (cycle->roots_ns - cycle->stopped_ns) / 1000,
         (cycle->marked_ns - cycle->roots_ns) / 1000, (cycle->end_ns - cycle->marked_ns) / 1000,
-        before / 1024, heap->live_bytes / 1024, heap->dirty_now, heap->open_blocks,
+        cycle->before / 1024, heap->live_bytes / 1024, heap->dirty_now, heap->open_blocks,
         heap->closed_blocks, heap->marker.marked_objects,
         heap->marker.marked_granules * GC_GRANULE / 1024, heap->moved_now / 1024,
         gci_policy_nursery(heap) / 1024, heap->policy.generational ? "generational" : "full only");
@@ -172,6 +171,7 @@ static void begin_counts(struct gc_heap *heap, struct gci_cycle *cycle) {
     gci_threads_count(heap);
     cycle->allocated = heap->allocated_since;
     cycle->tenured = heap->tenured_since;
+    cycle->before = heap->live_bytes + cycle->allocated;
     heap->marker.marked_granules = heap->marker.marked_objects = 0;
     heap->marker.held_granules = 0;
     heap->dirty_now = heap->moved_now = heap->recycled_now = 0;
@@ -202,7 +202,6 @@ static void collect(struct gc_heap *heap, struct gci_cycle *cycle) {
     gci_event_phase(heap, GC_PHASE_PREPARE);
     begin_counts(heap, cycle);
     if (heap->layer->stopped != NULL) heap->layer->stopped(heap, kind);
-    uint64_t before = heap->live_bytes + cycle->allocated;
     gci_threads_release_buffers(heap);
 
     gci_missed_stores_find(heap);
@@ -252,7 +251,7 @@ static void collect(struct gc_heap *heap, struct gci_cycle *cycle) {
     uint64_t pause_ns = gci_clock_ns() - cycle->start_ns;
     gci_histogram_add(kind == GC_FULL ? &heap->full_pauses : &heap->minor_pauses, pause_ns);
     if (cycle->compacted) heap->compaction.pause_ns = pause_ns;
-    if (heap->options.log) log_collection(heap, cycle, before);
+    if (heap->options.log) log_collection(heap, cycle);
     if (heap->options.log && cycle->compacted) gci_compact_log(heap);
     if (heap->options.verify) gci_event_phase(heap, GC_PHASE_VERIFY);
     if (heap->options.verify && gci_verify_heap(heap) > 0)
@@ -357,7 +356,7 @@ static bool is_wanted(struct gc_heap *heap, void *context) {
     wish->refused = is_refused(heap);
     if (wish->refused) return false;
     if (wish->seen != GCI_ALWAYS && wish->seen != heap->collections) return false;
-    if (heap->layer->full_only) wish->cycle.kind = GC_FULL;
+    if (heap->layer->wants_full != NULL && heap->layer->wants_full(heap)) wish->cycle.kind = GC_FULL;
     wish->cycle.start_ns = gci_clock_ns();
     gci_event_collection(heap, &wish->cycle);
     if (heap->layer->begins != NULL) heap->layer->begins(heap, wish->cycle.kind);

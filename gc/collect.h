@@ -41,7 +41,8 @@ struct gci_cycle {
     bool compacted;
     const char *reason;
     uint64_t start_ns, stopped_ns, roots_ns, marked_ns, end_ns; /* points in time */
-    uint64_t allocated; /* bytes, since the collection before */
+    uint64_t before;    /* bytes, live after the collection before or allocated since */
+    uint64_t allocated; /* of these, allocated since */
     uint64_t tenured;   /* of these, allocated old */
     uint64_t census_ns; /* spent on counting objects by type, which is no cost of collecting */
 };

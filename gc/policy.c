@@ -11,6 +11,7 @@
 #define NURSERY_ROOMY   (8 * MB)  /* beyond, only fixed costs make it grow */
 #define NURSERY_MAX     (32 * MB) /* for small heaps; large ones may have a quarter of what lives */
 #define NURSERY_THREAD  (2 * MB)  /* more of both for each further thread */
+#define FREED_LEAST     0.4 /* the growth is at most 1 / 0.4 of what it is when all that grew dies */
 #define GROWTH_MIN      (28 * MB) /* the old space may always grow by this much */
 #define DYING_PART      4u        /* and by 1/4 of what it may, whatever finalizers keep */
 #define CHEAP_SHARE     8         /* full, not minor, if that costs under 1/8 of the time between */
@@ -74,10 +75,8 @@ static void ease(struct gc_heap *heap, uint64_t mutator_ns, uint64_t pause_ns) {
     policy->paused_ns /= 2;
 }
 
-/* Where all collections are full, that is all the nursery there is. */
 static size_t growth_least(const struct gc_heap *heap) {
-    size_t least = or_else(heap, heap->layer->growth_least, GROWTH_MIN);
-    return heap->layer->full_only ? 2 * least : least;
+    return or_else(heap, heap->layer->growth_least, GROWTH_MIN);
 }
 
 /* Each thread has things half made in the nursery. */
@@ -106,6 +105,7 @@ static void set_full_threshold(struct gc_heap *heap) {
     uint64_t live = policy->live_after_full;
     uint64_t growth = (live - heap->dying_bytes) / 100 * growth_percent(heap);
     if (growth < growth_least(heap)) growth = growth_least(heap);
+    growth = (uint64_t)((double)growth / (policy->garbage > FREED_LEAST ? policy->garbage : FREED_LEAST));
     if (heap->limit != SIZE_MAX) {
         uint64_t room = heap->limit > live ? heap->limit - live : 0;
         if (growth > room / 2) growth = room / 2;
@@ -120,6 +120,7 @@ void gci_policy_init(struct gc_heap *heap) {
         .ease = EASE_ONE,
         .last_end_ns = gci_clock_ns(),
         .mark_ns_per_byte = 0.5,
+        .garbage = 1,
         .generational = true,
         .next_patience = PATIENCE_FIRST,
         .next_compact_wait = COMPACT_WAIT};
@@ -261,6 +262,17 @@ static bool is_fragmented(const struct gc_heap *heap, uint64_t used, uint64_t li
     return percent > 0 && used - live >= COMPACT_LEAST && (used - live) / percent > used / 100;
 }
 
+/* Rule 1.  What is young dies at the rate of minor collections. */
+static void learn_garbage(struct gc_heap *heap, const struct gci_cycle *cycle) {
+    struct gci_policy *policy = &heap->policy;
+    double young = policy->generational ? (double)(cycle->allocated - cycle->tenured) : 0;
+    double grown = (double)cycle->before - young - (double)policy->live_after_full;
+    double freed = (double)cycle->before - young * (1 - policy->survival) - (double)heap->live_bytes;
+    if (grown < (double)growth_least(heap) / 2) return;
+    double garbage = freed < 0 ? 0 : freed > grown ? 1 : freed / grown;
+    policy->garbage = (policy->garbage + garbage) / 2;
+}
+
 static void learn_from_full(struct gc_heap *heap, const struct gci_cycle *cycle) {
     struct gci_policy *policy = &heap->policy;
     double marked = (double)(heap->marker.marked_granules * GC_GRANULE) + 1;
@@ -268,12 +280,13 @@ static void learn_from_full(struct gc_heap *heap, const struct gci_cycle *cycle)
     double cost = (double)(cycle->end_ns - cycle->start_ns - compact_ns) / marked;
     policy->fragmented = is_fragmented(heap, heap->movable_bytes, heap->movable_live_bytes);
     if (heap->live_bytes > MB) policy->mark_ns_per_byte = average(policy->mark_ns_per_byte, cost);
+    learn_garbage(heap, cycle);
     policy->live_after_full = heap->live_bytes;
     policy->wholesale = 0;
     policy->watches_after_full = gci_watches_bytes(heap);
     policy->external_after_full = __atomic_load_n(&policy->external, __ATOMIC_RELAXED);
     set_full_threshold(heap);
-    if (policy->generational || heap->layer->full_only || --policy->patience > 0) return;
+    if (policy->generational || --policy->patience > 0) return;
     policy->generational = true;
     policy->trial = 0;
 }

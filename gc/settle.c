@@ -46,6 +46,7 @@ static bool should_close(const struct gc_heap *heap, uint32_t b) {
     const struct gci_arena *arena = &heap->arena;
     if (arena->guard_pages > 0 && gci_tag_use(arena->tags[b]) == GCI_USE_LARGE)
         return false; /* opening it would open its guard pages: docs/debugging.md, rule 8 */
+    if (heap->layer->typed_open && arena->tags[b] & GCI_TAG_TYPED) return false;
     if (gci_barrier_is_explicit(heap->barrier))
         return arena->tags[b] & GCI_TAG_TYPED || heap->options.writes_explicitly == GC_WRITES_ALL;
     if (arena->blocks[b].passed_over >= PASSED_OVER_MAX) return true;

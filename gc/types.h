@@ -399,6 +399,7 @@ struct gci_policy {
     size_t nursery;          /* bytes to allocate between two minor collections */
     uint64_t full_threshold; /* bytes live or young that call for a full collection */
     uint64_t live_after_full;
+    double garbage; /* of what had grown old between full collections, what these freed; average */
     uint64_t watches_after_full;           /* bytes of gc/watch.c's tables */
     int64_t external, external_after_full; /* memory outside the heap */
     uint64_t last_end_ns;                  /* when the last collection ended */
@@ -490,8 +491,10 @@ struct gci_layer {
     bool has_slack; /* each object has a byte more than the program uses, so that a word at its end
                          is never the program's pointer one past its end */
     bool in_place;  /* nothing moves, in no collection */
-    bool full_only; /* no collection is minor: what an object refers to may change without a store
-                         into it, and what isn't reachable must not be searched */
+    bool typed_open; /* what a typed object refers to may change without a store into it: such objects
+                         are never protected, and minor collections search all of them */
+    /* With the lock held, before a collection: must it be full? */
+    bool (*wants_full)(const struct gc_heap *heap);
     /* With the lock held: before threads are stopped; with the world stopped, before the roots are
      * searched, when all is marked, and when all is settled; when threads run again. */
     void (*begins)(struct gc_heap *heap, enum gc_collection kind);

@@ -98,6 +98,7 @@ struct gci_layer gcb_layer = {
     .manual = &gcb_no_automatic,
     .veto = &GC_dont_gc,
     .in_place = true,
+    .wants_full = gcb_wants_full,
     .begins = begins,
     .stopped = stopped,
     .marked = marked,

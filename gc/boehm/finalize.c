@@ -134,7 +134,7 @@ static void note(uintptr_t what) {
 }
 
 void gcb_becomes_ready(struct gc_heap *heap, uintptr_t object) {
-    (void)heap;
+    gcb_note_given_away(heap, object);
     if (__atomic_load_n(&await, __ATOMIC_RELAXED) != NULL) note(object);
 }
 

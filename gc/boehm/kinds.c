@@ -13,6 +13,7 @@
 #include "gc/heap.h"
 #include "gc/thread.h"
 #include "gc/type.h"
+#include "gc/watch.h"
 #include "runtime/globals.h"
 #include "runtime/log.h"
 #include "runtime/vm.h"
@@ -299,6 +300,12 @@ static struct layout *explicit_layout(GC_word descriptor, GC_word each, bool sma
     return layout;
 }
 
+/* Its layout, if it has a type. */
+static const struct layout *layout_of(const struct gc_heap *heap, size_t granule) {
+    const struct gci_type *type = gci_type_recorded(heap, granule);
+    return type == &gci_no_type ? NULL : by_number[type->wide];
+}
+
 /* ---- Kinds ---------------------------------------------------------------------------------- */
 
 EXPORT unsigned GC_new_kind_inner(void **free_list, GC_word descriptor, int adjust, int clear) {
@@ -337,11 +344,26 @@ EXPORT void **GC_new_free_list(void) {
     return GC_new_free_list_inner();
 }
 
-/* A mark procedure may find what isn't in the object, so that a store tells nothing, and be wrong
- * about what can't be reached any more (docs/boehm.md, rule 14).  With the lock held. */
-static void only_full_collections(void) {
-    gcb_layer.full_only = true;
-    gci_default_heap()->policy.generational = false;
+/* A mark procedure may find what isn't in the object, so that no store tells of it (docs/boehm.md,
+ * rule 14).  With the lock held. */
+static void leave_typed_open(void) {
+    gcb_layer.typed_open = true;
+}
+
+/* Objects that procedures search were given to finalizers or disclaim procedures, which may free what
+ * is outside the heap: whether they are reached still is what the next collection must find out. */
+static GCI_GLOBAL bool given_away;
+
+void gcb_note_given_away(const struct gc_heap *heap, uintptr_t object) {
+    size_t granule = gci_address_granule(&heap->arena, object);
+    if (gcb_layer.typed_open && layout_of(heap, granule) != NULL) given_away = true;
+}
+
+bool gcb_wants_full(const struct gc_heap *heap) {
+    if (gcb_layer.typed_open && gcb_never_incremental()) return true;
+    if (!given_away) return false;
+    given_away = heap->watches->waiting > 0;
+    return true;
 }
 
 EXPORT unsigned GC_new_proc_inner(GC_mark_proc procedure) {
@@ -351,7 +373,7 @@ EXPORT unsigned GC_new_proc_inner(GC_mark_proc procedure) {
     if (number >= GC_MAX_MARK_PROCS)
         gci_fatal("GC_new_proc(): there are %d mark procedures already", GC_MAX_MARK_PROCS);
     procedures[number] = procedure;
-    only_full_collections();
+    leave_typed_open();
     gcb_unlock();
     return number;
 }
@@ -408,12 +430,6 @@ EXPORT void *GC_generic_or_special_malloc(size_t size, int kind) {
 }
 
 /* ---- Asking --------------------------------------------------------------------------------- */
-
-/* Its layout, if it has a type. */
-static const struct layout *layout_of(const struct gc_heap *heap, size_t granule) {
-    const struct gci_type *type = gci_type_recorded(heap, granule);
-    return type == &gci_no_type ? NULL : by_number[type->wide];
-}
 
 bool gcb_kind_takes_headers(unsigned kind) {
     return kind < GCB_PREDEFINED || (kind < GCB_KINDS && kinds != NULL && kinds[kind].exists &&
@@ -594,7 +610,7 @@ EXPORT void GC_init_gcj_malloc(int index, void *procedure) {
             GC_RESERVED_MARK_PROCS);
     gcb_lock();
     procedures[index] = (GC_mark_proc)procedure;
-    only_full_collections();
+    leave_typed_open();
     gcb_unlock();
     /* The descriptor is the table's second word. */
     GC_word descriptor =

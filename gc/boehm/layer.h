@@ -62,6 +62,9 @@ extern int gcb_no_automatic;
 /* Under GC_PRINT_STATS. */
 void gcb_print_collection(const struct gc_heap *heap, enum gc_collection kind);
 
+/* GC_DISABLE_INCREMENTAL */
+bool gcb_never_incremental(void);
+
 /* Calls the program's warning procedure. */
 void gcb_warn(const char *format, GC_word argument);
 
@@ -108,6 +111,11 @@ void *gcb_alloc_of_kind(size_t size, unsigned kind);
 unsigned gcb_kind_of(const void *p);
 /* Are objects of KIND searched whole, so that a debugging allocator's header does no harm? */
 bool gcb_kind_takes_headers(unsigned kind);
+
+/* With the world stopped: OBJECT's finalizer became ready, or it is about to be disclaimed.  And with
+ * the lock held: must the next collection be full for such a reason?  It will be. */
+void gcb_note_given_away(const struct gc_heap *heap, uintptr_t object);
+bool gcb_wants_full(const struct gc_heap *heap);
 
 /* After a collection: calls the procedures of GC_register_disclaim_proc(). */
 void gcb_tell_the_dead(void);

@@ -189,19 +189,35 @@ void *gcb_entry_alloc_of_type(
 #define MANY_BYTES 2048u
 #define MANY       128u
 
+/* What is made holds what was made before. */
+static void *many_with_pointers(size_t size, unsigned count) {
+    void **list = NULL, **next;
+    for (; count > 0; count--, list = next) {
+        next = gc_bump(&gc_buffers.ambiguous, size);
+        if (__builtin_expect(next == NULL, 0) && (next = gc_alloc_slow(size)) == NULL) break;
+        *next = list;
+    }
+    return list;
+}
+
 /* The objects are held from the stack until they are linked: no list of what has no pointers holds
  * more than its first.  The last link is zero as all memory is. */
-EXPORT void GC_generic_malloc_many(size_t size, int kind, void **result) {
+static void *many_of_kind(size_t size, unsigned kind, unsigned count) {
     void *batch[MANY];
+    unsigned made = 0;
+    while (made < count && (batch[made] = gcb_alloc_of_kind(size, kind)) != NULL) made++;
+    for (unsigned i = 1; i < made; i++) *(void **)batch[i - 1] = batch[i];
+    __asm__ volatile("" : : "r"(batch) : "memory");
+    return made > 0 ? batch[0] : NULL;
+}
+
+EXPORT void GC_generic_malloc_many(size_t size, int kind, void **result) {
     if (size < sizeof(void *)) size = sizeof(void *);
     unsigned count = size <= MANY_BYTES / MANY ? MANY : (unsigned)(MANY_BYTES / size);
-    unsigned made = 0;
     if (count == 0) count = 1;
     gcb_need_heap();
-    while (made < count && (batch[made] = gcb_alloc_of_kind(size, (unsigned)kind)) != NULL) made++;
-    for (unsigned i = 1; i < made; i++) *(void **)batch[i - 1] = batch[i];
-    *result = made > 0 ? batch[0] : NULL;
-    __asm__ volatile("" : : "r"(batch) : "memory");
+    *result = kind == GCB_NORMAL ? many_with_pointers(size, count)
+                                 : many_of_kind(size, (unsigned)kind, count);
 }
 
 EXPORT void *GC_malloc_many(size_t size) {

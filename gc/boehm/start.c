@@ -320,6 +320,10 @@ EXPORT int GC_is_incremental_mode(void) {
     return incremental == ON;
 }
 
+bool gcb_never_incremental(void) {
+    return incremental == NEVER;
+}
+
 EXPORT unsigned GC_get_version(void) {
     return GC_VERSION_MAJOR << 16 | GC_VERSION_MINOR << 8 | GC_VERSION_MICRO;
 }

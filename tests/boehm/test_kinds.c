@@ -3,6 +3,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <stdlib.h>
 
 #include "gc_gcj.h"
 #include "gc_inline.h"
@@ -245,6 +246,102 @@ static void mark_procedures_follow_chains(void) {
     REQUIRE_EQUAL(alive(w), 2 * MANY);
 }
 
+/* What an object refers to lies outside the heap, where no store tells the collector of it. */
+#define PARTS 8
+struct outside {
+    uintptr_t parts[PARTS]; /* hidden */
+    bool freed;
+};
+
+static long too_late; /* calls for what was freed */
+
+static struct GC_ms_entry *mark_outside(
+    GC_word *object, struct GC_ms_entry *top, struct GC_ms_entry *limit, GC_word env) {
+    const struct outside *outside = (const struct outside *)~object[1];
+    (void)env;
+    if (object[0] == 0 || object[1] == 0) return top; /* it's free */
+    if (outside->freed) __atomic_add_fetch(&too_late, 1, __ATOMIC_RELAXED);
+    for (int i = 0; i < PARTS; i++)
+        if (outside->parts[i] != 0) {
+            void *part = (void *)~outside->parts[i];
+            top = GC_MARK_AND_PUSH(part, top, limit, (void **)(void *)&outside->parts[i]);
+        }
+    return top;
+}
+
+static int kind_of_outside(void) {
+    return (int)GC_new_kind(GC_new_free_list(), GC_MAKE_PROC(GC_new_proc(mark_outside), 0), 0, 1);
+}
+
+static GC_word *new_outside(int k, size_t bytes) {
+    GC_word *p = GC_generic_malloc(bytes, k);
+    p[1] = ~(GC_word)calloc(1, sizeof(struct outside));
+    p[0] = 1;
+    return p;
+}
+
+static void put_number(uintptr_t *hidden, long number) {
+    long *fresh = GC_malloc(24);
+    *fresh = number;
+    *hidden = ~(uintptr_t)fresh;
+
+}
+
+/* Old objects, small and large, get new parts all the time; collections are the library's own. */
+static void mark_procedures_find_what_changes_outside(void) {
+    GC_INIT();
+    int k = kind_of_outside();
+    static long numbers[40][PARTS];
+    for (long i = 0; i < 40; i++) held[i] = new_outside(k, i % 4 == 3 ? 20000 : 48);
+    collect_all();
+    unsigned random = 1;
+    for (long n = 1; n < 4000; n++) {
+        random = random * 1103515245 + 12345;
+        unsigned i = random >> 16 & 0x7fff, o = i % 40, part = i / 40 % PARTS;
+        struct outside *outside = (struct outside *)~((GC_word *)held[o])[1];
+        put_number(&outside->parts[part], numbers[o][part] = n);
+        for (int g = 0; g < 60; g++) *(void *volatile *)GC_malloc(100) = NULL;
+    }
+    for (long i = 0; i < 40; i++)
+        for (long p = 0; p < PARTS; p++) {
+            struct outside *outside = (struct outside *)~((GC_word *)held[i])[1];
+            if (outside->parts[p] != 0)
+                REQUIRE_EQUAL(*(long *)~outside->parts[p], numbers[i][p]);
+        }
+}
+
+static void free_outside(void *object, void *data) {
+    (void)data;
+    ((struct outside *)~((GC_word *)object)[1])->freed = true;
+}
+
+static void drop_many(void *p) {
+    int k = *(int *)p;
+    for (int i = 0; i < MANY; i++) held[i] = new_outside(k, 48);
+    collect_all();
+    for (int i = 0; i < MANY; i++)
+        GC_register_finalizer_no_order(held[i], free_outside, NULL, NULL, NULL);
+    memset(held, 0, MANY * sizeof *held);
+}
+
+/* What a finalizer has freed no procedure must read. */
+static void mark_procedures_are_not_called_for_what_was_finalized(void) {
+    GC_INIT();
+    int k = kind_of_outside();
+    for (int i = 0; i < 200000; i++) { /* so much lives that not every collection should be full */
+        void **p = GC_malloc(100);
+        *p = held[MANY];
+        GC_end_stubborn_change(p);
+        held[MANY] = p;
+    }
+    far_below(drop_many, &k);
+    for (int g = 0; g < 600000; g++) *(void *volatile *)GC_malloc(100) = NULL;
+    GC_gcollect();
+    GC_invoke_finalizers();
+    for (int g = 0; g < 600000; g++) *(void *volatile *)GC_malloc(100) = NULL;
+    REQUIRE_FEW(too_late, MANY);
+}
+
 /* Entries of the mark stack as programs write them: a start and a descriptor. */
 struct entry {
     void *start;
@@ -375,6 +472,8 @@ int main(void) {
         CHILD_TEST(kinds_are_told_apart),
         CHILD_TEST(mark_procedures_mark),
         CHILD_TEST(mark_procedures_follow_chains),
+        CHILD_TEST(mark_procedures_find_what_changes_outside),
+        CHILD_TEST(mark_procedures_are_not_called_for_what_was_finalized),
         CHILD_TEST(mark_procedures_push_entries_themselves),
         CHILD_TEST(descriptors_may_be_in_objects),
         CHILD_TEST(objects_as_java_has_them),

@@ -199,6 +199,7 @@ static void add_counts(struct gc_heap *heap, const struct gci_cycle *cycle) {
 /* The phases, with the world stopped. */
 static void collect(struct gc_heap *heap, struct gci_cycle *cycle) {
     enum gc_collection kind = cycle->kind;
+    uint64_t cpu_before = gci_thread_cpu_ns();
     gci_event_phase(heap, GC_PHASE_PREPARE);
     begin_counts(heap, cycle);
     if (heap->layer->stopped != NULL) heap->layer->stopped(heap, kind);
@@ -243,6 +244,7 @@ static void collect(struct gc_heap *heap, struct gci_cycle *cycle) {
     gci_event_phase(heap, GC_PHASE_CLOSE);
     gci_remember_close(heap);
     cycle->end_ns = gci_clock_ns();
+    cycle->cpu_ns = gci_thread_cpu_ns() - cpu_before;
 
     gci_event_phase(heap, GC_PHASE_POLICY);
     add_counts(heap, cycle);
@@ -356,7 +358,8 @@ static bool is_wanted(struct gc_heap *heap, void *context) {
     wish->refused = is_refused(heap);
     if (wish->refused) return false;
     if (wish->seen != GCI_ALWAYS && wish->seen != heap->collections) return false;
-    if (heap->layer->wants_full != NULL && heap->layer->wants_full(heap)) wish->cycle.kind = GC_FULL;
+    if (heap->layer->wants_full != NULL && heap->layer->wants_full(heap))
+        wish->cycle.kind = GC_FULL;
     wish->cycle.start_ns = gci_clock_ns();
     gci_event_collection(heap, &wish->cycle);
     if (heap->layer->begins != NULL) heap->layer->begins(heap, wish->cycle.kind);

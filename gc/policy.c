@@ -11,8 +11,8 @@
 #define NURSERY_ROOMY   (8 * MB)  /* beyond, only fixed costs make it grow */
 #define NURSERY_MAX     (32 * MB) /* for small heaps; large ones may have a quarter of what lives */
 #define NURSERY_THREAD  (2 * MB)  /* more of both for each further thread */
-#define FREED_LEAST     0.4 /* the growth is at most 1 / 0.4 of what it is when all that grew dies */
 #define GROWTH_MIN      (28 * MB) /* the old space may always grow by this much */
+#define GARBAGE_LEAST   0.4       /* and by 1 / 0.4 of that at most, if little of it dies */
 #define DYING_PART      4u        /* and by 1/4 of what it may, whatever finalizers keep */
 #define CHEAP_SHARE     8         /* full, not minor, if that costs under 1/8 of the time between */
 #define FIXED_SHARE     12u       /* the nursery grows while fixed costs are over 1/12 of it */
@@ -45,6 +45,10 @@
 #define EASE_PERCENT 40u /* more while collections take over so much of the time */
 #define EASE_LITTLE  15u /* less when they take under so much */
 
+static bool is_thrifty(const struct gc_heap *heap) {
+    return heap->layer->growth_least > 0;
+}
+
 /* A layer may be thriftier, as long as that costs little: docs/policy.md, rule 7. */
 static size_t or_else(const struct gc_heap *heap, size_t figure, size_t otherwise) {
     size_t eased = figure / EASE_ONE * heap->policy.ease;
@@ -53,14 +57,14 @@ static size_t or_else(const struct gc_heap *heap, size_t figure, size_t otherwis
 
 static uint64_t growth_percent(const struct gc_heap *heap) {
     uint64_t percent = heap->options.growth_percent;
-    if (heap->layer->growth_least == 0) return percent;
+    if (!is_thrifty(heap)) return percent;
     uint64_t eased = percent * heap->policy.ease / EASE_ONE;
     return eased < 2 * percent ? eased : 2 * percent;
 }
 
 static void ease(struct gc_heap *heap, uint64_t mutator_ns, uint64_t pause_ns) {
     struct gci_policy *policy = &heap->policy;
-    if (heap->layer->growth_least == 0) return;
+    if (!is_thrifty(heap)) return;
     policy->ran_ns += mutator_ns;
     policy->paused_ns += pause_ns;
     if (++policy->judged < EASE_FROM) return;
@@ -99,13 +103,21 @@ size_t gci_policy_nursery(const struct gc_heap *heap) {
     return least < most ? least : most;
 }
 
+/* The less of what grows old dies, the further it may grow: there will be as much to free. */
+static double stretch(const struct gci_policy *policy) {
+    if (!policy->generational) return 1;
+    return 1 / (policy->garbage > GARBAGE_LEAST ? policy->garbage : GARBAGE_LEAST);
+}
+
 /* Rule 1. */
 static void set_full_threshold(struct gc_heap *heap) {
     struct gci_policy *policy = &heap->policy;
     uint64_t live = policy->live_after_full;
     uint64_t growth = (live - heap->dying_bytes) / 100 * growth_percent(heap);
+    growth = (uint64_t)((double)growth * stretch(policy));
     if (growth < growth_least(heap)) growth = growth_least(heap);
-    growth = (uint64_t)((double)growth / (policy->garbage > FREED_LEAST ? policy->garbage : FREED_LEAST));
+    if (is_thrifty(heap) && policy->generational)
+        growth -= growth / 2 < policy->nursery ? growth / 2 : policy->nursery;
     if (heap->limit != SIZE_MAX) {
         uint64_t room = heap->limit > live ? heap->limit - live : 0;
         if (growth > room / 2) growth = room / 2;
@@ -203,13 +215,13 @@ static void size_nursery(struct gc_heap *heap) {
 
 /* Rule 3: are minor collections worth it?  Per byte allocated, collecting everything costs FULL
  * / GROWTH; minor collections cost MINOR, and what survives them, SURVIVAL, brings the next full
- * collection closer. */
+ * collection closer, which may be STRETCH times as far away. */
 static bool generations_pay(const struct gc_heap *heap, double tolerance) {
     const struct gci_policy *policy = &heap->policy;
     double full = policy->mark_ns_per_byte * (double)heap->live_bytes;
     double growth = (double)(policy->full_threshold - policy->live_after_full);
     double minor = policy->minor_ns_per_byte + policy->survival * full / growth;
-    return minor < tolerance * full / growth;
+    return minor < tolerance * full / growth * stretch(policy);
 }
 
 /* Rule 6.  SURVIVAL: that of a minor collection which searched. */
@@ -225,11 +237,24 @@ static void allow_wholesale(struct gc_heap *heap, const struct gci_cycle *cycle,
     policy->wholesale = most < 1 ? 1 : most > ALL_MOST ? ALL_MOST : (uint32_t)most;
 }
 
+/* Of NS, a part of CYCLE with the world stopped, that in which the thread wasn't preempted: costs are
+ * to be the same on a machine that has other work. */
+static uint64_t own_ns(const struct gci_cycle *cycle, uint64_t ns) {
+    uint64_t all = cycle->end_ns - cycle->stopped_ns;
+    if (cycle->cpu_ns == 0 || cycle->cpu_ns >= all) return ns;
+    return (uint64_t)((double)ns * (double)cycle->cpu_ns / (double)all);
+}
+
+static uint64_t pause_ns(const struct gci_cycle *cycle, uint64_t aside_ns) {
+    uint64_t stop_ns = cycle->stopped_ns - cycle->start_ns;
+    return stop_ns + own_ns(cycle, cycle->end_ns - cycle->stopped_ns - aside_ns);
+}
+
 static void learn_from_minor(struct gc_heap *heap, const struct gci_cycle *cycle) {
     struct gci_policy *policy = &heap->policy;
     if (!policy->generational) return; /* the program asked for it: nothing was protected */
-    uint64_t mark_ns = cycle->marked_ns - cycle->roots_ns;
-    uint64_t ns = cycle->end_ns - cycle->start_ns - cycle->census_ns;
+    uint64_t mark_ns = own_ns(cycle, cycle->marked_ns - cycle->roots_ns);
+    uint64_t ns = pause_ns(cycle, cycle->census_ns);
     double allocated = (double)cycle->allocated + 1;
     double marked = (double)(heap->marker.marked_granules * GC_GRANULE);
     bool first = policy->trial == 0;
@@ -251,7 +276,8 @@ static void learn_from_minor(struct gc_heap *heap, const struct gci_cycle *cycle
     size_nursery(heap);
     if (cycle->wholesale) return; /* it hardly cost anything */
     double tolerance = policy->trial < TRIAL ? CLEARLY : 1;
-    if (heap->live_bytes < growth_least(heap) || generations_pay(heap, tolerance)) return;
+    bool small = !is_thrifty(heap) && heap->live_bytes < GROWTH_MIN;
+    if (small || generations_pay(heap, tolerance)) return;
     policy->generational = false;
     policy->patience = policy->next_patience;
     if (policy->next_patience < PATIENCE_MAX) policy->next_patience *= PATIENCE_FACTOR;
@@ -265,10 +291,11 @@ static bool is_fragmented(const struct gc_heap *heap, uint64_t used, uint64_t li
 /* Rule 1.  What is young dies at the rate of minor collections. */
 static void learn_garbage(struct gc_heap *heap, const struct gci_cycle *cycle) {
     struct gci_policy *policy = &heap->policy;
-    double young = policy->generational ? (double)(cycle->allocated - cycle->tenured) : 0;
+    double young = (double)(cycle->allocated - cycle->tenured);
     double grown = (double)cycle->before - young - (double)policy->live_after_full;
-    double freed = (double)cycle->before - young * (1 - policy->survival) - (double)heap->live_bytes;
-    if (grown < (double)growth_least(heap) / 2) return;
+    double freed =
+        (double)cycle->before - young * (1 - policy->survival) - (double)heap->live_bytes;
+    if (!policy->generational || grown < (double)growth_least(heap) / 2) return;
     double garbage = freed < 0 ? 0 : freed > grown ? 1 : freed / grown;
     policy->garbage = (policy->garbage + garbage) / 2;
 }
@@ -277,7 +304,7 @@ static void learn_from_full(struct gc_heap *heap, const struct gci_cycle *cycle)
     struct gci_policy *policy = &heap->policy;
     double marked = (double)(heap->marker.marked_granules * GC_GRANULE) + 1;
     uint64_t compact_ns = cycle->compacted ? heap->compaction.ns : 0;
-    double cost = (double)(cycle->end_ns - cycle->start_ns - compact_ns) / marked;
+    double cost = (double)pause_ns(cycle, compact_ns) / marked;
     policy->fragmented = is_fragmented(heap, heap->movable_bytes, heap->movable_live_bytes);
     if (heap->live_bytes > MB) policy->mark_ns_per_byte = average(policy->mark_ns_per_byte, cost);
     learn_garbage(heap, cycle);
@@ -369,7 +396,7 @@ void gci_policy_update(struct gc_heap *heap, const struct gci_cycle *cycle) {
     if (policy->generational) /* after cheap full collections, too, or they would go on for ever */
         policy->mutator_ns =
             policy->trial == 0 ? mutator_ns : (policy->mutator_ns * 3 + mutator_ns) / 4;
-    ease(heap, mutator_ns, cycle->end_ns - cycle->start_ns);
+    ease(heap, mutator_ns, pause_ns(cycle, 0));
     if (cycle->kind == GC_FULL)
         learn_from_full(heap, cycle);
     else

@@ -491,7 +491,8 @@ struct gci_layer {
     bool has_slack; /* each object has a byte more than the program uses, so that a word at its end
                          is never the program's pointer one past its end */
     bool in_place;  /* nothing moves, in no collection */
-    bool typed_open; /* what a typed object refers to may change without a store into it: such objects
+    bool
+        typed_open; /* what a typed object refers to may change without a store into it: such objects
                          are never protected, and minor collections search all of them */
     /* With the lock held, before a collection: must it be full? */
     bool (*wants_full)(const struct gc_heap *heap);

@@ -90,16 +90,16 @@ void gci_vm_advise_huge(void *start, size_t bytes, bool huge) {
     (void)madvise(start, bytes, huge ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
 }
 
-static uint64_t thread_cpu_ns(void) {
+uint64_t gci_thread_cpu_ns(void) {
     struct timespec now;
     if (clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now) != 0) return 0;
     return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
 bool gci_vm_touch_is_quick(void *page, uint64_t ns) {
-    uint64_t before = thread_cpu_ns();
+    uint64_t before = gci_thread_cpu_ns();
     *(volatile uint8_t *)page = 0;
-    return thread_cpu_ns() - before <= ns;
+    return gci_thread_cpu_ns() - before <= ns;
 }
 
 void *gci_vm_map(size_t bytes) {

@@ -63,5 +63,7 @@ unsigned gci_cpu_count(void);
 
 /* Monotonic nanoseconds. */
 uint64_t gci_clock_ns(void);
+/* Those for which the calling thread had a processor; 0 if that can't be told. */
+uint64_t gci_thread_cpu_ns(void);
 
 #endif

@@ -284,7 +284,6 @@ static void put_number(uintptr_t *hidden, long number) {
     long *fresh = GC_malloc(24);
     *fresh = number;
     *hidden = ~(uintptr_t)fresh;
-
 }
 
 /* Old objects, small and large, get new parts all the time; collections are the library's own. */
@@ -305,8 +304,7 @@ static void mark_procedures_find_what_changes_outside(void) {
     for (long i = 0; i < 40; i++)
         for (long p = 0; p < PARTS; p++) {
             struct outside *outside = (struct outside *)~((GC_word *)held[i])[1];
-            if (outside->parts[p] != 0)
-                REQUIRE_EQUAL(*(long *)~outside->parts[p], numbers[i][p]);
+            if (outside->parts[p] != 0) REQUIRE_EQUAL(*(long *)~outside->parts[p], numbers[i][p]);
         }
 }
 

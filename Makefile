@@ -269,7 +269,8 @@ $(B)/tests/soak: $(SOAK_OBJ) $(STATIC_LIB)
 
 $(TEST_BIN): $(B)/tests/%: $(B)/obj/tests/test_%.o $(TEST_SHARED_OBJ) $(STATIC_LIB)
 	@mkdir -p $(@D)
-	$(CC) $(PROGFLAGS) $(CFLAGS) $(LDFLAGS) $^ -lcmocka $(LDLIBS) -o $@
+	$(CC) $(PROGFLAGS) $(CFLAGS) $(LDFLAGS) $(filter-out %.a,$^) $(STATIC_LIB) -lcmocka $(LDLIBS) -o $@
+$(B)/tests/layer: $(BOEHM_OBJ)
 
 $(TEST_PLUGINS): $(B)/tests/%.so: tests/%.c $(B)/flags
 	@mkdir -p $(@D)

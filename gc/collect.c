@@ -276,9 +276,9 @@ static void stop_and_call(void *context) {
     struct stopped_call *call = context;
     struct gci_thread *thread = call->thread;
     struct gc_heap *heap = thread->heap;
-    call->error = gci_static_roots_refresh(&heap->static_roots);
     gci_lock_take(&heap->world.lock);
     gci_unblock_locked(&thread->mutator);
+    call->error = gci_static_roots_refresh(&heap->static_roots);
     if (call->error == 0 && (call->wanted == NULL || call->wanted(heap, call->context))) {
         gci_threads_stop(heap, thread);
         call->function(heap, call->context);
@@ -411,9 +411,15 @@ struct collected_call {
     void *context;
 };
 
+/* The collection may be refused; the call goes on. */
+static bool begin_call(struct gc_heap *heap, void *context) {
+    is_wanted(heap, &((struct collected_call *)context)->wish);
+    return true;
+}
+
 static void collect_and_call(struct gc_heap *heap, void *context) {
     struct collected_call *call = context;
-    if (is_wanted(heap, &call->wish)) collect_as_wished(heap, &call->wish);
+    if (!call->wish.refused) collect_as_wished(heap, &call->wish);
     call->function(heap, call->context);
 }
 
@@ -425,7 +431,8 @@ static void note_end_of_call(struct gc_heap *heap, void *context) {
 int gci_with_world_collected(struct gci_thread *thread, const char *reason,
     void (*function)(struct gc_heap *heap, void *context), void *context) {
     struct collected_call collected = {new_wish(GC_FULL, reason, GCI_ALWAYS), function, context};
-    struct stopped_call call = {thread, NULL, collect_and_call, note_end_of_call, &collected, 0};
+    struct stopped_call call = {
+        thread, begin_call, collect_and_call, note_end_of_call, &collected, 0};
     int error = call_stopped(&call);
     if (error == 0 && !collected.wish.refused) tell_collected(thread, &collected.wish);
     return error;

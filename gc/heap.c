@@ -34,6 +34,13 @@ static size_t heap_limit(const gc_options *options) {
     return limit;
 }
 
+void gci_heap_set_limit(struct gc_heap *heap, size_t bytes) {
+    heap->options.heap_limit = bytes;
+    heap->limit = heap_limit(&heap->options);
+    size_t blocks = heap->limit >> GCI_BLOCK_SHIFT;
+    heap->arena.block_limit = blocks < GCI_NONE ? (uint32_t)blocks : GCI_NONE;
+}
+
 static size_t heap_bytes(void) {
     return gci_whole_pages(sizeof(struct gc_heap));
 }
@@ -66,15 +73,13 @@ struct gc_heap *gci_heap_open(const gc_options *options, const void *frame, int 
     static const struct gci_layer none;
     heap->options = *options;
     heap->layer = &none;
-    heap->limit = heap_limit(options);
     heap->words = gci_word_format_of(options);
     if (gci_arena_open(&heap->arena, options->heap_reserve, options->huge_pages) != 0)
         goto no_arena;
     heap->arena.dumped = options->dump_heap;
     heap->arena.heap = heap;
     heap->events.phase = GC_PHASES;
-    size_t block_limit = heap->limit >> GCI_BLOCK_SHIFT;
-    heap->arena.block_limit = block_limit < GCI_NONE ? (uint32_t)block_limit : GCI_NONE;
+    gci_heap_set_limit(heap, options->heap_limit);
     heap->barrier = gci_barrier_open((enum gc_barrier)options->barrier, options->prepares_writes,
         options->log, heap->arena.base, heap->arena.reserved);
     if (heap->barrier == NULL) goto no_barrier;

@@ -8,6 +8,10 @@
  * begins at FRAME.  Returns NULL with *ERROR set. */
 struct gc_heap *gci_heap_open(const gc_options *options, const void *frame, int *error);
 
+/* With the lock held, or before there is a thread: it has at most BYTES (0: no limit), and what the
+ * machine lets it have. */
+void gci_heap_set_limit(struct gc_heap *heap, size_t bytes);
+
 /* The heap that gc_alloc() and its like use; NULL before it is opened (gc/api.c). */
 struct gc_heap *gci_default_heap(void);
 

@@ -389,22 +389,26 @@ static bool parse_name(const char *text, const char *const *names, uint64_t *val
     return false;
 }
 
+/* What TEXT, the option's variable, says; false if that isn't accepted. */
+static bool parse(const struct option *option, const char *text, uint64_t *value) {
+    *value = option->type == TEXT ? (uintptr_t)text : 0;
+    bool parsed = option->type == TEXT   ? true
+                  : option->names        ? parse_name(text, option->names, value)
+                  : option->type == WORD ? parse_word(text, value)
+                                         : parse_number(text, option->type == SIZE, value);
+    return parsed && acceptable(option, *value);
+}
+
 static void override_from_environment(gc_options *options) {
     for (size_t i = 0; i < OPTIONS; i++) {
         const struct option *option = &options_table[i];
         const char *text = getenv(option->variable);
+        uint64_t value;
         if (!text) continue;
-        uint64_t value = 0;
-        if (option->type == TEXT) value = (uintptr_t)text;
-        bool parsed = option->type == TEXT   ? true
-                      : option->names        ? parse_name(text, option->names, &value)
-                      : option->type == WORD ? parse_word(text, &value)
-                                             : parse_number(text, option->type == SIZE, &value);
-        if (parsed && acceptable(option, value)) {
+        if (parse(option, text, &value))
             store(options, option, value);
-        } else {
+        else
             gci_log("ignored %s=%.64s; accepted: %s", option->variable, text, option->accepted);
-        }
     }
 }
 
@@ -511,6 +515,15 @@ int gci_options_resolve(const gc_options *user, gc_options *out) {
     hold_to_promises(out, before.barrier);
     settle_stop(out);
     return 0;
+}
+
+bool gci_options_are_given(const char *variable) {
+    const char *text = environment_counts() ? getenv(variable) : NULL;
+    uint64_t value;
+    for (size_t i = 0; text && i < OPTIONS; i++)
+        if (strcmp(options_table[i].variable, variable) == 0)
+            return parse(&options_table[i], text, &value);
+    return false;
 }
 
 bool gci_options_attach_auto(void) {

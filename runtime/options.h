@@ -18,6 +18,9 @@ void gci_options_default(gc_options *options);
  * Calls neither malloc nor anything that collects. */
 int gci_options_resolve(const gc_options *user, gc_options *out);
 
+/* Does the environment say by VARIABLE, CAIRN_..., what holds whatever the program sets? */
+bool gci_options_are_given(const char *variable);
+
 /* Does the environment alone ask that threads be attached as they come (CAIRN_ATTACH=auto)?  For
  * what happens before there is a heap, and so before a program's options are known. */
 bool gci_options_attach_auto(void);

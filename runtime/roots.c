@@ -140,8 +140,7 @@ static int read_object(struct dl_phdr_info *object, size_t size, void *context) 
         add_hole(&holes, start, start + header->p_memsz);
     }
     const struct gci_static_filter *filter = reading->old->filter;
-    uint32_t excluded =
-        filter != NULL ? __atomic_load_n(&filter->excluded_count, __ATOMIC_ACQUIRE) : 0;
+    uint32_t excluded = filter != NULL ? filter->excluded_count : 0;
     for (uint32_t i = 0; i < excluded; i++)
         add_hole(&holes, filter->excluded[i].start, filter->excluded[i].end);
     for (size_t i = 0; i < object->dlpi_phnum; i++) {

@@ -30,15 +30,16 @@ typedef void gci_root_visitor(
     void *context, enum gci_root_kind kind, const uintptr_t *start, const uintptr_t *end);
 
 /* What the program says of static data (gc/boehm/roots.c): asked and read when the lists are read,
- * with the loader's lock held.  PATH: of the loaded object, "" for the program. */
+ * with the loader's lock and the world's held; the latter is who changes it to hold, too.  PATH: of
+ * the loaded object, "" for the program. */
 #define GCI_EXCLUDED_MAX 48u
 struct gci_static_filter {
     bool (*wants)(const char *path, uintptr_t start, size_t bytes); /* NULL: everything */
     struct {
         uintptr_t start, end;
     } excluded[GCI_EXCLUDED_MAX];
-    uint32_t excluded_count; /* atomic: what is below doesn't change but when it is set to 0 */
-    bool changed;            /* atomic: the lists must be read again */
+    uint32_t excluded_count;
+    bool changed; /* atomic: the lists must be read again */
 };
 
 /* Tracks the loaded objects: their writable segments, and those with thread-local variables.  All

@@ -61,6 +61,7 @@ struct gci_mutator {
     uintptr_t registers[GCI_FRAME_WORDS]; /* between gc_blocking_begin() and _end */
     struct gci_interruption interruption;
     struct gc_stack stack;
+    struct gc_stack alternate;    /* a signal stack that the program told of: its bounds */
     struct gc_stack *switched_to; /* by gc_stack_switch(), last; NULL: not known */
 };
 

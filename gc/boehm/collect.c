@@ -73,6 +73,7 @@ static void tell_size(uint64_t size) {
 
 static void settled(struct gc_heap *heap, enum gc_collection kind) {
     GC_gc_no++;
+    gcb_held_are_old();
     allocated_before = heap->allocated_total;
     gcb_print_collection(heap, kind);
     __atomic_store_n(&gcb_freed, 0, __ATOMIC_RELAXED);
@@ -375,12 +376,17 @@ EXPORT void GC_dump_regions(void) {
 
 /* ---- Marks ---------------------------------------------------------------------------------- */
 
-/* As the last collection left them: young objects have none. */
+/* As the last collection left them: young objects have none, but uncollectable ones always count as
+ * marked (docs/boehm.md, rule 7). */
+static bool is_marked(const struct gc_heap *heap, size_t granule) {
+    return heap->arena.side[granule] & GCI_SIDE_MARK ||
+           gcb_is_held_locked((const void *)gci_granule_address(&heap->arena, granule));
+}
+
 EXPORT int GC_is_marked(const void *p) {
     const struct gc_heap *heap = gci_default_heap();
     gci_object object;
-    return heap != NULL && gci_find(heap, (uintptr_t)p, &object) &&
-           heap->arena.side[object.granule] & GCI_SIDE_MARK;
+    return heap != NULL && gci_find(heap, (uintptr_t)p, &object) && is_marked(heap, object.granule);
 }
 
 EXPORT void GC_clear_mark_bit(const void *p) {
@@ -395,8 +401,7 @@ static void enumerate_block(
     if (gci_tag_use(tag) == GCI_USE_FREE) return;
     size_t first = gci_block_granule(block);
     for (size_t g = first; g < first + GCI_BLOCK_GRANULES; g++) {
-        if (!(arena->side[g] & GCI_SIDE_START)) continue;
-        if (tag & GCI_TAG_UNSWEPT && !(arena->side[g] & GCI_SIDE_MARK)) continue;
+        if (!(arena->side[g] & GCI_SIDE_START) || !is_marked(heap, g)) continue;
         gci_object object;
         uintptr_t address = gci_granule_address(arena, g);
         if (gci_find(heap, address, &object) && object.granule == g)

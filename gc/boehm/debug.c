@@ -208,20 +208,7 @@ EXPORT void *GC_debug_realloc(void *p, size_t size, const char *s, int i) {
         gci_print("GC_debug_realloc called on pointer %p w/o debugging info\n", p);
         return GC_realloc(p, size);
     }
-    void *q;
-    switch (gcb_kind_of(header)) {
-    case GCB_PTRFREE:
-        q = GC_debug_malloc_atomic(size, s, i);
-        break;
-    case GCB_UNCOLLECTABLE:
-        q = GC_debug_malloc_uncollectable(size, s, i);
-        break;
-    case GCB_AUNCOLLECTABLE:
-        q = GC_debug_malloc_atomic_uncollectable(size, s, i);
-        break;
-    default:
-        q = GC_debug_malloc(size, s, i);
-    }
+    void *q = GC_debug_generic_or_special_malloc(size, (int)gcb_kind_of(header), s, i);
     if (q == NULL) return NULL;
     memcpy(q, p, size < header->bytes ? size : header->bytes);
     GC_debug_free(p);

@@ -544,26 +544,30 @@ EXPORT void GC_register_disclaim_proc(int number, GC_disclaim_proc procedure, in
         GCB_CANNOT("a predefined kind: its objects are not told");
         return;
     }
-    if (guardians[holds] == NULL)
-        guardians[holds] = gc_guardian_new(holds ? GC_ORDERED : GC_UNREACHABLE);
+    /* Made without the lock, which that takes: another thread may be first. */
+    gc_guardian *guardian = gc_guardian_new(holds ? GC_ORDERED : GC_UNREACHABLE);
     gcb_lock();
     if (kind->layout == NULL) {
         kind->layout = new_layout(0, 0, !kind->leaf, GC_GRANULE);
         if (kind->layout != NULL) kind->layout->kind = (unsigned)number;
     }
-    gcb_unlock();
-    if (guardians[holds] == NULL || kind->layout == NULL)
-        gci_fatal("GC_register_disclaim_proc(): there is no memory for it");
+    bool first = guardians[holds] == NULL;
+    if (first) __atomic_store_n(&guardians[holds], guardian, __ATOMIC_RELEASE);
     kind->disclaim = procedure;
     kind->guardian = guardians[holds];
+    gcb_unlock();
+    if (kind->guardian == NULL || kind->layout == NULL)
+        gci_fatal("GC_register_disclaim_proc(): there is no memory for it");
+    if (!first) gc_guardian_free(guardian);
 }
 
 /* After a collection: tells what died; what wants to live on is watched again.  The rest goes with
  * the next collection, unless a finalizer has brought it back. */
 void gcb_tell_the_dead(void) {
     for (unsigned i = 0; i < 2; i++) {
+        gc_guardian *guardian = __atomic_load_n(&guardians[i], __ATOMIC_ACQUIRE);
         void *object;
-        while (guardians[i] != NULL && (object = gc_guardian_next(guardians[i])) != NULL) {
+        while (guardian != NULL && (object = gc_guardian_next(guardian)) != NULL) {
             unsigned kind = gcb_kind_of(object);
             if (kind < GCB_KINDS && kinds[kind].disclaim != NULL &&
                 kinds[kind].disclaim(object) != 0)

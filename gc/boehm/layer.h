@@ -92,7 +92,11 @@ void *gcb_alloc_of_type(const gc_type *type, size_t size);
 bool gcb_hold(void *p);
 bool gcb_release(void *p);
 bool gcb_is_held(const void *p);
-void gcb_visit_held(gc_visitor *visitor);
+bool gcb_is_held_locked(const void *p); /* with the lock held */
+
+/* In a collection: those that may be young, if it is a MINOR one; and when it has marked them. */
+void gcb_visit_held(gc_visitor *visitor, bool minor);
+void gcb_held_are_old(void);
 
 /* ---- Roots: gc/boehm/roots.c ---------------------------------------------------------------- */
 

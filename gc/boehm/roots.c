@@ -68,7 +68,7 @@ EXPORT int GC_is_tmp_root(void *p) {
 
 static GCI_GLOBAL GC_has_static_roots_func static_filter;
 
-/* With the loader's lock held. */
+/* With the loader's lock and the heap's held. */
 static bool wants(const char *path, uintptr_t start, size_t bytes) {
     GC_has_static_roots_func filter = __atomic_load_n(&static_filter, __ATOMIC_RELAXED);
     if (__atomic_load_n(&GC_no_dls, __ATOMIC_RELAXED)) return false;
@@ -81,22 +81,34 @@ static void changed(void) {
     __atomic_store_n(&gcb_static_filter.changed, true, __ATOMIC_RELEASE);
 }
 
+/* Programs exclude ranges before GC_init(), too, and don't mean that then: what they set later is to
+ * hold.  So long nobody reads the table.  True if the lock was taken. */
+static bool lock_if_open(void) {
+    bool open = __atomic_load_n(&gcb_open, __ATOMIC_ACQUIRE);
+    if (open) gcb_lock();
+    return open;
+}
+
 EXPORT void GC_exclude_static_roots(void *low, void *high) {
-    uint32_t n = gcb_static_filter.excluded_count;
     if (low >= high) return;
-    if (n == GCI_EXCLUDED_MAX) {
-        GCB_CANNOT("too many ranges are excluded: this one is searched");
-        return;
+    bool locked = lock_if_open();
+    uint32_t n = gcb_static_filter.excluded_count;
+    bool room = n < GCI_EXCLUDED_MAX;
+    if (room) {
+        gcb_static_filter.excluded[n].start = (uintptr_t)low;
+        gcb_static_filter.excluded[n].end = (uintptr_t)high;
+        gcb_static_filter.excluded_count = n + 1;
+        changed();
     }
-    gcb_static_filter.excluded[n].start = (uintptr_t)low;
-    gcb_static_filter.excluded[n].end = (uintptr_t)high;
-    __atomic_store_n(&gcb_static_filter.excluded_count, n + 1, __ATOMIC_RELEASE);
-    changed();
+    if (locked) gcb_unlock();
+    if (!room) GCB_CANNOT("too many ranges are excluded: this one is searched");
 }
 
 EXPORT void GC_clear_exclusion_table(void) {
-    __atomic_store_n(&gcb_static_filter.excluded_count, 0, __ATOMIC_RELEASE);
+    bool locked = lock_if_open();
+    gcb_static_filter.excluded_count = 0;
     changed();
+    if (locked) gcb_unlock();
 }
 
 EXPORT void GC_register_has_static_roots_callback(GC_has_static_roots_func filter) {
@@ -164,10 +176,17 @@ EXPORT void GC_set_mark_bit(const void *object) {
     gcb_report((GC_word)object);
 }
 
+/* Does a minor collection mark from roots?  Who explains, verifies or writes a snapshot is to see
+ * all of them. */
+static bool marks_young(void) {
+    const struct gci_events *now = &gci_default_heap()->events;
+    return now->phase == GC_PHASE_ROOTS && now->kind == GC_MINOR;
+}
+
 void gcb_visit_roots(gc_visitor *visitor, enum gc_root_pass pass, void *data) {
     (void)data;
     if (pass == GC_ROOTS_PRECISE) {
-        gcb_visit_held(visitor);
+        gcb_visit_held(visitor, marks_young());
         gcb_toggles_visit(visitor);
         return;
     }

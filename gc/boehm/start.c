@@ -21,6 +21,7 @@
 #include "gc/thread.h"
 #include "runtime/globals.h"
 #include "runtime/log.h"
+#include "runtime/options.h"
 
 /* ---- Variables ------------------------------------------------------------------------------ */
 
@@ -258,6 +259,9 @@ static void fill_options(gc_options *options) {
 
 bool gcb_open;
 
+/* CAIRN_ variables win: what is given so the program can't change.  Written when the heap opens. */
+static GCI_GLOBAL bool growth_is_given, limit_is_given;
+
 static void open_heap(void) {
     gc_options options;
     fill_options(&options);
@@ -268,6 +272,8 @@ static void open_heap(void) {
         abort();
     }
     struct gc_heap *heap = gci_default_heap();
+    growth_is_given = gci_options_are_given("CAIRN_GROWTH_PERCENT");
+    limit_is_given = gci_options_are_given("CAIRN_HEAP_LIMIT");
     heap->arena.huge_from = HUGE_FROM;
     GC_least_plausible_heap_addr = (void *)heap->arena.base;
     GC_greatest_plausible_heap_addr = (void *)(heap->arena.base + heap->arena.reserved);
@@ -331,7 +337,8 @@ EXPORT unsigned GC_get_version(void) {
 /* ---- The lock ------------------------------------------------------------------------------- */
 
 /* While it has the lock a thread is "inside the library", so that nothing stops it.  It may be held
- * up where it takes the lock and where it lets go of it: both save the caller's registers. */
+ * up where it takes the lock and where it lets go of it: both save the caller's registers.  One that
+ * is blocking counts as stopped, and what it saved when it began to is what is searched. */
 static __thread bool entered __attribute__((tls_model("initial-exec")));
 
 void gcb_entry_lock(size_t a, size_t b, size_t c, const struct gci_frame *frame);
@@ -343,7 +350,7 @@ void gcb_entry_lock(size_t a, size_t b, size_t c, const struct gci_frame *frame)
     (void)a, (void)b, (void)c;
     gcb_need_heap();
     struct gci_thread *thread = gci_thread_self();
-    if (thread != NULL && !thread->mutator.inside) {
+    if (thread != NULL && !thread->mutator.inside && thread->mutator.blocking == 0) {
         entered = true;
         gci_enter(&thread->mutator, frame);
     }
@@ -415,7 +422,7 @@ EXPORT int GC_get_all_interior_pointers(void) {
 EXPORT void GC_set_free_space_divisor(GC_word divisor) {
     GC_free_space_divisor = divisor;
     struct gc_heap *heap = gci_default_heap();
-    if (heap != NULL) heap->options.growth_percent = growth_of(divisor);
+    if (heap != NULL && !growth_is_given) heap->options.growth_percent = growth_of(divisor);
 }
 
 EXPORT GC_word GC_get_free_space_divisor(void) {
@@ -472,11 +479,9 @@ EXPORT int GC_get_parallel(void) {
 EXPORT void GC_set_max_heap_size(GC_word bytes) {
     max_heap_size = bytes;
     struct gc_heap *heap = gci_default_heap();
-    if (heap == NULL) return;
+    if (heap == NULL || limit_is_given) return;
     gcb_lock();
-    size_t blocks = bytes >> GCI_BLOCK_SHIFT;
-    heap->limit = bytes == 0 ? SIZE_MAX : bytes;
-    heap->arena.block_limit = bytes == 0 || blocks >= GCI_NONE ? GCI_NONE : (uint32_t)blocks;
+    gci_heap_set_limit(heap, bytes);
     gcb_unlock();
 }
 

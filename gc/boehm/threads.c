@@ -41,9 +41,16 @@ EXPORT int GC_thread_is_registered(void) {
     return gci_self != NULL;
 }
 
+/* The kernel knows it when a signal stops a handler there, but not when that calls the library. */
 EXPORT void GC_register_altstack(
     void *stack, GC_word stack_size, void *altstack, GC_word altstack_size) {
-    (void)stack, (void)stack_size, (void)altstack, (void)altstack_size; /* the kernel knows it */
+    (void)stack, (void)stack_size; /* the C library knows it */
+    gcb_need_heap();
+    gc_thread_attach();
+    struct gci_thread *thread = gci_thread_self();
+    if (thread == NULL) return;
+    thread->mutator.alternate.low = (uintptr_t)altstack;
+    thread->mutator.alternate.high = (uintptr_t)altstack + altstack_size;
 }
 
 EXPORT void GC_start_mark_threads(void) {
@@ -110,11 +117,13 @@ EXPORT void GC_set_stackbottom(void *handle, const struct GC_stack_base *base) {
 
 /* ---- Blocking ------------------------------------------------------------------------------- */
 
+/* The thread may have attached itself meanwhile, or left the heap and come back. */
 EXPORT void *GC_do_blocking(GC_fn_type function, void *data) {
     gcb_need_heap();
     gc_blocking_begin();
     void *result = function(data);
-    gc_blocking_end();
+    const struct gci_thread *thread = gci_thread_self();
+    if (thread != NULL && thread->mutator.blocking > 0) gc_blocking_end();
     return result;
 }
 

@@ -301,6 +301,31 @@ static void each_object_is_enumerated_once(void) {
     REQUIRE_EQUAL(found, 100);
 }
 
+static bool enumerated(void *object) {
+    held[0] = object;
+    for (int i = 1; i < 100; i++) held[i] = NULL;
+    found = 0;
+    GC_call_with_alloc_lock(look_at_all, NULL);
+    REQUIRE(found == 0 || found == 1);
+    return found == 1;
+}
+
+/* What is reachable is known as of the last collection. */
+static void new_objects_are_not_enumerated(void) {
+    GC_INIT();
+    GC_gcollect();
+    static const size_t sizes[] = {20, 500, 100000};
+    for (int i = 0; i < 3; i++) {
+        held[100] = GC_malloc(sizes[i]);
+        held[101] = GC_malloc_atomic(sizes[i]);
+        REQUIRE(!enumerated(held[100]) && !enumerated(held[101]));
+        REQUIRE(enumerated(GC_malloc_uncollectable(sizes[i])));
+        REQUIRE(enumerated(GC_malloc_atomic_uncollectable(sizes[i])));
+        GC_gcollect();
+        REQUIRE(enumerated(held[100]) && enumerated(held[101]));
+    }
+}
+
 /* Lists of which parts die, looked at all the time. */
 struct node {
     struct node *next;
@@ -429,6 +454,7 @@ int main(void) {
         CHILD_SAYS(aborts_go_to_the_program, "aborting: "),
         CHILD_TEST(reachable_objects_are_enumerated),
         CHILD_TEST(each_object_is_enumerated_once),
+        CHILD_TEST(new_objects_are_not_enumerated),
         CHILD_TEST(incremental_collections_keep_what_is_reachable),
         CHILD_TEST(dirtying_by_hand_works),
         CHILD_TEST(a_little_work_ends),

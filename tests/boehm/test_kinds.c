@@ -224,6 +224,21 @@ static void mark_procedures_mark(void) {
     check_kind(6, 0x2a);
 }
 
+static void *of_kind_resized(void) {
+    return GC_realloc(GC_generic_malloc(object_bytes, kind), 2 * object_bytes);
+}
+
+static void realloc_keeps_the_mark_procedure(void) {
+    GC_INIT();
+    procedure = GC_new_proc(mark_some);
+    kind = (int)GC_new_kind(GC_new_free_list(), GC_MAKE_PROC(procedure, 1), 0, 1);
+    object_bytes = 48;
+    check_layout(of_kind_resized, 6, 0x2a);
+    object_bytes = 5000;
+    check_layout(of_kind_resized, 6, 0x2a);
+    REQUIRE_EQUAL(GC_get_kind_and_size(of_kind_resized(), NULL), kind);
+}
+
 /* A long chain through a mark procedure: what is pushed is scanned, too. */
 static struct GC_ms_entry *mark_next(
     GC_word *object, struct GC_ms_entry *top, struct GC_ms_entry *limit, GC_word env) {
@@ -458,6 +473,22 @@ static void mark_bits_can_be_read_and_set(void) {
     GC_call_with_alloc_lock(under_lock, w);
 }
 
+static void *look_at_uncollectable(void *p) {
+    (void)p;
+    for (int i = 0; i < 4; i++) REQUIRE_EQUAL(GC_is_marked(held[i]), i % 2);
+    return NULL;
+}
+
+static void uncollectable_objects_are_always_marked(void) {
+    GC_INIT();
+    GC_gcollect();
+    held[0] = GC_malloc(40);
+    held[1] = GC_malloc_uncollectable(40);
+    held[2] = GC_malloc_atomic(50000);
+    held[3] = GC_malloc_atomic_uncollectable(50000);
+    GC_call_with_alloc_lock(look_at_uncollectable, NULL);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         CHILD_TEST(typed_objects_hold_by_their_pointers_only),
@@ -469,6 +500,7 @@ int main(void) {
         CHILD_TEST(a_kind_of_a_bitmap_is_exact),
         CHILD_TEST(kinds_are_told_apart),
         CHILD_TEST(mark_procedures_mark),
+        CHILD_TEST(realloc_keeps_the_mark_procedure),
         CHILD_TEST(mark_procedures_follow_chains),
         CHILD_TEST(mark_procedures_find_what_changes_outside),
         CHILD_TEST(mark_procedures_are_not_called_for_what_was_finalized),
@@ -477,6 +509,7 @@ int main(void) {
         CHILD_TEST(objects_as_java_has_them),
         CHILD_TEST(lists_of_a_kind_are_of_that_kind),
         CHILD_TEST(mark_bits_can_be_read_and_set),
+        CHILD_TEST(uncollectable_objects_are_always_marked),
     };
     return cmocka_run_group_tests_name("boehm_kinds", tests, NULL, NULL);
 }

@@ -2,8 +2,10 @@
  * points to an object (gc_backptr.h). */
 #include "support.h"
 
+#include <pthread.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "gc_backptr.h"
 #include "gc_disclaim.h"
@@ -275,6 +277,75 @@ static void reclaiming_may_be_refused(void) {
     REQUIRE_MOST(disclaimed, MANY);
 }
 
+static void make_resized(void *p) {
+    (void)p;
+    for (int i = 0; i < MANY; i++) {
+        GC_word *words = GC_generic_malloc(48, disclaim_kind);
+        words[1] = 0x5eed;
+        words = GC_realloc(words, 400);
+        REQUIRE(words[1] == 0x5eed);
+        REQUIRE_EQUAL(GC_get_kind_and_size(words, NULL), disclaim_kind);
+        if (i < MANY / 2) held[i] = words; /* not every other: Boehm's tells of whole blocks */
+        words = GC_generic_malloc(48, disclaim_kind);
+        words[1] = 0x5eed;
+        GC_free(words);
+    }
+}
+
+/* Each once, and those that were freed not at all. */
+static void reclaiming_is_announced_after_realloc(void) {
+    GC_INIT();
+    disclaim_kind = (int)GC_new_kind(GC_new_free_list(), GC_DS_LENGTH, 1, 1);
+    GC_register_disclaim_proc(disclaim_kind, disclaim, 0);
+    far_below(make_resized, NULL);
+    collect_all();
+    collect_all();
+    REQUIRE_MOST(disclaimed, MANY / 2);
+    REQUIRE(disclaimed <= MANY / 2);
+    for (int i = 0; i < MANY / 2; i++) REQUIRE(((GC_word *)held[i])[1] == 0x5eed);
+    memset(held, 0, sizeof held);
+    collect_all();
+    collect_all();
+    REQUIRE_MOST(disclaimed, MANY);
+    REQUIRE(disclaimed <= MANY);
+}
+
+static int kinds_of_threads[2];
+static int registering;
+
+static void *register_one(void *p) {
+    __atomic_add_fetch(&registering, 1, __ATOMIC_SEQ_CST);
+    GC_register_disclaim_proc(*(int *)p, disclaim, 0);
+    return NULL;
+}
+
+/* Both have begun, and wait if they need the lock. */
+static void *let_both_begin(void *p) {
+    pthread_t *threads = p;
+    for (int t = 0; t < 2; t++)
+        REQUIRE_EQUAL(pthread_create(&threads[t], NULL, register_one, &kinds_of_threads[t]), 0);
+    while (__atomic_load_n(&registering, __ATOMIC_SEQ_CST) < 2) usleep(100);
+    usleep(50000);
+    return NULL;
+}
+
+static void two_threads_may_announce_at_once(void) {
+    GC_INIT();
+    GC_allow_register_threads();
+    pthread_t threads[2];
+    for (int t = 0; t < 2; t++)
+        kinds_of_threads[t] = (int)GC_new_kind(GC_new_free_list(), GC_DS_LENGTH, 1, 1);
+    GC_call_with_alloc_lock(let_both_begin, threads);
+    for (int t = 0; t < 2; t++) pthread_join(threads[t], NULL);
+    for (int t = 0; t < 2; t++) {
+        disclaim_kind = kinds_of_threads[t];
+        far_below(make_disclaimed, NULL);
+        collect_all();
+        collect_all();
+        REQUIRE_MOST(disclaimed, (t + 1) * MANY);
+    }
+}
+
 /* With mark_from_all what an object to be reclaimed points to is whole when it is announced. */
 static int look_at_child(void *object) {
     GC_word *words = object;
@@ -372,6 +443,8 @@ int main(void) {
         CHILD_TEST(long_links_wait_for_finalizers),
         CHILD_TEST(reclaiming_is_announced),
         CHILD_TEST(reclaiming_may_be_refused),
+        CHILD_TEST(reclaiming_is_announced_after_realloc),
+        CHILD_TEST(two_threads_may_announce_at_once),
         CHILD_TEST(what_is_to_be_reclaimed_may_hold_others),
         CHILD_TEST(finalized_allocations_are_finalized_when_reclaimed),
         CHILD_TEST(who_points_to_an_object_is_told),

@@ -285,6 +285,80 @@ static void blocking_calls_work_without_threads(void) {
     REQUIRE(GC_call_with_gc_active(sum_up, (void *)7) == (void *)8);
 }
 
+static void *sum_again(void *p) {
+    return (char *)GC_call_with_gc_active(sum_up, (char *)p + 1) + 10;
+}
+
+static void *sum_blocking(void *p) {
+    GC_gcollect();
+    return (char *)GC_do_blocking(sum_again, (char *)p + 1) + 100;
+}
+
+static void *sum_active(void *p) {
+    return (char *)GC_call_with_gc_active(sum_blocking, p) + 1000;
+}
+
+static void blocking_calls_nest(void) {
+    GC_INIT();
+    for (int i = 0; i < 3; i++) {
+        REQUIRE(GC_do_blocking(sum_active, NULL) == (void *)1113);
+        GC_gcollect();
+        REQUIRE(GC_malloc(100) != NULL);
+    }
+}
+
+/* A blocking thread's roots are what it had when it began to block, also when it takes the lock
+ * later, on another stack: that of a signal handler. */
+static void *do_nothing(void *p) {
+    return p;
+}
+
+static void lock_on_signal(int s) {
+    (void)s;
+    int here;
+    REQUIRE(GC_call_with_alloc_lock(do_nothing, &here) == &here);
+}
+
+static void *lock_on_other_stack(void *p) {
+    const stack_t s = {.ss_sp = p, .ss_size = 65536};
+    REQUIRE_EQUAL(sigaltstack(&s, NULL), 0);
+    REQUIRE_EQUAL(pthread_kill(pthread_self(), SIGUSR2), 0);
+    go_to_stage(1);
+    wait_for_stage(2);
+    return p;
+}
+
+static void *block_and_lock(void *p) {
+    struct node *list = NULL;
+    for (long i = 0; i < 100; i++) {
+        struct node *n = GC_malloc(sizeof *n);
+        n->next = list;
+        n->number = i;
+        GC_end_stubborn_change(n);
+        watch(p, list = n);
+    }
+    void *stack = mmap(NULL, 65536, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    REQUIRE(stack != MAP_FAILED);
+    REQUIRE(GC_do_blocking(lock_on_other_stack, stack) == stack);
+    long i = 100;
+    for (struct node *n = list; n != NULL; n = n->next) REQUIRE_EQUAL(n->number, --i);
+    return NULL;
+}
+
+static void a_blocked_thread_may_take_the_lock(void) {
+    GC_INIT();
+    const struct sigaction action = {.sa_handler = lock_on_signal, .sa_flags = SA_ONSTACK};
+    sigaction(SIGUSR2, &action, NULL);
+    struct watched *w = new_watched();
+    pthread_t thread;
+    REQUIRE_EQUAL(GC_pthread_create(&thread, NULL, block_and_lock, w), 0);
+    wait_for_stage(1);
+    collect_all();
+    REQUIRE_EQUAL(alive(w), 100);
+    go_to_stage(2);
+    REQUIRE_EQUAL(GC_pthread_join(thread, NULL), 0);
+}
+
 static volatile long counter;
 static volatile bool stop_counting;
 
@@ -530,6 +604,16 @@ static void on_signal(int s) {
     for (struct node *n = list; n != NULL; n = n->next) REQUIRE_EQUAL(n->number, --i);
 }
 
+static void collect_on_signal(int s) {
+    (void)s;
+    struct node *volatile n = GC_malloc(sizeof *n);
+    watch(watched_in_handler, n);
+    for (int i = 0; i < 3; i++) GC_gcollect();
+    check_list(1000);
+    REQUIRE_EQUAL(n->number, 0);
+    REQUIRE_EQUAL(alive(watched_in_handler), 1);
+}
+
 static void *on_alternate_stack(void *p) {
     pthread_attr_t attributes;
     void *stack;
@@ -561,6 +645,18 @@ static void a_thread_on_its_alternate_stack_keeps_its_frames(void) {
     REQUIRE_EQUAL(n, 50);
 }
 
+static void a_handler_on_an_alternate_stack_may_collect(void) {
+    GC_INIT();
+    const struct sigaction action = {.sa_handler = collect_on_signal, .sa_flags = SA_ONSTACK};
+    sigaction(SIGUSR2, &action, NULL);
+    pthread_t thread;
+    watched_in_handler = new_watched();
+    REQUIRE_EQUAL(GC_pthread_create(&thread, NULL, on_alternate_stack, NULL), 0);
+    REQUIRE_EQUAL(GC_pthread_join(thread, NULL), 0);
+    watched_in_handler = new_watched();
+    on_alternate_stack(NULL);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         CHILD_TEST(threads_allocate_side_by_side),
@@ -572,6 +668,8 @@ int main(void) {
         CHILD_TEST(a_thread_may_register_again),
         CHILD_TEST(a_blocked_thread_is_not_waited_for_and_keeps_its_frames),
         CHILD_TEST(blocking_calls_work_without_threads),
+        CHILD_TEST(blocking_calls_nest),
+        CHILD_TEST(a_blocked_thread_may_take_the_lock),
         CHILD_TEST(threads_may_be_suspended),
         CHILD_TEST(the_world_may_be_stopped),
         CHILD_TEST(the_allocation_lock_excludes),
@@ -580,6 +678,7 @@ int main(void) {
         CHILD_TEST(stopping_threads_is_told),
         CHILD_TEST(signals_are_chosen_before_init),
         CHILD_TEST(a_thread_on_its_alternate_stack_keeps_its_frames),
+        CHILD_TEST(a_handler_on_an_alternate_stack_may_collect),
     };
     return cmocka_run_group_tests_name("boehm_threads", tests, NULL, NULL);
 }

@@ -103,27 +103,29 @@ size_t gci_policy_nursery(const struct gc_heap *heap) {
     return least < most ? least : most;
 }
 
-/* The less of what grows old dies, the further it may grow: there will be as much to free. */
-static double stretch(const struct gci_policy *policy) {
-    if (!policy->generational) return 1;
-    return 1 / (policy->garbage > GARBAGE_LEAST ? policy->garbage : GARBAGE_LEAST);
-}
-
-/* Rule 1. */
-static void set_full_threshold(struct gc_heap *heap) {
-    struct gci_policy *policy = &heap->policy;
-    uint64_t live = policy->live_after_full;
-    uint64_t growth = (live - heap->dying_bytes) / 100 * growth_percent(heap);
-    growth = (uint64_t)((double)growth * stretch(policy));
-    if (growth < growth_least(heap)) growth = growth_least(heap);
-    if (is_thrifty(heap) && policy->generational)
-        growth -= growth / 2 < policy->nursery ? growth / 2 : policy->nursery;
+/* Rule 1: bytes that may be allocated between full collections where all are full; or, GENERATIONAL,
+ * grow old. */
+static uint64_t growth_of(const struct gc_heap *heap, bool generational) {
+    const struct gci_policy *policy = &heap->policy;
+    uint64_t live = policy->live_after_full, dying = heap->dying_bytes;
+    uint64_t growth = (live - dying) / 100 * growth_percent(heap), least = growth_least(heap);
+    if (generational) {
+        double part = policy->garbage > GARBAGE_LEAST ? policy->garbage : GARBAGE_LEAST;
+        growth = (uint64_t)((double)growth / part);
+        if (is_thrifty(heap)) least -= least / 2 < policy->nursery ? least / 2 : policy->nursery;
+    }
+    if (growth < least) growth = least;
     if (heap->limit != SIZE_MAX) {
         uint64_t room = heap->limit > live ? heap->limit - live : 0;
         if (growth > room / 2) growth = room / 2;
     }
-    uint64_t part = growth / DYING_PART, dying = heap->dying_bytes;
-    policy->full_threshold = live + (growth > 2 * dying + part ? growth - 2 * dying : part);
+    uint64_t part = growth / DYING_PART;
+    return growth > 2 * dying + part ? growth - 2 * dying : part;
+}
+
+static void set_full_threshold(struct gc_heap *heap) {
+    struct gci_policy *policy = &heap->policy;
+    policy->full_threshold = policy->live_after_full + growth_of(heap, policy->generational);
 }
 
 void gci_policy_init(struct gc_heap *heap) {
@@ -214,14 +216,14 @@ static void size_nursery(struct gc_heap *heap) {
 }
 
 /* Rule 3: are minor collections worth it?  Per byte allocated, collecting everything costs FULL
- * / GROWTH; minor collections cost MINOR, and what survives them, SURVIVAL, brings the next full
- * collection closer, which may be STRETCH times as far away. */
+ * over the growth between; minor collections cost MINOR, and what survives them, SURVIVAL, brings the
+ * next full collection closer. */
 static bool generations_pay(const struct gc_heap *heap, double tolerance) {
     const struct gci_policy *policy = &heap->policy;
     double full = policy->mark_ns_per_byte * (double)heap->live_bytes;
-    double growth = (double)(policy->full_threshold - policy->live_after_full);
-    double minor = policy->minor_ns_per_byte + policy->survival * full / growth;
-    return minor < tolerance * full / growth * stretch(policy);
+    double minor = policy->minor_ns_per_byte +
+                   policy->survival * full / ((double)growth_of(heap, true) + 1);
+    return minor < tolerance * full / ((double)growth_of(heap, false) + 1);
 }
 
 /* Rule 6.  SURVIVAL: that of a minor collection which searched. */

@@ -373,7 +373,6 @@ static void start(void) {
 }
 
 static void links_agree_with_a_model(void) {
-    need_optimised_code();
     start();
     for (uint64_t step = 0; step < fewer(8000); step++) {
         unsigned what = (unsigned)below(100);

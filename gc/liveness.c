@@ -28,6 +28,7 @@
 #include "gc/block.h"
 #include "gc/ephemeron.h"
 #include "gc/large.h"
+#include "gc/link.h"
 #include "gc/mark.h"
 #include "gc/type.h"
 #include "gc/watch.h"

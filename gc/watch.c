@@ -4,7 +4,7 @@
  *   record   one for each watched object, and for each slot outside the heap that has a link; found
  *            by its address in a hash table of chains, and in an array, in the order of registration
  *   watch    a finalizer, a guardian's claim, a weak reference or a link; on the chain of the record
- *            of its object.  A link is on that of its slot's holder, too
+ *            of its object.  A link is on that of its slot's holder, too (gc/link.c)
  *
  * Invariants: every record's object is live and has KEYED; those that are not marked are in the
  * array's last part, so that a minor collection looks at no other; a watch's OBJECT is its record's key.  Only
@@ -13,6 +13,7 @@
 #include "gc/watch.h"
 
 #include "gc/block.h"
+#include "gc/link.h"
 #include "gc/word.h"
 #include "runtime/log.h"
 #include "runtime/vm.h"
@@ -237,38 +238,6 @@ void gci_watch_change(struct gci_watches *w, struct gci_watched *to, struct gci_
     gci_watched_drop_if_empty(w, from);
 }
 
-void gci_link_join(struct gci_watched *holder, struct gci_watch *link) {
-    link->link.holder = holder->key;
-    link->link.prev = NULL;
-    link->link.next = holder->links;
-    if (holder->links != NULL) holder->links->link.prev = link;
-    holder->links = link;
-}
-
-void gci_link_leave(struct gci_watches *w, struct gci_watch *link) {
-    if (link->link.next != NULL) link->link.next->link.prev = link->link.prev;
-    if (link->link.prev != NULL)
-        link->link.prev->link.next = link->link.next;
-    else
-        gci_watched_find(w, link->link.holder)->links = link->link.next;
-}
-
-void gci_link_end(struct gci_watches *w, struct gci_watch *link) {
-    gci_link_leave(w, link);
-    gci_watch_leave(w, link);
-    gci_watch_give(w, link);
-}
-
-/* The page may be protected, and what is written here is no reference that anyone must hear of. */
-void gci_link_store(struct gc_heap *heap, uintptr_t slot, uintptr_t value) {
-    const struct gci_arena *arena = &heap->arena;
-    uintptr_t offset = slot - arena->base;
-    if (offset < gci_arena_used_bytes(arena) &&
-        gci_tag(arena, (uint32_t)(offset >> GCI_BLOCK_SHIFT)) & GCI_TAG_CLOSED)
-        gci_barrier_prepare(heap->barrier, slot, sizeof slot);
-    __atomic_store_n((uintptr_t *)slot, value, __ATOMIC_RELAXED);
-}
-
 /* One past the end is in the heap. */
 static bool may_refer(const struct gc_heap *heap, uintptr_t word) {
     uintptr_t used = gci_arena_used_bytes(&heap->arena), address;
@@ -352,7 +321,7 @@ static void end_watch(struct gc_heap *heap, struct gci_watch *watch) {
     struct gci_watches *w = heap->watches;
     if (watch->kind == GCI_WATCH_LINK) {
         gci_link_store(heap, gci_link_slot(heap, watch), 0);
-        struct gci_watched *holder = gci_watched_find(w, watch->link.holder);
+        struct gci_watched *holder = watch->link.holder;
         bool other = holder->key != watch->object;
         gci_link_end(w, watch);
         if (other) gci_watched_drop_if_empty(w, holder);
@@ -409,8 +378,6 @@ static void follow(struct gc_heap *heap, uintptr_t slot, uintptr_t from, uintptr
 static void change_key(struct gc_heap *heap, struct gci_watched *record, uintptr_t key) {
     uintptr_t before = record->key;
     record->key = key;
-    for (struct gci_watch *link = record->links; link != NULL; link = link->link.next)
-        link->link.holder = key;
     for (struct gci_watch *watch = record->watches; watch != NULL; watch = watch->next) {
         if (watch->object != 0) __atomic_store_n(&watch->object, key, __ATOMIC_RELAXED);
         if (watch->kind == GCI_WATCH_LINK) follow(heap, gci_link_slot(heap, watch), before, key);
@@ -553,17 +520,10 @@ static bool is_whole(const struct gci_watches *w, const struct gci_watched *reco
     for (const struct gci_watch *watch = record->watches; watch != NULL; watch = watch->next) {
         if (watch->object != record->key || watch->prev != before) return false;
         if (watch->kind == GCI_WATCH_FREE) return false;
-        if (watch->kind == GCI_WATCH_LINK && gci_watched_find(w, watch->link.holder) == NULL)
+        if (watch->kind == GCI_WATCH_LINK &&
+            gci_watched_find(w, watch->link.holder->key) != watch->link.holder)
             return false;
         before = watch;
-    }
-    before = NULL;
-    for (const struct gci_watch *link = record->links; link != NULL; link = link->link.next) {
-        const struct gci_watched *target = gci_watched_find(w, link->object);
-        if (link->link.holder != record->key || link->link.prev != before || target == NULL ||
-            link->kind != GCI_WATCH_LINK || (record->outside && link->link.offset != 0))
-            return false;
-        before = link;
     }
     return true;
 }
@@ -584,14 +544,15 @@ static bool is_in_place(const struct gc_heap *heap, const struct gci_watched *re
 
 size_t gci_check_watches(const struct gc_heap *heap) {
     const struct gci_watches *w = heap->watches;
-    size_t listed = 0;
+    size_t listed = 0, indexed = 0, broken = 0;
     if (w == NULL) return 0;
-    size_t broken = 0;
     for (size_t i = 0; i < w->all_count; i++) {
         const struct gci_watched *record = w->all[i];
         if (record == NULL) continue;
         listed++;
-        if (is_in_place(heap, record, i) && is_whole(w, record)) continue;
+        if (is_in_place(heap, record, i) && is_whole(w, record) &&
+            gci_check_links(w, record, &indexed))
+            continue;
         gci_log("watches: the record for %p, %s, is broken or out of place", (void *)record->key,
             record->old ? "old" : "young");
         broken++;
@@ -599,6 +560,11 @@ size_t gci_check_watches(const struct gc_heap *heap) {
     if (listed != w->count || listed + w->all_empty != w->all_count) {
         gci_log("watches: %zu records of %zu in the array, %zu empty, but %zu in the table", listed,
             w->all_count, w->all_empty, w->count);
+        broken++;
+    }
+    if (broken == 0 && indexed != w->index.count) {
+        gci_log("watches: %zu links in the index, but %zu of holders that have theirs in it",
+            w->index.count, indexed);
         broken++;
     }
     return broken;

@@ -32,9 +32,8 @@ struct gci_watch {
             struct gci_watch *next_ready;
         } guarded;
         struct {
-            uintptr_t
-                holder;    /* start of the object that the slot is in; outside the heap the slot */
-            size_t offset; /* of the slot */
+            struct gci_watched *holder; /* that of the object that the slot is in, or of the slot */
+            size_t offset;              /* of the slot */
             struct gci_watch *next, *prev; /* the others with this holder */
         } link;
     };
@@ -58,6 +57,7 @@ struct gci_watched {
     struct gci_watched *far_found;  /* several further on, to be fetched meanwhile; or NULL */
     bool old;                       /* survived a collection, or lies outside the heap */
     bool outside;
+    bool indexed;  /* its links are in the index: they are many */
     uint8_t order; /* in a collection: the strictest of its finalizers; GCI_NO_ORDER: none */
 };
 
@@ -84,6 +84,13 @@ struct gci_stock {
     uint8_t *fresh, *end;
 };
 
+/* Links by their slots (gc/link.c). */
+struct gci_link_index {
+    struct gci_watch **slots; /* open addressing; NULL: nothing yet */
+    unsigned shift;           /* of a hash, to have a slot */
+    size_t count;
+};
+
 struct gci_watches {
     struct gci_watched **buckets;
     unsigned shift;           /* of a key's hash, to have a bucket */
@@ -92,6 +99,7 @@ struct gci_watches {
     size_t all_count, all_capacity, all_empty; /* so many NULL; */
     size_t settled;                            /* those that are young come after so many */
     struct gci_stock records, watches;
+    struct gci_link_index index;
     struct gci_watch **recent; /* finalizers with data in the heap, since the last collection; */
     size_t recent_count, recent_capacity;
     struct gci_watch **with_data; /* those from before, and some that aren't finalizers any more */
@@ -134,13 +142,6 @@ void gci_watch_leave(struct gci_watches *w, struct gci_watch *watch);
 /* From one to another, TO, at once for who reads its object. */
 void gci_watch_change(struct gci_watches *w, struct gci_watched *to, struct gci_watch *watch);
 
-/* The same for a link and the record of its holder. */
-void gci_link_join(struct gci_watched *holder, struct gci_watch *link);
-void gci_link_leave(struct gci_watches *w, struct gci_watch *link);
-
-/* Off both chains, and given back. */
-void gci_link_end(struct gci_watches *w, struct gci_watch *link);
-
 /* A record of which nothing is left goes, but not while a collection may be going through them. */
 void gci_watched_drop_if_empty(struct gci_watches *w, struct gci_watched *record);
 
@@ -171,14 +172,6 @@ static inline uintptr_t gci_present(const struct gc_heap *heap, uintptr_t addres
     bool moved = heap->arena.side[offset >> GCI_GRANULE_SHIFT] & GCI_SIDE_MOVED;
     return moved ? *(const uintptr_t *)address : address;
 }
-
-/* Where the slot of LINK is. */
-static inline uintptr_t gci_link_slot(const struct gc_heap *heap, const struct gci_watch *link) {
-    return gci_present(heap, link->link.holder) + link->link.offset;
-}
-
-/* Makes the slot of LINK hold VALUE. */
-void gci_link_store(struct gc_heap *heap, uintptr_t slot, uintptr_t value);
 
 /* ---- What becomes of objects ---------------------------------------------------------------- */
 

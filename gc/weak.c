@@ -1,11 +1,12 @@
 /* Weak references and disappearing links: the public functions.  When they are cleared is
- * gc/liveness.c's business, the tables are gc/watch.c's (docs/finalization.md, rules 15 to 20). */
+ * gc/liveness.c's business, the tables are gc/watch.c's and gc/link.c's (docs/finalization.md, rules
+ * 15 to 21). */
 #include <errno.h>
 
 #include "gc/api.h"
 #include "gc/block.h"
 #include "gc/finalize.h"
-#include "gc/watch.h"
+#include "gc/link.h"
 #include "runtime/log.h"
 
 /* What the program has of a weak reference is its watch.  Its object is cleared and changed by the
@@ -150,10 +151,7 @@ static bool is_slot(
 static struct gci_watch *find_link(
     const struct gci_watches *w, const struct place *place, enum gc_weak_kind kind) {
     const struct gci_watched *holder = gci_watched_find(w, place->holder);
-    struct gci_watch *link = holder != NULL ? holder->links : NULL;
-    while (link != NULL && (link->link.offset != place->offset || link->when != kind))
-        link = link->link.next;
-    return link;
+    return holder != NULL ? gci_link_find(w, holder, place->offset, kind) : NULL;
 }
 
 static struct gci_watched *holder_for(struct gc_heap *heap, const struct place *place) {
@@ -167,16 +165,16 @@ static int add_link(struct gc_heap *heap, const struct place *place, void *targe
     if (find_link(w, place, kind) != NULL) return EEXIST;
     struct gci_watched *of = gci_watched_make(heap, (uintptr_t)target, &object);
     struct gci_watched *holder = holder_for(heap, place);
-    struct gci_watch *link = of != NULL && holder != NULL ? gci_watch_new(w, GCI_WATCH_LINK) : NULL;
+    bool room = of != NULL && holder != NULL && gci_link_has_room(w, holder);
+    struct gci_watch *link = room ? gci_watch_new(w, GCI_WATCH_LINK) : NULL;
     if (link == NULL) {
         if (of != NULL) gci_watched_drop_if_empty(w, of);
         if (holder != NULL && holder != of) gci_watched_drop_if_empty(w, holder);
         return ENOMEM;
     }
     link->when = (uint8_t)kind;
-    link->link.offset = place->offset;
     gci_watch_join(of, link);
-    gci_link_join(holder, link);
+    gci_link_join(w, holder, place->offset, link);
     return 0;
 }
 
@@ -193,12 +191,11 @@ int gci_entry_link_register(
     return gci_watch_exit(thread, heap, error);
 }
 
-/* Drops the records of a link that has ended. */
-static void drop_both(struct gci_watches *w, uintptr_t object, uintptr_t holder) {
+/* Drops the records that a link had, if that was all they were for. */
+static void drop_both(struct gci_watches *w, uintptr_t object, struct gci_watched *holder) {
     struct gci_watched *record = gci_watched_find(w, object);
-    if (record != NULL) gci_watched_drop_if_empty(w, record);
-    record = gci_watched_find(w, holder);
-    if (record != NULL) gci_watched_drop_if_empty(w, record);
+    gci_watched_drop_if_empty(w, record);
+    if (holder != record) gci_watched_drop_if_empty(w, holder);
 }
 
 int gci_entry_link_unregister(
@@ -212,24 +209,27 @@ int gci_entry_link_unregister(
         w != NULL && find_place(heap, slot, &place) ? find_link(w, &place, kind) : NULL;
     if (link != NULL) {
         uintptr_t object = link->object;
+        struct gci_watched *holder = link->link.holder;
         gci_link_end(w, link);
-        drop_both(w, object, place.holder);
+        drop_both(w, object, holder);
     }
     return gci_watch_exit(thread, heap, link != NULL ? 0 : ENOENT);
 }
 
-static int move_link(
-    struct gc_heap *heap, struct gci_watch *link, const struct place *to, uintptr_t from) {
+static int move_link(struct gc_heap *heap, struct gci_watch *link, const struct place *to) {
     struct gci_watches *w = heap->watches;
     struct gci_watch *other = find_link(w, to, (enum gc_weak_kind)link->when);
     if (other == link) return 0;
     if (other != NULL) return EEXIST;
-    struct gci_watched *holder = holder_for(heap, to);
+    struct gci_watched *from = link->link.holder, *holder = holder_for(heap, to);
     if (holder == NULL) return ENOMEM;
+    if (!gci_link_has_room(w, holder)) {
+        gci_watched_drop_if_empty(w, holder);
+        return ENOMEM;
+    }
     gci_link_leave(w, link);
-    link->link.offset = to->offset;
-    gci_link_join(holder, link);
-    drop_both(w, link->object, from);
+    gci_link_join(w, holder, to->offset, link);
+    if (from != holder) gci_watched_drop_if_empty(w, from);
     return 0;
 }
 
@@ -241,7 +241,7 @@ int gci_entry_link_move(
     int error = is_slot("gc_link_move", heap, to, &after) ? ENOENT : EINVAL;
     if (error == ENOENT && heap->watches != NULL && find_place(heap, from, &before)) {
         struct gci_watch *link = find_link(heap->watches, &before, kind);
-        if (link != NULL) error = move_link(heap, link, &after, before.holder);
+        if (link != NULL) error = move_link(heap, link, &after);
     }
     return gci_watch_exit(thread, heap, error);
 }

@@ -40,10 +40,13 @@
 #else
 #define BENCH_ALLOCATOR "cairn"
 #endif
+#ifndef BENCH_BYTES_MORE
+#define BENCH_BYTES_MORE 0 /* cairn-byte: 1, as Boehm's interface has it */
+#endif
 #define BENCH_FREES            0
-#define BENCH_TAKE(size)       gc_alloc(size)
-#define BENCH_TAKE_RAW(size)   gc_alloc(size)
-#define BENCH_TAKE_LEAF(size)  gc_alloc_leaf(size)
+#define BENCH_TAKE(size)       gc_alloc((size) + BENCH_BYTES_MORE)
+#define BENCH_TAKE_RAW(size)   gc_alloc((size) + BENCH_BYTES_MORE)
+#define BENCH_TAKE_LEAF(size)  gc_alloc_leaf((size) + BENCH_BYTES_MORE)
 #define BENCH_GIVE_BACK(block) ((void)(block))
 #elif defined(BENCH_BOEHM)
 #ifdef BENCH_THREADS

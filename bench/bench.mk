@@ -5,11 +5,12 @@
 # it; an allocator is a file in bench/allocators/ with its section in bench/alloc.h, its lines below
 # and its name in bench/driver/catalogue.c.  cairn-typed shares cairn's file.  Allocators whose
 # header isn't installed are left out, and so is OCaml's program without ocamlopt.  cairn-calls is
-# cairn with its calls out of line, from the shared library; boehm-cairn is boehm's program, the very
+# cairn with its calls out of line, from the shared library, and cairn-byte that with a byte more in
+# each object; boehm-cairn is boehm's program, the very
 # same objects, with Cairn's libgc.so.1 instead of Debian's.
 
 bench_has = $(shell printf '\043include <$(1)>\n' | $(CC) -E -x c - >/dev/null 2>&1 && echo $(2))
-BENCH_ALLOCATORS := cairn cairn-typed cairn-calls malloc \
+BENCH_ALLOCATORS := cairn cairn-typed cairn-calls cairn-byte malloc \
     $(call bench_has,gc.h,boehm) $(call bench_has,mimalloc.h,mimalloc)
 BENCH_OCAMLOPT := $(shell command -v ocamlopt 2>/dev/null)
 
@@ -24,6 +25,10 @@ BENCH_DEFINE_cairn-calls := -DBENCH_CAIRN -DGC_NO_INLINE
 BENCH_LIBS_cairn-calls := -Wl,-rpath,$(abspath $(B)/lib)
 BENCH_ARCHIVE_cairn-calls := $(B)/lib/libcairn.so
 BENCH_FILE_cairn-calls := cairn
+BENCH_DEFINE_cairn-byte := $(BENCH_DEFINE_cairn-calls) -DBENCH_BYTES_MORE=1
+BENCH_LIBS_cairn-byte := $(BENCH_LIBS_cairn-calls)
+BENCH_ARCHIVE_cairn-byte := $(BENCH_ARCHIVE_cairn-calls)
+BENCH_FILE_cairn-byte := cairn
 BENCH_DEFINE_boehm := -DBENCH_BOEHM
 BENCH_LIBS_boehm := -lgc
 BENCH_DEFINE_malloc := -DBENCH_MALLOC

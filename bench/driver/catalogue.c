@@ -14,6 +14,7 @@ static const struct allocator known[] = {
     {.name = "mimalloc", .by_default = true},
     {.name = "cairn-typed", .has_workers = true}, /* not bench/workloads/cairn/ */
     {.name = "cairn-calls", .has_workers = true}, /* cairn, out of line */
+    {.name = "cairn-byte", .has_workers = true},  /* and with a byte more in each object */
     {.name = "boehm-cairn", .optional = true},    /* boehm, with Cairn's library */
     {.name = "ocaml", .optional = true},          /* has binary_trees only */
 };

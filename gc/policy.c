@@ -221,8 +221,8 @@ static void size_nursery(struct gc_heap *heap) {
 static bool generations_pay(const struct gc_heap *heap, double tolerance) {
     const struct gci_policy *policy = &heap->policy;
     double full = policy->mark_ns_per_byte * (double)heap->live_bytes;
-    double minor = policy->minor_ns_per_byte +
-                   policy->survival * full / ((double)growth_of(heap, true) + 1);
+    double minor =
+        policy->minor_ns_per_byte + policy->survival * full / ((double)growth_of(heap, true) + 1);
     return minor < tolerance * full / ((double)growth_of(heap, false) + 1);
 }
 
@@ -314,10 +314,11 @@ static void learn_from_full(struct gc_heap *heap, const struct gci_cycle *cycle)
     policy->wholesale = 0;
     policy->watches_after_full = gci_watches_bytes(heap);
     policy->external_after_full = __atomic_load_n(&policy->external, __ATOMIC_RELAXED);
+    if (!policy->generational && --policy->patience == 0) {
+        policy->generational = true;
+        policy->trial = 0;
+    }
     set_full_threshold(heap);
-    if (policy->generational || --policy->patience > 0) return;
-    policy->generational = true;
-    policy->trial = 0;
 }
 
 /* ---- Compaction: rule 5 --------------------------------------------------------------------- */

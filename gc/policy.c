@@ -40,10 +40,10 @@
 #define COMPACT_MAX  64u
 #define EASE_ONE     8u  /* a thrifty layer's figures as they are */
 #define EASE_MAX     64u /* beyond, all are those of other heaps */
-#define EASE_FROM    16u /* collections before it is judged */
+#define EASE_FROM    8u /* collections before it is judged */
 #define EASE_WINDOW  64u /* after so many, what was counts half */
-#define EASE_PERCENT 40u /* more while collections take over so much of the time */
-#define EASE_LITTLE  15u /* less when they take under so much */
+#define EASE_PERCENT 25u /* more while collections take over so much of the time */
+#define EASE_LITTLE  12u /* less when they take under so much */
 
 static bool is_thrifty(const struct gc_heap *heap) {
     return heap->layer->growth_least > 0;

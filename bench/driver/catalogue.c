@@ -19,6 +19,8 @@ static const struct allocator known[] = {
     {.name = "ocaml", .optional = true},          /* has binary_trees only */
 };
 
+_Static_assert(sizeof known / sizeof *known <= MOST_ALLOCATORS, "all have an index");
+
 static struct workload *find_or_add(struct catalogue *catalogue, const char *name) {
     for (int i = 0; i < catalogue->workload_count; i++)
         if (strcmp(catalogue->workloads[i].name, name) == 0) return &catalogue->workloads[i];

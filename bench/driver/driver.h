@@ -69,7 +69,7 @@ _Noreturn void child_end_by_signal(int number);
 
 /* ---- catalogue.c ------------------------------------------------------------------------- */
 
-enum { MOST_WORKLOADS = 64, MOST_ALLOCATORS = 8, NAME_ROOM = 32 };
+enum { MOST_WORKLOADS = 64, MOST_ALLOCATORS = 9, NAME_ROOM = 32 };
 
 struct workload {
     char name[NAME_ROOM];

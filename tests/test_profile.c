@@ -384,7 +384,6 @@ static void *collect_often(void *argument) {
 
 static void files_are_written_while_others_collect(void) {
     pthread_t thread;
-    alarm(20);
     start();
     REQUIRE_EQUAL(gc_profile_start(512), 0);
     for (unsigned i = 0; i < 1000; i++) site_small();

@@ -155,7 +155,7 @@ static void *wait_by_epoll(void *unused) {
     NEED(epoll >= 0 && epoll_ctl(epoll, EPOLL_CTL_ADD, wake[0], &event) == 0);
     sigfillset(&all);
     __atomic_fetch_add(&at, 1, __ATOMIC_RELAXED);
-    NEED(epoll_pwait(epoll, &event, 1, 60000, &all) == 1);
+    NEED(epoll_pwait(epoll, &event, 1, 240000, &all) == 1);
     close(epoll);
     return unused;
 }
@@ -170,7 +170,7 @@ static void *wait_a_while(void *unused) {
     clock_gettime(CLOCK_MONOTONIC, &after);
     double s =
         (double)(after.tv_sec - before.tv_sec) + (double)(after.tv_nsec - before.tv_nsec) / 1e9;
-    NEED(s >= 0.299 && s < 20);
+    NEED(s >= 0.299 && s < 60);
     __atomic_fetch_add(&at, 1, __ATOMIC_RELAXED);
     return unused;
 }
@@ -193,7 +193,7 @@ static void blocking_and_waiting_threads_are_stopped(void) {
 }
 
 int main(void) {
-    alarm(100);
+    alarm(300);
     pthread_t early = make_early_thread();
     the_early_thread_is_attached(early);
     arguments_and_results_survive();

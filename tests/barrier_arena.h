@@ -150,7 +150,7 @@ static inline int in_child(void (*body)(void *), void *argument, char *text, siz
     pid_t child = fork();
     assert_true(child >= 0);
     if (child == 0) {
-        alarm(60);
+        alarm(300);
         dup2(ends[1], STDERR_FILENO);
         close(ends[0]);
         close(ends[1]);

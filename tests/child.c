@@ -15,7 +15,6 @@
 
 #define FAILED  97
 #define SKIPPED 98
-#define SECONDS 120 /* for one child, on a busy machine */
 
 void child_fail(const char *file, int line, const char *format, ...) {
     va_list arguments;
@@ -67,7 +66,7 @@ static void be_child(child_function *function, const char *const *environment, i
     close(output);
     for (int s = 1; s < 32; s++) /* cmocka's handlers are the parent's */
         if (s != SIGKILL && s != SIGSTOP) signal(s, SIG_DFL);
-    alarm(SECONDS);
+    alarm(CHILD_SECONDS);
     clear_options();
     set_common_options();
     for (size_t i = 0; environment != NULL && environment[i] != NULL; i++)

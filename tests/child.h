@@ -16,6 +16,10 @@ typedef void child_function(void);
 
 #define CHILD_VARIABLES 8
 
+/* A child that hangs is ended after so long: far more than any takes on a slow and busy machine. For
+ * alarm() in children of its own, too, which don't inherit it. */
+#define CHILD_SECONDS 300
+
 struct child_test {
     child_function *function;
     const char *says;                         /* what the output must contain, or NULL */

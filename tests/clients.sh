@@ -101,7 +101,7 @@ same() {
     shift 2
     for side in debian other; do
         for ((try = 1; try <= tries; try++)); do
-            said=$(seconds=20 run "$side" "$scratch/$name.$side" "$@")
+            said=$(seconds=120 run "$side" "$scratch/$name.$side" "$@")
             [ "${said##* }" != 0 ] || break
             [ $try = "$tries" ] || echo "$name with $side's library: exit status ${said##* }; once more"
         done

@@ -29,6 +29,6 @@ timeout 120 npm install --prefix . --ignore-scripts --no-audit --no-fund --no-sa
 case $? in
 0) ;;
 124) lacking "the npm registry is too slow" ;;
-*) exit 1 ;;
+*) lacking "npm can't install $package, which the registry has" ;;
 esac
 touch there

@@ -6,7 +6,7 @@
 # A program is a cmocka program, or anything that prints cmocka's closing lines.  With -j N up to N
 # run at once; what they say is shown in the order of the arguments.  A program's output is shown
 # when a test of it failed, or always with -v.  A program that crashes, takes longer than
-# TEST_TIMEOUT seconds (600), or ends otherwise than its closing lines say counts as one more
+# TEST_TIMEOUT seconds (1800), or ends otherwise than its closing lines say counts as one more
 # failure.  The last line is "N passed, N failed"; the exit status is 0 only if tests ran and none
 # failed.
 set -u
@@ -36,7 +36,7 @@ run() {
     local began shell=
     began=$(date +%s%N)
     [ "${2%.sh}" = "$2" ] || shell=bash
-    timeout -k 10 "${TEST_TIMEOUT:-600}" $shell "$2" >"$outputs/$1" 2>&1 </dev/null
+    timeout -k 10 "${TEST_TIMEOUT:-1800}" $shell "$2" >"$outputs/$1" 2>&1 </dev/null
     echo $? $((($(date +%s%N) - began) / 1000000)) >"$outputs/$1.new"
     mv "$outputs/$1.new" "$outputs/$1.end"
 }
@@ -54,7 +54,7 @@ report() {
 
     # What the closing lines don't tell.
     if [ "$status" = 124 ] || [ "$status" = 137 ]; then
-        trouble="it took longer than ${TEST_TIMEOUT:-600} s"
+        trouble="it took longer than ${TEST_TIMEOUT:-1800} s"
     elif [ "$status" -gt 128 ]; then
         trouble="it died of signal $((status - 128))"
     elif [ "$status" != 0 ] && [ "$bad" = 0 ]; then

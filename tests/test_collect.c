@@ -4,7 +4,9 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "bench/random.h"
@@ -14,25 +16,43 @@
 /* ---- Pauses -----------------------------------------------------------------------------------
  */
 
+/* Of the processors, so that it doesn't matter who else has them. */
+static double cpu_us(void) {
+    struct timespec now;
+    REQUIRE_EQUAL(clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &now), 0);
+    return (double)now.tv_sec * 1e6 + (double)now.tv_nsec / 1e3;
+}
+
+static int compare(const void *a, const void *b) {
+    const double *x = a, *y = b;
+    return (*x > *y) - (*x < *y);
+}
+
 static void a_minor_collection_with_few_survivors_is_short(void) {
-    enum { LIVE = 1000 };
+    enum { LIVE = 1000, ROUNDS = 40 };
+    double us[ROUNDS];
     void **survivors = gc_alloc(LIVE * sizeof *survivors);
-    for (unsigned round = 0; round < 40; round++) {
+    for (unsigned round = 0; round < ROUNDS; round++) {
         size_t objects = statistics().nursery_bytes / 32 * 9 / 10;
         for (size_t i = 0; i < objects; i++) {
             void *p = gc_alloc(32);
             if (i % 1024 == 0) survivors[i / 1024 % LIVE] = p;
         }
+        double before = cpu_us();
         REQUIRE_EQUAL(gc_collect(GC_MINOR), 0);
+        us[round] = cpu_us() - before;
     }
+    qsort(us, ROUNDS, sizeof *us, compare);
     gc_stats s = statistics();
-    printf("%llu minor collections: p50 %llu us, p99 %llu us, longest %llu us\n",
-        (unsigned long long)s.minor.count, (unsigned long long)s.minor.p50_ns / 1000,
-        (unsigned long long)s.minor.p99_ns / 1000, (unsigned long long)s.minor.max_ns / 1000);
-    REQUIRE(s.minor.count >= 40);
+    printf("%llu minor collections: half take %.0f us of processors, all up to %.0f us; "
+           "p50 %llu us, p99 %llu us, longest %llu us\n",
+        (unsigned long long)s.minor.count, us[ROUNDS / 2], us[ROUNDS - 1],
+        (unsigned long long)s.minor.p50_ns / 1000, (unsigned long long)s.minor.p99_ns / 1000,
+        (unsigned long long)s.minor.max_ns / 1000);
+    REQUIRE(s.minor.count >= ROUNDS);
 #if defined(__OPTIMIZE__) && !defined(GC_SANITIZE)
-    /* 200 us is the aim, on a machine with nothing else to do; a busy one was seen to take 2 ms. */
-    REQUIRE(s.minor.p50_ns < 5000000);
+    /* 200 us is the aim; a machine may be slow. */
+    REQUIRE(us[ROUNDS / 2] < 5000);
 #endif
 }
 
@@ -191,10 +211,12 @@ static void fill_by_system_call(int zero, char *p, size_t bytes) {
 
 /* Makes old objects with room between them, in closed blocks: one of four stays. */
 static __attribute__((noinline)) void make_sparse_blocks(size_t bytes, size_t count) {
+    gc_disable(); /* or what lies beside what depends on when, and how, the collector collects */
     for (size_t i = 0; i < count; i++) {
         void *p = gc_alloc(bytes);
         if (i % 4 == 0) spread[i / 4] = p;
     }
+    gc_enable();
     settle_old();
     REQUIRE(statistics().closed_blocks > 0);
 }

@@ -102,7 +102,7 @@ static void *make_garbage(void *megabytes) {
 }
 
 static void use_heap(size_t megabytes, unsigned generations) {
-    alarm(60);
+    alarm(CHILD_SECONDS);
     check_heads(CHAIN);
     REQUIRE_EQUAL(gc_verify(), 0);
     make_garbage((void *)megabytes);
@@ -283,7 +283,7 @@ static void forks_wait_for_long_collections(void) {
     pid_t child = fork();
     gc_blocking_end();
     if (child == 0) {
-        alarm(10);
+        alarm(CHILD_SECONDS);
         REQUIRE_EQUAL(gc_collect(GC_MINOR), 0);
         check_heads(CHAIN);
         _exit(0);
@@ -332,7 +332,7 @@ static pid_t (*fork_silently)(void);
 /* In a silent child the C library's own locks may be held for ever, so nothing but the heap is
  * used. */
 static void use_heap_alone(void) {
-    alarm(20);
+    alarm(CHILD_SECONDS);
     signal(SIGALRM, SIG_DFL);
     check_heads(CHAIN);
     write_to_old(3);

@@ -523,7 +523,7 @@ static void a_child_goes_on_with_the_hashes(void) {
         pid_t child = fork();
         REQUIRE(child >= 0);
         if (child == 0) {
-            alarm(30);
+            alarm(CHILD_SECONDS);
             for (unsigned s = 0; s < SHARED; s++) {
                 uint64_t hash = gc_identity_hash(gc_handle_get(shared[s]));
                 uint64_t known = __atomic_load_n(&shared_hash[s], __ATOMIC_SEQ_CST);

@@ -10,6 +10,7 @@
 
 #include "cairn/embed.h"
 #include "child.h"
+#include "gc/thread.h"
 #include "support.h"
 #include "threads_support.h"
 #include "typed_model.h"
@@ -177,7 +178,8 @@ static void a_collection_that_promotes_everything_is_heard(void) {
     static void **volatile list;
     gc_stats before = statistics();
     listen();
-    for (unsigned i = 0; i < 100000; i++) {
+    /* Some of the first may be full ones, which seem cheap to a program that was preempted. */
+    for (unsigned i = 0; i < 100000 || (i < 2000000 && heard.promoted_all == 0); i++) {
         void **item = gc_alloc(64);
         *item = list;
         list = item;
@@ -199,6 +201,7 @@ static void what_a_collections_end_says_is_what_statistics_say(void) {
     REQUIRE_EQUAL(gc_add_listener(&listener), 0);
     for (unsigned kind = GC_MINOR; kind <= GC_COMPACT; kind++) {
         for (unsigned i = 0; i < 1000; i++) kept[i] = gc_alloc(1 + i * 7);
+        uint64_t before_ns = statistics().all.total_ns;
         collect(kind);
         REQUIRE(kept[999] != NULL);
         gc_stats stats = statistics();
@@ -207,7 +210,8 @@ static void what_a_collections_end_says_is_what_statistics_say(void) {
         REQUIRE_EQUAL(last_end.bytes_after, stats.live_bytes);
         REQUIRE_EQUAL(last_end.nursery_bytes, stats.nursery_bytes);
         REQUIRE_EQUAL(last_end.compacted, kind == GC_COMPACT);
-        REQUIRE(last_end.bytes_before >= 1000 && last_end.pause_ns >= stats.all.p50_ns / 2);
+        REQUIRE(last_end.bytes_before >= 1000);
+        REQUIRE(last_end.pause_ns >= stats.all.total_ns - before_ns); /* the threads go on later */
         REQUIRE(last_end.marked_objects >= 1000);
         REQUIRE(strcmp(last_end.reason, "the program asked") == 0);
     }
@@ -271,13 +275,14 @@ static void threads_stand_still_from_stop_to_start(void) {
     wait_for(&stage, 1);
     REQUIRE_EQUAL(gc_add_listener(&listener), 0);
     for (unsigned i = 0; i < 20; i++) {
+        uint64_t before = turns;
+        while (turns == before) sleep_ms(1);
         collect(i % 2 == 0 ? GC_FULL : GC_MINOR);
-        sleep_ms(1);
     }
     REQUIRE_EQUAL(gc_remove_listener(&listener), 0);
     raise_flag(&stage, 2);
     end_thread(thread);
-    REQUIRE(turns_seen > 100 && turns > 0);
+    REQUIRE(turns_seen > 100);
     REQUIRE_EQUAL(moved, 0);
 }
 
@@ -310,8 +315,10 @@ static void on_signal(int number) {
 }
 
 static int removing;
+static struct gci_mutator *remover_itself;
 
 static void *removes_and_is_signalled(void *unused) {
+    remover_itself = gci_self;
     raise_flag(&removing, 1);
     while (look_at(&stage) != 1) sleep_ms(1);
     raise_flag(&removing, 2);
@@ -326,7 +333,7 @@ static void handlers_wait_until_a_listener_is_removed(void) {
     REQUIRE_EQUAL(gc_add_listener(&waiting), 0);
     slow = start_thread(ends_at_once, NULL);
     while (look_at(&removing) != 2) sleep_ms(1);
-    sleep_ms(20);
+    while (__atomic_load_n(&remover_itself->state, __ATOMIC_ACQUIRE) != GCI_BLOCKING) sleep_ms(1);
     REQUIRE_EQUAL(pthread_kill(remover, SIGUSR1), 0);
     sleep_ms(20);
     REQUIRE_EQUAL(look_at(&handled), 0);

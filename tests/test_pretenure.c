@@ -314,7 +314,7 @@ static void fork_times(unsigned count, void (*f)(void)) {
         pid_t child = fork();
         REQUIRE(child >= 0);
         if (child == 0) {
-            alarm(30);
+            alarm(CHILD_SECONDS);
             REQUIRE_EQUAL(gc_verify(), 0);
             f();
             _exit(0);

@@ -563,9 +563,12 @@ static void *suspend(void *unused) {
     return unused;
 }
 
+static int collected;
+
 static void *wake_up(void *thread) {
     for (int i = 0; i < SUSPENSIONS; i++) {
         wait_until(&there, i + 1);
+        wait_until(&collected, i / 10); /* however busy the machine is */
         for (int j = 0; j < i % 50; j++) sched_yield();
         REQUIRE_EQUAL(pthread_kill(*(pthread_t *)thread, SIGUSR1), 0);
     }
@@ -575,11 +578,11 @@ static void *wake_up(void *thread) {
 
 static void suspended_threads_are_woken_by_their_own_signals_only(void) {
     pthread_t sleeper = create(suspend, NULL), waker = create(wake_up, &sleeper);
-    while (__atomic_load_n(&go, __ATOMIC_ACQUIRE) == 0) collect(GC_MINOR);
+    for (; __atomic_load_n(&go, __ATOMIC_ACQUIRE) == 0; set(&collected, collected + 1))
+        collect(GC_MINOR);
     join(waker);
     join(sleeper);
-    print_message("%llu collections\n", (unsigned long long)statistics().all.count);
-    REQUIRE(statistics().all.count >= 100);
+    print_message("%d collections\n", collected);
 }
 
 static void sigsuspend_and_a_plain_handler(void) {

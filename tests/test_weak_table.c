@@ -468,7 +468,6 @@ static __attribute__((noinline)) void make_finalized(void) {
 
 /* They run in the allocation with which a table grows, too. */
 static void a_finalizer_that_runs_inline_may_use_the_table(void) {
-    alarm(20);
     start(GC_TABLE_WEAK_KEYS, NULL, NULL);
     for (size_t i = 0; i < KEYS; i++) {
         put_node(i, i);

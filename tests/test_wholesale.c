@@ -2,6 +2,7 @@
  * when they do, that nothing is lost, and that what they promote in vain goes again. */
 #define _GNU_SOURCE
 #include <string.h>
+#include <time.h>
 
 #include "cairn/embed.h"
 #include "cairn/finalize.h"
@@ -17,6 +18,17 @@ struct link {
 };
 
 static struct link *volatile chain;
+
+/* Stands in for the C library's, also in the collector: each look is a microsecond later than the one
+ * before.  By the real clock a program that is preempted for long has collections that seem cheap
+ * beside it, and they would be full ones. */
+int clock_gettime(clockid_t clock, struct timespec *now) {
+    static uint64_t looks;
+    uint64_t us = __atomic_add_fetch(&looks, 1, __ATOMIC_RELAXED);
+    (void)clock;
+    *now = (struct timespec){(time_t)(us / 1000000), (long)(us % 1000000) * 1000};
+    return 0;
+}
 
 /* Now and then, of each shape that blocks have: a leaf, a cell, a large object. */
 static void *make_other(uint64_t number) {

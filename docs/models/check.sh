@@ -16,7 +16,7 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
 memory=4000   # MB for one search
-seconds=300   # for one search
+seconds=1800  # for one search, on a slow machine
 safety=-DSAFETY
 liveness='-DNP -DNFAIR=3' # a cycle without progress, under weak fairness
 

@@ -23,9 +23,9 @@ run_program() { # headers library program
     output=$scratch/$1-$2-$name
     began=$(date +%s%N)
     if [ "$2" = cairn ]; then
-        LD_LIBRARY_PATH=$libraries timeout -k 5 "${TEST_TIMEOUT:-200}" "$3" >"$output" 2>&1 </dev/null
+        LD_LIBRARY_PATH=$libraries timeout -k 5 "${TEST_TIMEOUT:-1800}" "$3" >"$output" 2>&1 </dev/null
     else
-        timeout -k 5 "${TEST_TIMEOUT:-200}" "$3" >"$output" 2>&1 </dev/null
+        timeout -k 5 "${TEST_TIMEOUT:-1800}" "$3" >"$output" 2>&1 </dev/null
     fi
     status=$?
     # cmocka prints its marks in the midst of what a test prints without a newline.

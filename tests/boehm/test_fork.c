@@ -50,7 +50,7 @@ static void fork_often(int threads, int times, bool by_hand) {
         REQUIRE(child >= 0);
         if (child == 0) {
             if (by_hand) GC_atfork_child();
-            alarm(60);
+            alarm(CHILD_SECONDS);
             check_child();
             _exit(0);
         }

@@ -91,8 +91,8 @@ static void ended(struct gc_heap *heap, enum gc_collection kind) {
 }
 
 struct gci_layer gcb_layer = {
-    .nursery_first = (size_t)2 << 20, /* docs/policy.md, rule 7 */
-    .nursery_most = (size_t)3 << 20,
+    .nursery_first = (size_t)4 << 20, /* docs/policy.md, rule 7 */
+    .nursery_most = (size_t)4 << 20,
     .nursery_thread = (size_t)1 << 19,
     .growth_least = (size_t)7 << 20,
     .filled_below = (size_t)16 << 20,

@@ -21,7 +21,7 @@
 #include "runtime/probe.h"
 
 #define ZERO_AHEAD                                                                                 \
-    4096u /* bytes of a hole zeroed at a time: 1.5 % of a first-level cache's lines */
+    16384u /* bytes of a hole zeroed at a time: 1.5 % of a first-level cache's lines */
 #define OVERFLOW_MIN   256u /* bytes; smaller objects skip to the next hole that fits */
 #define SHRINK_MIN     64u  /* bytes; smaller objects are not moved to shrink them */
 #define EASY_DENSITIES 5u   /* blocks less than 5/8 full are recycled before fresh ones are taken */

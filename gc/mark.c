@@ -193,6 +193,15 @@ void gci_mark_heap_words(struct gci_marker *marker, gci_words words) {
         mark_words(marker, words, false, ALONE, false);
 }
 
+void gci_mark_shared_words(struct gci_marker *marker, gci_words words) {
+    if (__builtin_expect(marker->heap->words.on, 0))
+        mark_decoded_words(marker, words, SHARED, false);
+    if (marker->past_end_in_heap)
+        mark_words(marker, words, true, SHARED, false);
+    else
+        mark_words(marker, words, false, SHARED, false);
+}
+
 /* ---- Typed objects -------------------------------------------------------------------------- */
 
 __attribute__((noinline)) void gci_refuse_interior(
@@ -594,6 +603,10 @@ static void drain_together(struct gci_marker *marker, void *context) {
         else
             drain_stack(marker, false, false, SHARED, false, 0);
     } while (gci_crew_wait(marker));
+}
+
+void gci_mark_drain_shared(struct gci_marker *marker) {
+    drain_together(marker, NULL);
 }
 
 static void drain(struct gci_marker *marker) {

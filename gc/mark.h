@@ -10,7 +10,10 @@ void gci_mark_init(struct gc_heap *heap);
 /* Searches words for references to young objects; marks and pushes these.  ROOTS: a word at an
  * object boundary holds the object before it too, whatever the option for heap words says. */
 void gci_mark_root_words(struct gci_marker *marker, gci_words words);
-void gci_mark_heap_words(struct gci_marker *marker, gci_words words);
+typedef void gci_mark_words(struct gci_marker *marker, gci_words words);
+gci_mark_words gci_mark_heap_words;
+/* The same by several members of the crew at a time, in a minor collection that moves nothing. */
+gci_mark_words gci_mark_shared_words;
 
 /* Pushes a run to be searched later, its lower bits as struct gci_mark_stack says. */
 void gci_mark_push(struct gci_marker *marker, gci_words run);
@@ -20,6 +23,9 @@ void gci_mark_objects(struct gci_marker *marker, uintptr_t start, uintptr_t end)
 
 /* Searches what was pushed until nothing is left. */
 void gci_mark_drain(struct gci_marker *marker);
+
+/* The same by a member of the crew, what others of it have pushed included. */
+void gci_mark_drain_shared(struct gci_marker *marker);
 
 /* A precise root, or a field of an object in a collection that moves: marks what it refers to, or
  * moves that and changes it. */

@@ -109,10 +109,10 @@ static uint64_t growth_of(const struct gc_heap *heap, bool generational) {
     const struct gci_policy *policy = &heap->policy;
     uint64_t live = policy->live_after_full, dying = heap->dying_bytes;
     uint64_t growth = (live - dying) / 100 * growth_percent(heap), least = growth_least(heap);
-    if (generational) {
+    if (generational && is_thrifty(heap)) {
         double part = policy->garbage > GARBAGE_LEAST ? policy->garbage : GARBAGE_LEAST;
         growth = (uint64_t)((double)growth / part);
-        if (is_thrifty(heap)) least -= least / 2 < policy->nursery ? least / 2 : policy->nursery;
+        least -= least / 2 < policy->nursery ? least / 2 : policy->nursery;
     }
     if (growth < least) growth = least;
     if (heap->limit != SIZE_MAX) {

@@ -7,16 +7,21 @@
 
 #include "gc/block.h"
 #include "gc/collect.h"
+#include "gc/crew.h"
 #include "gc/large.h"
 #include "gc/mark.h"
 
-#define HOT_AFTER 3u /* dirty collections in a row until a closed block is left open */
+#define FEW          4u  /* blocks that a member of the crew takes at a time: some 50 us */
+#define SHARED_LEAST 48u /* open blocks, for which it pays to wake the crew */
+#define HOT_AFTER    3u  /* dirty collections in a row until a closed block is left open */
 
 /* Marks from the marked objects among WORDS * 64 granules at GRANULE, in one small-object block. */
-static void scan_small(struct gc_heap *heap, size_t granule, unsigned words) {
+static void scan_small(
+    struct gci_marker *marker, gci_mark_words *mark, size_t granule, unsigned words) {
+    const struct gci_arena *arena = &marker->heap->arena;
     uint64_t cover[GCI_MASK_WORDS];
-    gci_marked_cover(&heap->arena, granule, words, cover);
-    const uintptr_t *base = (const uintptr_t *)gci_granule_address(&heap->arena, granule);
+    gci_marked_cover(arena, granule, words, cover);
+    const uintptr_t *base = (const uintptr_t *)gci_granule_address(arena, granule);
     unsigned total = words * 64, at = 0;
     while (at < total) {
         uint64_t ones = cover[at / 64] >> at % 64;
@@ -35,15 +40,16 @@ static void scan_small(struct gc_heap *heap, size_t granule, unsigned words) {
             if (end >= total) break;
         }
         const unsigned each = GC_GRANULE / sizeof *base;
-        gci_mark_heap_words(&heap->marker, (gci_words){base + first * each, base + end * each});
+        mark(marker, (gci_words){base + first * each, base + end * each});
         at = end;
     }
 }
 
 /* Marks from the marked large objects on [START, START + BYTES), pages of one or more LARGE
  * blocks. */
-static void scan_large(struct gc_heap *heap, uintptr_t start, size_t bytes) {
-    struct gci_arena *arena = &heap->arena;
+static void scan_large(
+    struct gci_marker *marker, gci_mark_words *mark, uintptr_t start, size_t bytes) {
+    const struct gci_arena *arena = &marker->heap->arena;
     uintptr_t end = start + bytes;
     while (start < end) {
         gci_object object;
@@ -54,8 +60,7 @@ static void scan_large(struct gc_heap *heap, uintptr_t start, size_t bytes) {
             stop = gci_granule_address(arena, object.granule) + gci_large_bytes(arena, object);
             if (stop > end) stop = end;
             if (arena->side[object.granule] & GCI_SIDE_MARK)
-                gci_mark_heap_words(
-                    &heap->marker, (gci_words){(const uintptr_t *)start, (const uintptr_t *)stop});
+                mark(marker, (gci_words){(const uintptr_t *)start, (const uintptr_t *)stop});
         }
         start = stop;
     }
@@ -63,20 +68,23 @@ static void scan_large(struct gc_heap *heap, uintptr_t start, size_t bytes) {
 
 /* Marks from the marked objects on a page-aligned range within one block.  That of typed objects
  * waits: they are moved from, which must come after all ambiguous words were looked at. */
-static void scan_range(struct gc_heap *heap, uint32_t block, uintptr_t start, size_t bytes) {
-    const struct gci_arena *arena = &heap->arena;
+static void scan_range(struct gci_marker *marker, gci_mark_words *mark, uint32_t block,
+    uintptr_t start, size_t bytes) {
+    const struct gci_arena *arena = &marker->heap->arena;
     bool large = gci_tag_use(arena->tags[block]) == GCI_USE_LARGE;
     if (!large && arena->live[block] == 0) return;
     if (arena->tags[block] & GCI_TAG_TYPED)
-        gci_mark_push(&heap->marker, gci_run(start, start + bytes, GCI_RUN_OBJECTS));
+        gci_mark_push(marker, gci_run(start, start + bytes, GCI_RUN_OBJECTS));
     else if (large)
-        scan_large(heap, start, bytes);
+        scan_large(marker, mark, start, bytes);
     else
-        scan_small(heap, gci_address_granule(arena, start), (unsigned)(bytes / (64 * GC_GRANULE)));
+        scan_small(
+            marker, mark, gci_address_granule(arena, start), (unsigned)(bytes / (64 * GC_GRANULE)));
 }
 
-static void scan_block(struct gc_heap *heap, uint32_t block) {
-    scan_range(heap, block, gci_block_address(&heap->arena, block), GCI_BLOCK_BYTES);
+static void scan_block(struct gci_marker *marker, gci_mark_words *mark, uint32_t block) {
+    uintptr_t start = gci_block_address(&marker->heap->arena, block);
+    scan_range(marker, mark, block, start, GCI_BLOCK_BYTES);
 }
 
 /* A run of dirty pages, in one or more adjacent closed blocks. */
@@ -89,7 +97,7 @@ static void visit_dirty(void *context, uintptr_t start, size_t bytes) {
         uint32_t block = gci_block_of(gci_address_granule(arena, start));
         size_t piece = gci_block_address(arena, block) + GCI_BLOCK_BYTES - start;
         if (piece > bytes) piece = bytes;
-        scan_range(heap, block, start, piece);
+        scan_range(&heap->marker, gci_mark_heap_words, block, start, piece);
         arena->blocks[block].dirty_pages += (uint8_t)((piece + inside) >> arena->page_shift);
         start += piece;
         bytes -= piece;
@@ -132,32 +140,57 @@ static uint32_t scan_closed(struct gc_heap *heap, uint32_t first) {
 
 /* Of typed objects nothing is found yet: gci_mark_objects() takes back that the block was passed
  * over. */
-static void scan_open(struct gc_heap *heap, uint32_t block) {
-    uint64_t before = heap->marker.marked_objects;
+static void scan_open(struct gci_marker *marker, gci_mark_words *mark, uint32_t block) {
+    struct gc_heap *heap = marker->heap;
+    uint64_t before = marker->marked_objects;
     if (heap->arena.tags[block] & GCI_TAG_YOUNG && heap->arena.live[block] > 0)
-        heap->recycled_now++;
-    scan_block(heap, block);
+        __atomic_fetch_add(&heap->recycled_now, 1, __ATOMIC_RELAXED);
+    scan_block(marker, mark, block);
     struct gci_block *b = &heap->arena.blocks[block];
-    if (heap->marker.marked_objects != before)
+    if (marker->marked_objects != before)
         b->passed_over = 0;
     else if (b->passed_over < UINT8_MAX)
         b->passed_over++;
 }
 
+static bool is_open(uint8_t tag) {
+    return gci_tag_scanned(tag) && !(tag & GCI_TAG_CLOSED);
+}
+
+/* A member's part: a few blocks after the other, until *CONTEXT, the next, is at the end; and then of
+ * what these led to. */
+static void scan_open_together(struct gci_marker *marker, void *context) {
+    const struct gci_arena *arena = &marker->heap->arena;
+    uint32_t *next = context;
+    for (;;) {
+        uint32_t b = __atomic_fetch_add(next, FEW, __ATOMIC_RELAXED);
+        if (b >= arena->frontier) break;
+        uint32_t end = arena->frontier - b < FEW ? arena->frontier : b + FEW;
+        for (; b < end; b++)
+            if (is_open(arena->tags[b])) scan_open(marker, gci_mark_shared_words, b);
+    }
+    gci_mark_drain_shared(marker);
+}
+
 void gci_remember_scan(struct gc_heap *heap) {
     struct gci_arena *arena = &heap->arena;
-    uint32_t b = 0;
+    struct gci_marker *marker = &heap->marker;
+    uint32_t b = 0, next = 0;
+    bool share = heap->open_blocks >= SHARED_LEAST && !marker->moving && !marker->watching &&
+                 gci_crew_call(heap);
     while (b < arena->frontier) {
         uint8_t tag = arena->tags[b];
-        if (!gci_tag_scanned(tag)) {
-            b++;
-        } else if (tag & GCI_TAG_CLOSED) {
+        if (gci_tag_scanned(tag) && tag & GCI_TAG_CLOSED) {
             b = scan_closed(heap, b);
-        } else {
-            scan_open(heap, b++);
+            continue;
         }
+        if (is_open(tag) && !share) scan_open(marker, gci_mark_heap_words, b);
+        b++;
     }
     heap->dirty_pages += heap->dirty_now;
+    if (!share) return;
+    gci_crew_run(heap, scan_open_together, &next);
+    gci_crew_sum(heap);
 }
 
 void gci_remember_all_marked(struct gc_heap *heap) {
@@ -166,7 +199,7 @@ void gci_remember_all_marked(struct gc_heap *heap) {
             uintptr_t start = gci_block_address(&heap->arena, b);
             gci_mark_objects(&heap->marker, start, start + GCI_BLOCK_BYTES);
         } else if (gci_tag_scanned(heap->arena.tags[b])) {
-            scan_block(heap, b);
+            scan_block(&heap->marker, gci_mark_heap_words, b);
         }
 }
 

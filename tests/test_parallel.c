@@ -268,10 +268,58 @@ static void a_fault_handler_above_ours_is_served(void) {
     REQUIRE(own_faults > 10);
 }
 
+/* ---- The remembered set --------------------------------------------------------------------- */
+
+enum { KEEPERS = 40000, SHARED_ROUNDS = 30, STORES = 3000 };
+
+/* A keeper in every fourth place of many blocks, which stay open as the rest is allocated into again
+ * and again: in each minor collection several threads search them.  Each keeper refers to a chain of
+ * nodes made in different rounds. */
+static void open_blocks_are_searched_by_all(void) {
+    struct node **keepers = gc_alloc(KEEPERS * sizeof *keepers);
+    static uint64_t numbers[KEEPERS];
+    uint64_t random = 1;
+    unsigned shared = 0;
+    for (unsigned i = 0; i < KEEPERS; i++) {
+        keepers[i] = new_node(i);
+        for (unsigned k = 0; k < 3; k++) new_node(0);
+    }
+    collect(GC_FULL);
+    for (unsigned round = 1; round <= SHARED_ROUNDS; round++) {
+        for (unsigned i = 0; i < STORES; i++) {
+            random = random * 6364136223846793005u + 1442695040888963407u;
+            unsigned k = random >> 33 & 0x7fffffff;
+            struct node *keeper = keepers[k % KEEPERS];
+            struct node *fresh = new_node(round * STORES + i);
+            fresh->left = keeper->right;
+            fresh->right = new_node(fresh->number);
+            keeper->right = fresh;
+            numbers[k % KEEPERS] = fresh->number;
+            for (unsigned g = 0; g < 20; g++) new_node(g);
+        }
+        shared += statistics().open_blocks >= 48;
+        collect(GC_MINOR);
+        for (unsigned i = 0; i < KEEPERS; i++) {
+            uint64_t expected = numbers[i];
+            for (const struct node *n = keepers[i]->right; n != NULL; n = n->left) {
+                REQUIRE(n->number == n->right->number && n->number <= expected);
+                REQUIRE(n != keepers[i]->right || n->number == expected);
+                expected = n->number;
+            }
+        }
+    }
+    REQUIRE(shared >= SHARED_ROUNDS / 2);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         CHILD_TEST(all_find_the_same),
         CHILD_TEST(marking_goes_on_without_more_threads, "CAIRN_WORKERS=4"),
+        CHILD_TEST(open_blocks_are_searched_by_all, "CAIRN_WORKERS=2"),
+        CHILD_TEST(open_blocks_are_searched_by_all, "CAIRN_WORKERS=4", "CAIRN_VERIFY=1"),
+        CHILD_TEST(open_blocks_are_searched_by_all, "CAIRN_WORKERS=1"),
+        CHILD_TEST(open_blocks_are_searched_by_all, "CAIRN_WORKERS=3", "CAIRN_MARK_STACK_LIMIT=8K",
+            "CAIRN_VERIFY=1"),
         CHILD_TEST(threads_write_to_old_objects_everywhere, "CAIRN_BARRIER=mprotect"),
         CHILD_TEST(threads_write_to_old_objects_everywhere, "CAIRN_BARRIER=uffd"),
         CHILD_TEST(threads_write_to_old_objects_everywhere, "CAIRN_BARRIER=cross"),

@@ -20,11 +20,10 @@
 #include "gc/thread.h"
 #include "runtime/probe.h"
 
-#define ZERO_AHEAD                                                                                 \
-    16384u /* bytes of a hole zeroed at a time: 1.5 % of a first-level cache's lines */
-#define OVERFLOW_MIN   256u /* bytes; smaller objects skip to the next hole that fits */
-#define SHRINK_MIN     64u  /* bytes; smaller objects are not moved to shrink them */
-#define EASY_DENSITIES 5u   /* blocks less than 5/8 full are recycled before fresh ones are taken */
+#define ZERO_AHEAD     16384u /* bytes of a hole zeroed at a time, which a first-level cache holds */
+#define OVERFLOW_MIN   256u   /* bytes; smaller objects skip to the next hole that fits */
+#define SHRINK_MIN     64u    /* bytes; smaller objects are not moved to shrink them */
+#define EASY_DENSITIES 5u /* blocks less than 5/8 full are recycled before fresh ones are taken */
 
 /* Cell sizes: a 64 KiB block in n equal parts, n chosen so that neither rounding up to the next
  * class nor the block's rest wastes more than 12.5 %. */

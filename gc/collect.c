@@ -174,7 +174,7 @@ static void begin_counts(struct gc_heap *heap, struct gci_cycle *cycle) {
     cycle->before = heap->live_bytes + cycle->allocated;
     heap->marker.marked_granules = heap->marker.marked_objects = 0;
     heap->marker.held_granules = 0;
-    heap->dirty_now = heap->moved_now = heap->recycled_now = 0;
+    heap->dirty_now = heap->moved_now = heap->recycled_now = heap->shared_ns = 0;
 }
 
 static void add_counts(struct gc_heap *heap, const struct gci_cycle *cycle) {
@@ -199,7 +199,7 @@ static void add_counts(struct gc_heap *heap, const struct gci_cycle *cycle) {
 /* The phases, with the world stopped. */
 static void collect(struct gc_heap *heap, struct gci_cycle *cycle) {
     enum gc_collection kind = cycle->kind;
-    uint64_t cpu_before = gci_thread_cpu_ns();
+    uint64_t cpu_before = gci_thread_cpu_ns() + heap->crew->waited_ns;
     gci_event_phase(heap, GC_PHASE_PREPARE);
     begin_counts(heap, cycle);
     if (heap->layer->stopped != NULL) heap->layer->stopped(heap, kind);
@@ -244,7 +244,7 @@ static void collect(struct gc_heap *heap, struct gci_cycle *cycle) {
     gci_event_phase(heap, GC_PHASE_CLOSE);
     gci_remember_close(heap);
     cycle->end_ns = gci_clock_ns();
-    cycle->cpu_ns = gci_thread_cpu_ns() - cpu_before;
+    cycle->cpu_ns = gci_thread_cpu_ns() + heap->crew->waited_ns - cpu_before;
 
     gci_event_phase(heap, GC_PHASE_POLICY);
     add_counts(heap, cycle);
@@ -358,8 +358,7 @@ static bool is_wanted(struct gc_heap *heap, void *context) {
     wish->refused = is_refused(heap);
     if (wish->refused) return false;
     if (wish->seen != GCI_ALWAYS && wish->seen != heap->collections) return false;
-    if (heap->layer->wants_full != NULL && heap->layer->wants_full(heap))
-        wish->cycle.kind = GC_FULL;
+    if (heap->layer->full_only != NULL && heap->layer->full_only()) wish->cycle.kind = GC_FULL;
     wish->cycle.start_ns = gci_clock_ns();
     gci_event_collection(heap, &wish->cycle);
     if (heap->layer->begins != NULL) heap->layer->begins(heap, wish->cycle.kind);

@@ -44,7 +44,8 @@ struct gci_cycle {
     uint64_t before;    /* bytes, live after the collection before or allocated since */
     uint64_t allocated; /* of these, allocated since */
     uint64_t tenured;   /* of these, allocated old */
-    uint64_t cpu_ns;    /* that the collecting thread had a processor, once all had stopped */
+    uint64_t cpu_ns;    /* once all had stopped, that the collecting thread had a processor, or
+                           waited for the crew */
     uint64_t census_ns; /* spent on counting objects by type, which is no cost of collecting */
 };
 

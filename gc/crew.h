@@ -77,6 +77,7 @@ struct gci_crew {
     struct gci_chunk *chunks, *free_chunks;
     uint32_t size, most; /* threads that exist, and that may */
     uint32_t invited;    /* to the present job: the first so many */
+    uint64_t waited_ns;  /* by the leader, since the start */
     struct gci_hand hands[];
 };
 

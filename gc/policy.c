@@ -13,23 +13,24 @@
 #define NURSERY_THREAD  (2 * MB)  /* more of both for each further thread */
 #define GROWTH_MIN      (28 * MB) /* the old space may always grow by this much */
 #define GARBAGE_LEAST   0.4       /* and by 1 / 0.4 of that at most, if little of it dies */
-#define DYING_PART      4u        /* and by 1/4 of what it may, whatever finalizers keep */
-#define CHEAP_SHARE     8         /* full, not minor, if that costs under 1/8 of the time between */
-#define FIXED_SHARE     12u       /* the nursery grows while fixed costs are over 1/12 of it */
-#define FIXED_LITTLE    60u       /* and shrinks when they are under 1/60 */
-#define MARK_SHARE      4u        /* it grows, too, while minor collections are over 1/4 */
-#define MARK_LITTLE     8u        /* and shrinks only when they are under 1/8 */
-#define FAULT_NS        1000.0    /* a page's first write and its protection: measured */
-#define SEARCH_NS       1200u     /* to search a nearly empty open block: measured */
-#define MARK_NS         10u       /* to mark an object, at the least: measured */
-#define ALL_PARTS       16u       /* when less than 1/16 of at least this much has died, */
-#define ALL_LEAST       MB        /* the next minor collections promote everything, */
-#define ALL_OF_LIVE     8u        /* but no more than 1/8 of what lives, or one nursery, */
-#define ALL_MOST        7u        /* nor more than so many in a row */
-#define TRIAL           3u        /* minor collections before the generational mode is judged */
-#define CLEARLY         1.5       /* but one is enough if it is this much too expensive */
-#define PATIENCE_FIRST  2u        /* full collections before it is tried again */
-#define PATIENCE_FACTOR 3u        /* more with each failure */
+#define OWN_LEAST       8u     /* of a pause an eighth counts, however little it had a processor */
+#define DYING_PART      4u     /* and by 1/4 of what it may, whatever finalizers keep */
+#define CHEAP_SHARE     8      /* full, not minor, if that costs under 1/8 of the time between */
+#define FIXED_SHARE     12u    /* the nursery grows while fixed costs are over 1/12 of it */
+#define FIXED_LITTLE    60u    /* and shrinks when they are under 1/60 */
+#define MARK_SHARE      4u     /* it grows, too, while minor collections are over 1/4 */
+#define MARK_LITTLE     8u     /* and shrinks only when they are under 1/8 */
+#define FAULT_NS        1000.0 /* a page's first write and its protection: measured */
+#define SEARCH_NS       1200u  /* to search a nearly empty open block: measured */
+#define MARK_NS         10u    /* to mark an object, at the least: measured */
+#define ALL_PARTS       16u    /* when less than 1/16 of at least this much has died, */
+#define ALL_LEAST       MB     /* the next minor collections promote everything, */
+#define ALL_OF_LIVE     8u     /* but no more than 1/8 of what lives, or one nursery, */
+#define ALL_MOST        7u     /* nor more than so many in a row */
+#define TRIAL           3u     /* minor collections before the generational mode is judged */
+#define CLEARLY         1.5    /* but one is enough if it is this much too expensive */
+#define PATIENCE_FIRST  2u     /* full collections before it is tried again */
+#define PATIENCE_FACTOR 3u     /* more with each failure */
 #define PATIENCE_MAX    162u
 #define TRUSTED         32u       /* minor collections after which earlier failures are forgotten */
 #define RELEASE_PART    4u        /* of the surplus, a quarter goes back to the system at a time */
@@ -40,7 +41,7 @@
 #define COMPACT_MAX  64u
 #define EASE_ONE     8u  /* a thrifty layer's figures as they are */
 #define EASE_MAX     64u /* beyond, all are those of other heaps */
-#define EASE_FROM    8u /* collections before it is judged */
+#define EASE_FROM    8u  /* collections before it is judged */
 #define EASE_WINDOW  64u /* after so many, what was counts half */
 #define EASE_PERCENT 25u /* more while collections take over so much of the time */
 #define EASE_LITTLE  12u /* less when they take under so much */
@@ -107,7 +108,7 @@ size_t gci_policy_nursery(const struct gc_heap *heap) {
  * grow old. */
 static uint64_t growth_of(const struct gc_heap *heap, bool generational) {
     const struct gci_policy *policy = &heap->policy;
-    uint64_t live = policy->live_after_full, dying = heap->dying_bytes;
+    uint64_t live = policy->live_after_full, dying = policy->dying_after_full;
     uint64_t growth = (live - dying) / 100 * growth_percent(heap), least = growth_least(heap);
     if (generational && is_thrifty(heap)) {
         double part = policy->garbage > GARBAGE_LEAST ? policy->garbage : GARBAGE_LEAST;
@@ -123,9 +124,14 @@ static uint64_t growth_of(const struct gc_heap *heap, bool generational) {
     return growth > 2 * dying + part ? growth - 2 * dying : part;
 }
 
+static bool is_full_only(const struct gc_heap *heap) {
+    return !heap->policy.generational ||
+           (heap->layer->full_only != NULL && heap->layer->full_only());
+}
+
 static void set_full_threshold(struct gc_heap *heap) {
     struct gci_policy *policy = &heap->policy;
-    policy->full_threshold = policy->live_after_full + growth_of(heap, policy->generational);
+    policy->full_threshold = policy->live_after_full + growth_of(heap, !is_full_only(heap));
 }
 
 void gci_policy_init(struct gc_heap *heap) {
@@ -163,13 +169,13 @@ bool gci_policy_due(const struct gc_heap *heap, enum gc_collection *kind, const 
     const int *manual = heap->layer->manual;
     if (manual != NULL && __atomic_load_n(manual, __ATOMIC_RELAXED) != 0) return false;
     uint64_t external = external_growth(policy);
-    uint64_t young = policy->generational ? heap->tenured_since : heap->allocated_since;
+    uint64_t young = is_full_only(heap) ? heap->allocated_since : heap->tenured_since;
     if (heap->live_bytes + young + external + watches_growth(heap) > policy->full_threshold) {
         *kind = GC_FULL;
         *reason = external > 0 ? "memory outside the heap grew" : "the heap grew";
         return true;
     }
-    if (!policy->generational ||
+    if (is_full_only(heap) ||
         heap->allocated_since - heap->tenured_since < gci_policy_nursery(heap))
         return false;
     double full_ns = policy->mark_ns_per_byte * (double)heap->live_bytes;
@@ -240,11 +246,13 @@ static void allow_wholesale(struct gc_heap *heap, const struct gci_cycle *cycle,
 }
 
 /* Of NS, a part of CYCLE with the world stopped, that in which the thread wasn't preempted: costs are
- * to be the same on a machine that has other work. */
+ * to be the same on a machine that has other work.  A thread may also be without a processor because
+ * memory must be read back, so no more than 7/8 are believed to be preemption. */
 static uint64_t own_ns(const struct gci_cycle *cycle, uint64_t ns) {
-    uint64_t all = cycle->end_ns - cycle->stopped_ns;
-    if (cycle->cpu_ns == 0 || cycle->cpu_ns >= all) return ns;
-    return (uint64_t)((double)ns * (double)cycle->cpu_ns / (double)all);
+    uint64_t all = cycle->end_ns - cycle->stopped_ns, own = cycle->cpu_ns;
+    if (own == 0 || own >= all) return ns;
+    if (own < all / OWN_LEAST) own = all / OWN_LEAST;
+    return (uint64_t)((double)ns * (double)own / (double)all);
 }
 
 static uint64_t pause_ns(const struct gci_cycle *cycle, uint64_t aside_ns) {
@@ -269,7 +277,8 @@ static void learn_from_minor(struct gc_heap *heap, const struct gci_cycle *cycle
     policy->survival = first ? survival : average(policy->survival, survival);
     /* Leaves are marked while what refers to them is searched, which is no fixed cost. */
     uint64_t marking_ns = mark_ns + MARK_NS * heap->marker.marked_objects;
-    marking_ns += SEARCH_NS * heap->recycled_now; /* as many as the nursery needs */
+    marking_ns += heap->shared_ns > 0 ? own_ns(cycle, heap->shared_ns)
+                                      : SEARCH_NS * heap->recycled_now; /* as the nursery needs */
     uint64_t fixed_ns = ns > marking_ns ? ns - marking_ns : 0;
     for (unsigned i = 0; i < 4; i++)
         if (first || (i == policy->trial % 4 && !cycle->wholesale)) policy->fixed_ns[i] = fixed_ns;
@@ -311,6 +320,8 @@ static void learn_from_full(struct gc_heap *heap, const struct gci_cycle *cycle)
     if (heap->live_bytes > MB) policy->mark_ns_per_byte = average(policy->mark_ns_per_byte, cost);
     learn_garbage(heap, cycle);
     policy->live_after_full = heap->live_bytes;
+    policy->dying_after_full =
+        heap->dying_bytes < heap->live_bytes ? heap->dying_bytes : heap->live_bytes;
     policy->wholesale = 0;
     policy->watches_after_full = gci_watches_bytes(heap);
     policy->external_after_full = __atomic_load_n(&policy->external, __ATOMIC_RELAXED);

@@ -10,6 +10,7 @@
 #include "gc/crew.h"
 #include "gc/large.h"
 #include "gc/mark.h"
+#include "runtime/vm.h"
 
 #define FEW          4u  /* blocks that a member of the crew takes at a time: some 50 us */
 #define SHARED_LEAST 48u /* open blocks, for which it pays to wake the crew */
@@ -72,7 +73,7 @@ static void scan_range(struct gci_marker *marker, gci_mark_words *mark, uint32_t
     uintptr_t start, size_t bytes) {
     const struct gci_arena *arena = &marker->heap->arena;
     bool large = gci_tag_use(arena->tags[block]) == GCI_USE_LARGE;
-    if (!large && arena->live[block] == 0) return;
+    if (!large && __atomic_load_n(&arena->live[block], __ATOMIC_RELAXED) == 0) return;
     if (arena->tags[block] & GCI_TAG_TYPED)
         gci_mark_push(marker, gci_run(start, start + bytes, GCI_RUN_OBJECTS));
     else if (large)
@@ -141,12 +142,9 @@ static uint32_t scan_closed(struct gc_heap *heap, uint32_t first) {
 /* Of typed objects nothing is found yet: gci_mark_objects() takes back that the block was passed
  * over. */
 static void scan_open(struct gci_marker *marker, gci_mark_words *mark, uint32_t block) {
-    struct gc_heap *heap = marker->heap;
+    struct gci_block *b = &marker->heap->arena.blocks[block];
     uint64_t before = marker->marked_objects;
-    if (heap->arena.tags[block] & GCI_TAG_YOUNG && heap->arena.live[block] > 0)
-        __atomic_fetch_add(&heap->recycled_now, 1, __ATOMIC_RELAXED);
     scan_block(marker, mark, block);
-    struct gci_block *b = &heap->arena.blocks[block];
     if (marker->marked_objects != before)
         b->passed_over = 0;
     else if (b->passed_over < UINT8_MAX)
@@ -172,25 +170,42 @@ static void scan_open_together(struct gci_marker *marker, void *context) {
     gci_mark_drain_shared(marker);
 }
 
+/* Blocks that were allocated into, and have old objects. */
+static void count_recycled(struct gc_heap *heap) {
+    const struct gci_arena *arena = &heap->arena;
+    for (uint32_t b = 0; b < arena->frontier; b++)
+        heap->recycled_now +=
+            is_open(arena->tags[b]) && arena->tags[b] & GCI_TAG_YOUNG && arena->live[b] > 0;
+}
+
+/* With the help of the crew, if there are many and it may.  False if they are still to be searched. */
+static bool share_open(struct gc_heap *heap) {
+    if (heap->open_blocks < SHARED_LEAST || heap->marker.moving || heap->marker.watching ||
+        !gci_crew_call(heap))
+        return false;
+    uint64_t before = gci_clock_ns();
+    uint32_t next = 0;
+    gci_crew_run(heap, scan_open_together, &next);
+    gci_crew_sum(heap);
+    heap->shared_ns = gci_clock_ns() - before;
+    return true;
+}
+
 void gci_remember_scan(struct gc_heap *heap) {
     struct gci_arena *arena = &heap->arena;
-    struct gci_marker *marker = &heap->marker;
-    uint32_t b = 0, next = 0;
-    bool share = heap->open_blocks >= SHARED_LEAST && !marker->moving && !marker->watching &&
-                 gci_crew_call(heap);
+    uint32_t b = 0;
+    count_recycled(heap);
+    bool shared = share_open(heap);
     while (b < arena->frontier) {
         uint8_t tag = arena->tags[b];
         if (gci_tag_scanned(tag) && tag & GCI_TAG_CLOSED) {
             b = scan_closed(heap, b);
             continue;
         }
-        if (is_open(tag) && !share) scan_open(marker, gci_mark_heap_words, b);
+        if (is_open(tag) && !shared) scan_open(&heap->marker, gci_mark_heap_words, b);
         b++;
     }
     heap->dirty_pages += heap->dirty_now;
-    if (!share) return;
-    gci_crew_run(heap, scan_open_together, &next);
-    gci_crew_sum(heap);
 }
 
 void gci_remember_all_marked(struct gc_heap *heap) {

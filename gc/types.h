@@ -398,7 +398,7 @@ struct gci_histogram {
 struct gci_policy {
     size_t nursery;          /* bytes to allocate between two minor collections */
     uint64_t full_threshold; /* bytes live or young that call for a full collection */
-    uint64_t live_after_full;
+    uint64_t live_after_full, dying_after_full;
     double garbage; /* of what had grown old between full collections, what these freed; average */
     uint64_t watches_after_full;           /* bytes of gc/watch.c's tables */
     int64_t external, external_after_full; /* memory outside the heap */
@@ -494,8 +494,7 @@ struct gci_layer {
     bool
         typed_open; /* what a typed object refers to may change without a store into it: such objects
                          are never protected, and minor collections search all of them */
-    /* With the lock held, before a collection: must it be full? */
-    bool (*wants_full)(const struct gc_heap *heap);
+    bool (*full_only)(void); /* must collections be full, for the time being? */
     /* With the lock held: before threads are stopped; with the world stopped, before the roots are
      * searched, when all is marked, and when all is settled; when threads run again. */
     void (*begins)(struct gc_heap *heap, enum gc_collection kind);
@@ -568,6 +567,7 @@ struct gc_heap {
     uint64_t moved_now;                  /* bytes, in it */
     uint64_t missed_stores;              /* found by gc/missed.c */
     uint64_t recycled_now;               /* blocks searched in it that were allocated into, too */
+    uint64_t shared_ns;                  /* in it: while the crew searched blocks */
     uint64_t open_blocks, closed_blocks;
     struct gci_histogram minor_pauses, full_pauses, stops;
     uint64_t mark_ns; /* since the start */

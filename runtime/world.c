@@ -587,8 +587,8 @@ static bool runs_on(const struct gci_mutator *mutator, const struct gc_stack *st
 /* The stack that holds ADDRESS: one of the mutator's own, or a registered one. */
 static struct gc_stack *stack_at(
     const struct gci_world *world, const struct gci_mutator *mutator, uintptr_t address) {
-    if (holds(&mutator->stack, address)) return (struct gc_stack *)&mutator->stack;
     if (holds(&mutator->alternate, address)) return (struct gc_stack *)&mutator->alternate;
+    if (holds(&mutator->stack, address)) return (struct gc_stack *)&mutator->stack;
     for (struct gc_stack *s = world->stacks; s != NULL; s = s->next)
         if (holds(s, address)) return s;
     return NULL;

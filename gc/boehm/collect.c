@@ -25,10 +25,10 @@ static void tell(GC_EventType event) {
 }
 
 static void begins(struct gc_heap *heap, enum gc_collection kind) {
-    (void)heap;
     GC_start_callback_proc function = __atomic_load_n(&start_callback, __ATOMIC_RELAXED);
     if (kind == GC_FULL && function != NULL) function();
     if (kind == GC_FULL) gcb_toggles_ask();
+    if (kind == GC_FULL) gcb_full_begins(heap);
     tell(GC_EVENT_START);
     tell(GC_EVENT_PRE_STOP_WORLD);
 }
@@ -43,6 +43,7 @@ static void tell_of_threads(const struct gc_heap *heap, GC_EventType event) {
 
 static void stopped(struct gc_heap *heap, enum gc_collection kind) {
     (void)kind;
+    gcb_open_typed(heap);
     gcb_note_stack_bottom(heap);
     tell_of_threads(heap, GC_EVENT_THREAD_SUSPENDED);
     tell(GC_EVENT_POST_STOP_WORLD);
@@ -99,7 +100,7 @@ struct gci_layer gcb_layer = {
     .manual = &gcb_no_automatic,
     .veto = &GC_dont_gc,
     .in_place = true,
-    .wants_full = gcb_wants_full,
+    .full_only = gcb_full_only,
     .begins = begins,
     .stopped = stopped,
     .marked = marked,

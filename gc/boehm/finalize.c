@@ -89,13 +89,17 @@ EXPORT int GC_should_invoke_finalizers(void) {
 
 EXPORT int GC_invoke_finalizers(void) {
     size_t count = 0, some;
+    gcb_functions_begin();
     while ((some = gc_run_finalizers()) > 0) count += some;
+    gcb_functions_end(count > 0);
     return (int)count;
 }
 
 EXPORT void GC_finalize_all(void) {
     gcb_need_heap();
+    gcb_functions_begin();
     gc_finalize_all();
+    gcb_functions_end(true);
 }
 
 /* After a collection that made some ready, in the thread that collected. */
@@ -134,7 +138,8 @@ static void note(uintptr_t what) {
 }
 
 void gcb_becomes_ready(struct gc_heap *heap, uintptr_t object) {
-    gcb_note_given_away(heap, object);
+    (void)heap;
+    gcb_note_given_away();
     if (__atomic_load_n(&await, __ATOMIC_RELAXED) != NULL) note(object);
 }
 

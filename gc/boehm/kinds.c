@@ -350,20 +350,44 @@ static void leave_typed_open(void) {
     gcb_layer.typed_open = true;
 }
 
-/* Objects that procedures search were given to finalizers or disclaim procedures, which may free what
- * is outside the heap: whether they are reached still is what the next collection must find out. */
-static GCI_GLOBAL bool given_away;
-
-void gcb_note_given_away(const struct gc_heap *heap, uintptr_t object) {
-    size_t granule = gci_address_granule(&heap->arena, object);
-    if (gcb_layer.typed_open && layout_of(heap, granule) != NULL) given_away = true;
+/* Some were protected before there was a procedure. */
+void gcb_open_typed(struct gc_heap *heap) {
+    static GCI_GLOBAL bool opened;
+    if (!gcb_layer.typed_open || opened) return;
+    opened = true;
+    for (uint32_t b = 0; b < heap->arena.frontier; b++)
+        if (heap->arena.tags[b] & GCI_TAG_TYPED) gci_block_open_closed(heap, b, 1);
 }
 
-bool gcb_wants_full(const struct gc_heap *heap) {
-    if (gcb_layer.typed_open && gcb_never_incremental()) return true;
-    if (!given_away) return false;
-    given_away = heap->watches->waiting > 0;
-    return true;
+/* Finalizers and disclaim procedures may free what is outside the heap and is some old object's:
+ * whether a mark procedure may look there a full collection must find out. */
+static GCI_GLOBAL bool
+    given_away; /* something became ready, or was run, since the last one; atomic */
+static GCI_GLOBAL uint32_t running; /* threads that run such functions; atomic */
+
+void gcb_note_given_away(void) {
+    __atomic_store_n(&given_away, true, __ATOMIC_SEQ_CST);
+}
+
+void gcb_functions_begin(void) {
+    __atomic_add_fetch(&running, 1, __ATOMIC_SEQ_CST);
+}
+
+void gcb_functions_end(bool ran) {
+    if (ran) gcb_note_given_away();
+    __atomic_sub_fetch(&running, 1, __ATOMIC_SEQ_CST);
+}
+
+void gcb_full_begins(const struct gc_heap *heap) {
+    bool some = __atomic_load_n(&running, __ATOMIC_SEQ_CST) > 0;
+    some = some || (heap->watches != NULL && heap->watches->waiting > 0);
+    if (!some) __atomic_store_n(&given_away, false, __ATOMIC_SEQ_CST);
+}
+
+bool gcb_full_only(void) {
+    return gcb_layer.typed_open &&
+           (gcb_never_incremental() || __atomic_load_n(&given_away, __ATOMIC_SEQ_CST) ||
+               __atomic_load_n(&running, __ATOMIC_SEQ_CST) > 0);
 }
 
 EXPORT unsigned GC_new_proc_inner(GC_mark_proc procedure) {
@@ -569,9 +593,11 @@ void gcb_tell_the_dead(void) {
         void *object;
         while (guardian != NULL && (object = gc_guardian_next(guardian)) != NULL) {
             unsigned kind = gcb_kind_of(object);
-            if (kind < GCB_KINDS && kinds[kind].disclaim != NULL &&
-                kinds[kind].disclaim(object) != 0)
-                gc_guardian_add(kinds[kind].guardian, object);
+            if (kind >= GCB_KINDS || kinds[kind].disclaim == NULL) continue;
+            gcb_functions_begin();
+            bool stays = kinds[kind].disclaim(object) != 0;
+            gcb_functions_end(true);
+            if (stays) gc_guardian_add(kinds[kind].guardian, object);
         }
     }
 }

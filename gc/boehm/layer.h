@@ -116,10 +116,17 @@ unsigned gcb_kind_of(const void *p);
 /* Are objects of KIND searched whole, so that a debugging allocator's header does no harm? */
 bool gcb_kind_takes_headers(unsigned kind);
 
-/* With the world stopped: OBJECT's finalizer became ready, or it is about to be disclaimed.  And with
- * the lock held: must the next collection be full for such a reason?  It will be. */
-void gcb_note_given_away(const struct gc_heap *heap, uintptr_t object);
-bool gcb_wants_full(const struct gc_heap *heap);
+/* With the world stopped, before a collection: once there are mark procedures typed objects aren't
+ * protected any more. */
+void gcb_open_typed(struct gc_heap *heap);
+
+/* A finalizer or disclaim procedure became ready; is about to be run; has been run, if RAN.  Then, if
+ * there are mark procedures, all collections are to be full until one begins when all that is over. */
+void gcb_note_given_away(void);
+void gcb_functions_begin(void);
+void gcb_functions_end(bool ran);
+void gcb_full_begins(const struct gc_heap *heap);
+bool gcb_full_only(void);
 
 /* After a collection: calls the procedures of GC_register_disclaim_proc(). */
 void gcb_tell_the_dead(void);

@@ -255,13 +255,17 @@ static size_t bytes_left_behind(const struct gc_heap *heap, const void *p, bool 
 }
 
 /* A small object that grows goes to a new place, and the old one to the next collection: that is half
- * the price of freeing it, and w3m does it half a million times.  NULL if it isn't so. */
+ * the price of freeing it, and w3m does it half a million times.  NULL if it isn't so, or no room is at
+ * hand. */
 static void *grown(void *p, size_t size) {
     const struct gc_heap *heap = gci_default_heap();
     bool leaf;
     size_t old = heap != NULL ? bytes_left_behind(heap, p, &leaf) : 0;
     if (old == 0 || size > PTRDIFF_MAX || size + gcb_slack <= old) return NULL;
-    void *q = leaf ? GC_malloc_atomic(size) : GC_malloc(size);
+    struct gc_buffer *buffer = leaf                  ? &gc_buffers.leaf
+                               : size >= APART_LEAST ? &gc_buffers.apart
+                                                     : &gc_buffers.ambiguous;
+    void *q = gc_bump(buffer, size + gcb_slack);
     return q != NULL ? memcpy(q, p, old) : NULL;
 }
 

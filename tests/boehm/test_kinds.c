@@ -337,22 +337,113 @@ static void drop_many(void *p) {
     memset(held, 0, MANY * sizeof *held);
 }
 
-/* What a finalizer has freed no procedure must read. */
-static void mark_procedures_are_not_called_for_what_was_finalized(void) {
-    GC_INIT();
-    int k = kind_of_outside();
-    for (int i = 0; i < 200000; i++) { /* so much lives that not every collection should be full */
+static void keep_much(void) {
+    for (int i = 0; i < 200000; i++) { /* so that not every collection should be full */
         void **p = GC_malloc(100);
         *p = held[MANY];
         GC_end_stubborn_change(p);
         held[MANY] = p;
     }
+}
+
+/* What a finalizer has freed no procedure must read. */
+static void mark_procedures_are_not_called_for_what_was_finalized(void) {
+    GC_INIT();
+    int k = kind_of_outside();
+    keep_much();
     far_below(drop_many, &k);
     for (int g = 0; g < 600000; g++) *(void *volatile *)GC_malloc(100) = NULL;
     GC_gcollect();
     GC_invoke_finalizers();
     for (int g = 0; g < 600000; g++) *(void *volatile *)GC_malloc(100) = NULL;
     REQUIRE_FEW(too_late, MANY);
+}
+
+/* One finalizer frees what is another object's; the last one collects before it does so. */
+static void free_of_other(void *object, void *data) {
+    (void)data;
+    free_outside(*(void **)object, NULL);
+}
+
+static void *volatile nothing;
+
+static void make_garbage(void) {
+    for (int g = 0; g < 300000; g++) nothing = GC_malloc(100);
+    nothing = NULL;
+}
+
+static void collect_and_free_outside(void *object, void *data) {
+    if (!GC_should_invoke_finalizers()) make_garbage();
+    free_outside(object, data);
+}
+
+static void drop_many_others(void *p) {
+    int k = *(int *)p;
+    for (int i = 0; i < MANY; i++) held[i] = new_outside(k, 48);
+    collect_all();
+    for (int i = 0; i < MANY; i++) {
+        void **owner = GC_malloc(32);
+        *owner = held[i];
+        if (i % 2 == 0)
+            GC_register_finalizer(owner, free_of_other, NULL, NULL, NULL);
+        else
+            GC_register_finalizer_no_order(held[i], collect_and_free_outside, NULL, NULL, NULL);
+        held[i] = owner;
+    }
+    collect_all();
+    memset(held, 0, MANY * sizeof *held);
+}
+
+static void mark_procedures_are_not_called_while_finalizers_free(void) {
+    GC_INIT();
+    int k = kind_of_outside();
+    keep_much();
+    far_below(drop_many_others, &k);
+    make_garbage();
+    GC_gcollect();
+    GC_invoke_finalizers();
+    make_garbage();
+    make_garbage();
+    REQUIRE_FEW(too_late, MANY);
+}
+
+/* The descriptor, in a table outside the heap, becomes a procedure's when the objects are old. */
+static uintptr_t *parts_by_number; /* MANY, hidden, in malloc's memory */
+
+static struct GC_ms_entry *mark_by_number(
+    GC_word *object, struct GC_ms_entry *top, struct GC_ms_entry *limit, GC_word env) {
+    (void)env;
+    uintptr_t *slot = &parts_by_number[object[1]];
+    if (object[0] == 0 || *slot == 0) return top; /* it's free, or has none */
+    return GC_MARK_AND_PUSH((void *)~*slot, top, limit, (void **)(void *)slot);
+}
+
+static void procedures_may_come_when_objects_are_old(void) {
+    GC_INIT();
+    static GC_word described[2];
+    parts_by_number = calloc(MANY, sizeof *parts_by_number);
+    GC_word indirect = ((GC_word)0 - (8 + GC_INDIR_PER_OBJ_BIAS)) & ~(GC_word)GC_DS_TAGS;
+    int k = (int)GC_new_kind(GC_new_free_list(), indirect | GC_DS_PER_OBJECT, 0, 1);
+    keep_much();
+    for (GC_word i = 0; i < MANY; i++) {
+        GC_word *p = held[i] = GC_generic_malloc(48, k);
+        p[0] = (GC_word)described;
+        p[1] = i;
+    }
+    collect_all();
+    make_garbage();
+    described[1] = GC_MAKE_PROC(GC_new_proc(mark_by_number), 0);
+    for (long i = 0; i < MANY; i++) {
+        long *part = GC_malloc(24);
+        *part = i;
+        parts_by_number[i] = ~(uintptr_t)part;
+    }
+    for (int g = 0; g < 300000; g++) {
+        long *other = GC_malloc(24);
+        *other = -1;
+        nothing = other;
+    }
+    for (long i = 0; i < MANY; i++) REQUIRE_EQUAL(*(long *)~parts_by_number[i], i);
 }
 
 /* Entries of the mark stack as programs write them: a start and a descriptor. */
@@ -504,6 +595,8 @@ int main(void) {
         CHILD_TEST(mark_procedures_follow_chains),
         CHILD_TEST(mark_procedures_find_what_changes_outside),
         CHILD_TEST(mark_procedures_are_not_called_for_what_was_finalized),
+        CHILD_TEST(mark_procedures_are_not_called_while_finalizers_free),
+        CHILD_TEST(procedures_may_come_when_objects_are_old),
         CHILD_TEST(mark_procedures_push_entries_themselves),
         CHILD_TEST(descriptors_may_be_in_objects),
         CHILD_TEST(objects_as_java_has_them),

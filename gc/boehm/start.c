@@ -232,7 +232,7 @@ static void read_environment(void) {
 }
 
 /* Bytes of the heap without huge pages: Guile's and ECL's would be a quarter larger. */
-#define HUGE_FROM ((size_t)16 << 20)
+#define HUGE_FROM ((size_t)24 << 20)
 
 /* Boehm lets the heap grow by about its live size divided by so much; 3 is its default, and 50 %
  * here take as much memory as its 33 and what it loses by fragmentation: measured with w3m. */

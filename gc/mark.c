@@ -73,7 +73,9 @@ static inline __attribute__((always_inline)) void mark_object(
         granules = gci_large_bytes(&marker->heap->arena, (gci_object){granule}) / GC_GRANULE;
     } else {
         granules = gci_small_granules(v.side, granule);
-        v.live[gci_block_of(granule)] += (uint16_t)granules;
+        /* Of the arena's table others may read, when they search open blocks. */
+        uint16_t *live = &v.live[gci_block_of(granule)];
+        __atomic_store_n(live, (uint16_t)(*live + granules), __ATOMIC_RELAXED);
     }
     marker->marked_granules += granules;
     marker->marked_objects++;

@@ -104,8 +104,8 @@ size_t gci_policy_nursery(const struct gc_heap *heap) {
     return least < most ? least : most;
 }
 
-/* Rule 1: bytes that may be allocated between full collections where all are full; or, GENERATIONAL,
- * grow old. */
+/* Rule 1, and rule 7: bytes that may be allocated between full collections where all are full; or,
+ * GENERATIONAL, grow old. */
 static uint64_t growth_of(const struct gc_heap *heap, bool generational) {
     const struct gci_policy *policy = &heap->policy;
     uint64_t live = policy->live_after_full, dying = policy->dying_after_full;
@@ -169,14 +169,14 @@ bool gci_policy_due(const struct gc_heap *heap, enum gc_collection *kind, const 
     const int *manual = heap->layer->manual;
     if (manual != NULL && __atomic_load_n(manual, __ATOMIC_RELAXED) != 0) return false;
     uint64_t external = external_growth(policy);
-    uint64_t young = is_full_only(heap) ? heap->allocated_since : heap->tenured_since;
+    bool full_only = is_full_only(heap);
+    uint64_t young = full_only ? heap->allocated_since : heap->tenured_since;
     if (heap->live_bytes + young + external + watches_growth(heap) > policy->full_threshold) {
         *kind = GC_FULL;
         *reason = external > 0 ? "memory outside the heap grew" : "the heap grew";
         return true;
     }
-    if (is_full_only(heap) ||
-        heap->allocated_since - heap->tenured_since < gci_policy_nursery(heap))
+    if (full_only || heap->allocated_since - heap->tenured_since < gci_policy_nursery(heap))
         return false;
     double full_ns = policy->mark_ns_per_byte * (double)heap->live_bytes;
     bool cheap = full_ns < (double)policy->mutator_ns / CHEAP_SHARE;
@@ -299,14 +299,14 @@ static bool is_fragmented(const struct gc_heap *heap, uint64_t used, uint64_t li
     return percent > 0 && used - live >= COMPACT_LEAST && (used - live) / percent > used / 100;
 }
 
-/* Rule 1.  What is young dies at the rate of minor collections. */
+/* Rule 7.  What is young dies at the rate of minor collections. */
 static void learn_garbage(struct gc_heap *heap, const struct gci_cycle *cycle) {
     struct gci_policy *policy = &heap->policy;
     double young = (double)(cycle->allocated - cycle->tenured);
     double grown = (double)cycle->before - young - (double)policy->live_after_full;
     double freed =
         (double)cycle->before - young * (1 - policy->survival) - (double)heap->live_bytes;
-    if (!policy->generational || grown < (double)growth_least(heap) / 2) return;
+    if (grown < (double)growth_least(heap) / 2) return;
     double garbage = freed < 0 ? 0 : freed > grown ? 1 : freed / grown;
     policy->garbage = (policy->garbage + garbage) / 2;
 }
@@ -318,7 +318,7 @@ static void learn_from_full(struct gc_heap *heap, const struct gci_cycle *cycle)
     double cost = (double)pause_ns(cycle, compact_ns) / marked;
     policy->fragmented = is_fragmented(heap, heap->movable_bytes, heap->movable_live_bytes);
     if (heap->live_bytes > MB) policy->mark_ns_per_byte = average(policy->mark_ns_per_byte, cost);
-    learn_garbage(heap, cycle);
+    if (policy->generational && is_thrifty(heap)) learn_garbage(heap, cycle);
     policy->live_after_full = heap->live_bytes;
     policy->dying_after_full =
         heap->dying_bytes < heap->live_bytes ? heap->dying_bytes : heap->live_bytes;

@@ -399,7 +399,8 @@ struct gci_policy {
     size_t nursery;          /* bytes to allocate between two minor collections */
     uint64_t full_threshold; /* bytes live or young that call for a full collection */
     uint64_t live_after_full, dying_after_full;
-    double garbage; /* of what had grown old between full collections, what these freed; average */
+    double
+        garbage; /* thrifty: of what grew old between full collections, what these freed; average */
     uint64_t watches_after_full;           /* bytes of gc/watch.c's tables */
     int64_t external, external_after_full; /* memory outside the heap */
     uint64_t last_end_ns;                  /* when the last collection ended */

@@ -588,18 +588,19 @@ EXPORT void GC_register_disclaim_proc(int number, GC_disclaim_proc procedure, in
 /* After a collection: tells what died; what wants to live on is watched again.  The rest goes with
  * the next collection, unless a finalizer has brought it back. */
 void gcb_tell_the_dead(void) {
+    bool told = false;
+    gcb_functions_begin();
     for (unsigned i = 0; i < 2; i++) {
         gc_guardian *guardian = __atomic_load_n(&guardians[i], __ATOMIC_ACQUIRE);
         void *object;
         while (guardian != NULL && (object = gc_guardian_next(guardian)) != NULL) {
             unsigned kind = gcb_kind_of(object);
             if (kind >= GCB_KINDS || kinds[kind].disclaim == NULL) continue;
-            gcb_functions_begin();
-            bool stays = kinds[kind].disclaim(object) != 0;
-            gcb_functions_end(true);
-            if (stays) gc_guardian_add(kinds[kind].guardian, object);
+            told = true;
+            if (kinds[kind].disclaim(object) != 0) gc_guardian_add(kinds[kind].guardian, object);
         }
     }
+    gcb_functions_end(told);
 }
 
 static GCI_GLOBAL int finalized_kind;

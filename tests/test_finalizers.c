@@ -638,6 +638,10 @@ static void a_forked_child_has_them_all(void) {
     need_optimised_code();
     garbage(one_of_each_order);
     collect(GC_FULL);
+#ifdef GC_SANITIZE
+    /* A thread that starts may hold a lock of AddressSanitizer's allocator, in the child for ever. */
+    while (getenv("CAIRN_FINALIZERS") != NULL && gc_finalizers_ready() > 0) sleep_ms(1);
+#endif
     pid_t child = fork();
     if (child == 0) {
         in_the_child();

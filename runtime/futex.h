@@ -22,6 +22,10 @@ typedef uint32_t gci_lock;
 void gci_lock_wait(gci_lock *lock);
 void gci_unlock(gci_lock *lock);
 
+static inline bool gci_lock_is_awaited(const gci_lock *lock) {
+    return __atomic_load_n(lock, __ATOMIC_RELAXED) == 2;
+}
+
 static inline bool gci_lock_try(gci_lock *lock) {
     uint32_t free = 0;
     return __atomic_compare_exchange_n(lock, &free, 1, false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED);

@@ -80,6 +80,7 @@ struct gci_world {
     int signal;    /* 0: mutators are stopped at safepoints only */
     bool stopped;  /* or about to be */
     bool crowded;  /* while stopped: there are more who could run than processors */
+    bool handed_over; /* the program let go of the lock while it was waited for; under the lock */
     bool displaced_told;
 };
 

@@ -237,6 +237,50 @@ static void a_thread_may_attach_itself_while_it_blocks(void) {
     GC_gcollect();
 }
 
+/* ---- The lock ------------------------------------------------------------------------------- */
+
+/* Guile moves a thread's VM stack with the lock held, and sets that VM's stack pointer right after.
+ * Waking who waits to collect may cost the thread its CPU in between. */
+static volatile bool half_done;
+static size_t found_half_done, looked;
+static int halves_end;
+
+static void look_for_half_done(void) {
+    looked++;
+    found_half_done += half_done;
+}
+
+static void spend(unsigned steps) {
+    for (volatile unsigned i = 0; i < steps; i++) continue;
+}
+
+static void *do_half(void *p) {
+    half_done = true;
+    spend(200000);
+    return p;
+}
+
+static void *do_in_halves(void *p) {
+    while (!__atomic_load_n(&halves_end, __ATOMIC_ACQUIRE)) {
+        GC_call_with_alloc_lock(do_half, p);
+        half_done = false;
+        spend(2000);
+    }
+    return p;
+}
+
+static void what_follows_the_lock_comes_before_a_collection(void) {
+    GC_init();
+    GC_set_push_other_roots(look_for_half_done);
+    pthread_t thread;
+    REQUIRE_EQUAL(GC_pthread_create(&thread, NULL, do_in_halves, NULL), 0);
+    for (int i = 0; i < 1000; i++) GC_gcollect();
+    __atomic_store_n(&halves_end, 1, __ATOMIC_RELEASE);
+    REQUIRE_EQUAL(GC_pthread_join(thread, NULL), 0);
+    REQUIRE(looked >= 1000);
+    if (found_half_done > 20) child_fail(__FILE__, __LINE__, "%zu of %zu", found_half_done, looked);
+}
+
 /* ---- Debugging ------------------------------------------------------------------------------ */
 
 static void debugged_objects_keep_their_kind(void) {
@@ -265,6 +309,7 @@ int main(void) {
         CHILD_TEST(collections_begin_before_threads_are_stopped),
         CHILD_TEST(ranges_are_excluded_by_several_threads),
         CHILD_TEST(a_thread_may_attach_itself_while_it_blocks),
+        CHILD_TEST(what_follows_the_lock_comes_before_a_collection),
         CHILD_TEST(debugged_objects_keep_their_kind),
     };
     return cmocka_run_group_tests_name("layer", tests, NULL, NULL);

@@ -360,8 +360,10 @@ void gcb_entry_lock(size_t a, size_t b, size_t c, const struct gci_frame *frame)
 void gcb_entry_unlock(size_t a, size_t b, size_t c, const struct gci_frame *frame) {
     (void)a, (void)b, (void)c;
     struct gci_thread *thread = gci_thread_self();
+    struct gci_world *world = &gci_default_heap()->world;
     if (entered) thread->mutator.scan_from = (uintptr_t)frame;
-    gci_heap_unlock(gci_default_heap());
+    if (gci_lock_is_awaited(&world->lock)) world->handed_over = true;
+    gci_world_unlock(world);
     if (!entered) return;
     entered = false;
     gci_leave(&thread->mutator);

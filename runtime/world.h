@@ -76,10 +76,10 @@ struct gci_world {
     uint32_t failed;            /* a signal that a mutator passed on; atomic, as UNSENT is */
     struct gc_stack *stacks, *free_stacks;
     uint32_t count;
-    unsigned cpus; /* that this process may use */
-    int signal;    /* 0: mutators are stopped at safepoints only */
-    bool stopped;  /* or about to be */
-    bool crowded;  /* while stopped: there are more who could run than processors */
+    unsigned cpus;    /* that this process may use */
+    int signal;       /* 0: mutators are stopped at safepoints only */
+    bool stopped;     /* or about to be */
+    bool crowded;     /* while stopped: there are more who could run than processors */
     bool handed_over; /* the program let go of the lock while it was waited for; under the lock */
     bool displaced_told;
 };

@@ -36,12 +36,16 @@
 #include "runtime/vm.h"
 
 #define STRETCH 128u  /* blocks that a member of the crew takes at a time: some 100 us */
+#define LONG    512   /* words of roots that are worth a run of the mark stack */
 #define MANY    4096u /* blocks, for which it pays to wake the crew */
 
 /* ---- Roots ---------------------------------------------------------------------------------- */
 
 static void visit_root(
     void *context, enum gci_root_kind kind, const uintptr_t *start, const uintptr_t *end) {
+    bool lasts = kind == GCI_ROOT_STATIC || kind == GCI_ROOT_RANGE;
+    if (lasts && end - start >= LONG && gci_mark_roots_later(context, (gci_words){start, end}))
+        return;
     if (kind == GCI_ROOT_FINALIZER) /* like a field of its object */
         gci_mark_heap_words(context, (gci_words){start, end});
     else
@@ -78,6 +82,7 @@ void gci_visit_roots(struct gc_heap *heap, gci_root_visitor *visit, void *contex
         if (start < end)
             visit(context, GCI_ROOT_RANGE, (const uintptr_t *)start, (const uintptr_t *)end);
     }
+    if (heap->layer->visit_ranges != NULL) heap->layer->visit_ranges(visit, context);
     gci_watches_visit_data(heap, visit, context);
     gci_hooks_visit(heap, GC_ROOTS_AMBIGUOUS, visit, context);
 }
@@ -174,7 +179,8 @@ static void begin_counts(struct gc_heap *heap, struct gci_cycle *cycle) {
     cycle->before = heap->live_bytes + cycle->allocated;
     heap->marker.marked_granules = heap->marker.marked_objects = 0;
     heap->marker.held_granules = 0;
-    heap->dirty_now = heap->moved_now = heap->recycled_now = heap->shared_ns = 0;
+    heap->dirty_now = heap->moved_now = heap->recycled_now = 0;
+    heap->shared_ns = heap->put_off_now = 0;
 }
 
 static void add_counts(struct gc_heap *heap, const struct gci_cycle *cycle) {

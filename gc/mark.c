@@ -23,7 +23,8 @@
 #define PREFETCH_QUEUE 16u   /* a power of two */
 #define PIECE_WORDS    2048  /* longer runs are searched piece by piece */
 #define FIRST_RUNS     4096u /* runs searched before the crew is called: some 50 us, as is a call */
-#define LOOK_AROUND    32u   /* runs searched between two looks whether another waits for work */
+#define CALL_AT_ONCE   32768u /* words of roots, for which it is called first: some 60 us */
+#define LOOK_AROUND    32u    /* runs searched between two looks whether another waits for work */
 
 /* Who marks beside this marker, and whether the objects it marks may be keys that ephemerons wait
  * for (docs/ephemerons.md, rule 6).  A constant in the loops that matter. */
@@ -161,16 +162,38 @@ mark_decoded_words(struct gci_marker *marker, gci_words words, enum marking how,
     }
 }
 
+static inline __attribute__((always_inline, no_sanitize("address"), no_sanitize("thread"))) void
+mark_root_words(struct gci_marker *marker, gci_words words, enum marking how, bool hold) {
+    if (marker->heap->layer->has_slack)
+        mark_words(marker, words, false, how, false);
+    else
+        mark_words(marker, words, true, how, hold);
+    if (__builtin_expect(marker->heap->words.on, 0)) mark_decoded_words(marker, words, how, hold);
+}
+
 __attribute__((no_sanitize("address"), no_sanitize("thread"))) void gci_mark_root_words(
     struct gci_marker *marker, gci_words words) {
-    if (marker->heap->layer->has_slack)
-        mark_words(marker, words, false, ALONE, false);
-    else if (marker->holding)
-        mark_words(marker, words, true, ALONE, true);
+    if (marker->holding)
+        mark_root_words(marker, words, ALONE, true);
     else
-        mark_words(marker, words, true, ALONE, false);
-    if (__builtin_expect(marker->heap->words.on, 0))
-        mark_decoded_words(marker, words, ALONE, marker->holding);
+        mark_root_words(marker, words, ALONE, false);
+}
+
+bool gci_mark_roots_later(struct gci_marker *marker, gci_words words) {
+    if (marker->moving || marker->holding || marker->watching) return false;
+    uintptr_t start = (uintptr_t)words.start, end = (uintptr_t)words.end;
+    if (!gci_mark_stack_push(&marker->stack, gci_run(start, end, GCI_RUN_OBJECTS))) return false;
+    marker->put_off += (uint64_t)(words.end - words.start);
+    return true;
+}
+
+/* What gci_mark_roots_later() put off. */
+static __attribute__((noinline, no_sanitize("address"), no_sanitize("thread"))) void mark_put_off(
+    struct gci_marker *marker, gci_words words, enum marking how) {
+    if (how == SHARED)
+        mark_root_words(marker, words, SHARED, false);
+    else
+        mark_root_words(marker, words, ALONE, false);
 }
 
 /* As for gci_mark_heap_words(), while ephemerons wait for keys. */
@@ -492,7 +515,10 @@ static inline __attribute__((always_inline)) void mark_run(
         mark_typed(marker, start, end, how, move);
         break;
     default:
-        mark_objects(marker, start, end, how, move);
+        if (start - view_of(marker).base < view_of(marker).used_bytes)
+            mark_objects(marker, start, end, how, move);
+        else
+            mark_put_off(marker, (gci_words){(const uintptr_t *)start, run.end}, how);
         break;
     }
 }
@@ -616,8 +642,11 @@ static void drain(struct gci_marker *marker) {
         drain_moving(marker);
         return;
     }
-    if (drain_alone(marker, marker->watching ? UINT64_MAX : FIRST_RUNS)) return;
     struct gc_heap *heap = marker->heap;
+    uint64_t limit = marker->put_off >= CALL_AT_ONCE ? 0 : FIRST_RUNS;
+    heap->put_off_now += marker->put_off;
+    marker->put_off = 0;
+    if (drain_alone(marker, marker->watching ? UINT64_MAX : limit)) return;
     if (gci_crew_call(heap)) {
         gci_crew_run(heap, drain_together, NULL);
         gci_crew_sum(heap);

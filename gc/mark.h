@@ -10,6 +10,10 @@ void gci_mark_init(struct gc_heap *heap);
 /* Searches words for references to young objects; marks and pushes these.  ROOTS: a word at an
  * object boundary holds the object before it too, whatever the option for heap words says. */
 void gci_mark_root_words(struct gci_marker *marker, gci_words words);
+/* The same later, in the course of marking, when the crew helps, unless this kind of collection must
+ * know at once: then false is returned.  The words must stay readable until everything is marked. */
+bool gci_mark_roots_later(struct gci_marker *marker, gci_words words);
+
 typedef void gci_mark_words(struct gci_marker *marker, gci_words words);
 gci_mark_words gci_mark_heap_words;
 /* The same by several members of the crew at a time, in a minor collection that moves nothing. */

@@ -330,8 +330,9 @@ struct gci_word_format {
 struct gci_mark_segment; /* gc/mark_stack.c */
 
 /* A stack of word runs, outside the heap.  The lower bits of a run's start say how it is searched:
- * GCI_RUN_TYPED: it is of one typed object, GCI_RUN_OBJECTS: of the marked ones in a TYPED block;
- * GCI_RUN_FIELDS: a typed object that is no array, and instead of an end its type. */
+ * GCI_RUN_TYPED: it is of one typed object, GCI_RUN_OBJECTS: of the marked ones in a TYPED block, or,
+ * outside the heap, of roots; GCI_RUN_FIELDS: a typed object that is no array, and instead of an end
+ * its type. */
 #define GCI_RUN_TYPED   1u
 #define GCI_RUN_OBJECTS 2u
 #define GCI_RUN_FIELDS  3u
@@ -356,6 +357,7 @@ struct gci_marker {
     bool moving;            /* this collection evacuates typed objects */
     bool holding;           /* the heap's: ambiguous words set HELD, as this one may compact */
     uint64_t held_granules; /* on so much */
+    uint64_t put_off;       /* words of roots on the stack, by gci_mark_roots_later() */
     uint16_t
         *live; /* where it counts what it marks in a block: the arena's, or a table of its own */
     struct gci_crew *crew;
@@ -495,6 +497,7 @@ struct gci_layer {
     bool
         typed_open; /* what a typed object refers to may change without a store into it: such objects
                          are never protected, and minor collections search all of them */
+    void (*visit_ranges)(gci_root_visitor *visit, void *context); /* more roots, ambiguous */
     bool (*full_only)(void); /* must collections be full, for the time being? */
     /* With the lock held: before threads are stopped; with the world stopped, before the roots are
      * searched, when all is marked, and when all is settled; when threads run again. */
@@ -569,6 +572,7 @@ struct gc_heap {
     uint64_t missed_stores;              /* found by gc/missed.c */
     uint64_t recycled_now;               /* blocks searched in it that were allocated into, too */
     uint64_t shared_ns;                  /* in it: while the crew searched blocks */
+    uint64_t put_off_now;                /* words of roots searched in it while marking */
     uint64_t open_blocks, closed_blocks;
     struct gci_histogram minor_pauses, full_pauses, stops;
     uint64_t mark_ns; /* since the start */

@@ -9,7 +9,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cairn/embed.h"
 #include "child.h"
+#include "gc/heap.h"
 #include "plugin.h"
 #include "support.h"
 
@@ -354,6 +356,75 @@ static void static_and_thread_local_variables_keep_objects(void) {
     REQUIRE(count_alive(hidden, 48) < 16);
 }
 
+/* So many words of roots are searched in the course of marking, by all who mark. */
+enum { LONG_ROOTS = 65536, APART = LONG_ROOTS / COUNT };
+static void *long_roots[LONG_ROOTS];
+
+#define TAG ((uintptr_t)1 << 60) /* of references, in a heap that has a format */
+
+/* A chain of those that move, if nothing ambiguous holds them. */
+struct kept {
+    struct kept *before;
+    char *last;
+};
+GC_TYPE(struct kept, before, last);
+static struct kept **newest; /* a slot, in malloc's memory */
+
+/* By its start, its inside, its end, or a word of the heap's format, if it has one. */
+static __attribute__((noinline)) void keep_in_long_roots(unsigned round) {
+    bool tagged = getenv("CAIRN_TAG_MASK") != NULL;
+    *newest = NULL;
+    bool all_precise = round % 2 == 1; /* else there are too many that don't move */
+    for (size_t i = 0; i < (all_precise ? 10000 : 0); i++) gc_new(struct kept);
+    for (size_t i = 0; i < COUNT; i++) {
+        bool precise = all_precise || i % 5 == 4;
+        char **p = precise ? (char **)gc_new(struct kept) : gc_alloc(48 + i % 3 * 1024);
+        char *last = gc_alloc_leaf(16);
+        *last = (char)i;
+        p[1] = tagged && precise ? (char *)((uintptr_t)last | TAG) : last;
+        if (precise) {
+            p[0] = (char *)*newest;
+            *newest = (struct kept *)((uintptr_t)p | (tagged ? TAG : 0));
+        }
+        hidden[i] = hide(p);
+        size_t forms[] = {0, 15, gc_size(p)};
+        uintptr_t word = (uintptr_t)p + forms[(i + round) % 3];
+        if (tagged && i % 2 == 0) word = (uintptr_t)p | TAG;
+        long_roots[i * APART + round] = (void *)word;
+    }
+}
+
+static void check_long_roots(void) {
+    for (size_t i = 0; i < COUNT; i++) {
+        char **p = reveal(hidden[i]);
+        REQUIRE(gc_base(p) == p);
+        const char *last = (const char *)((uintptr_t)p[1] & ~TAG);
+        REQUIRE(gc_base(last) == last && *last == (char)i);
+    }
+}
+
+static void long_roots_keep_objects(void) {
+    static const enum gc_collection kinds[] = {GC_MINOR, GC_FULL, GC_COMPACT, GC_MINOR};
+    bool put_off = false, moves = false;
+    newest = calloc(1, sizeof *newest);
+    REQUIRE_EQUAL(gc_add_slots((void **)newest, 1), 0);
+    for (unsigned round = 0; round < 12; round++) {
+        memset(long_roots, 0, sizeof long_roots);
+        keep_in_long_roots(round);
+        for (unsigned k = 0; k < 4; k++) {
+            collect(kinds[(round + k) % 4]);
+            put_off |= gci_default_heap()->put_off_now > 0;
+            moves |= gci_default_heap()->marker.moving;
+            check_long_roots();
+        }
+    }
+    REQUIRE(put_off && moves);
+    memset(long_roots, 0, sizeof long_roots);
+    *newest = NULL;
+    collect(GC_FULL);
+    REQUIRE(count_alive(hidden, COUNT) < COUNT / 20);
+}
+
 static void leaf_objects_hold_nothing(void) {
     void **leaf = gc_alloc_leaf(COUNT * sizeof *leaf);
     roots[0] = leaf;
@@ -446,6 +517,12 @@ int main(void) {
         CHILD_TEST(ends_in_objects_keep_objects_by_option, "CAIRN_ONE_PAST_END_IN_HEAP=1"),
         CHILD_TEST(ends_in_objects_keep_nothing_without_the_option),
         CHILD_TEST(static_and_thread_local_variables_keep_objects),
+        CHILD_TEST(long_roots_keep_objects, "CAIRN_VERIFY=1", "CAIRN_WORKERS=1"),
+        CHILD_TEST(long_roots_keep_objects, "CAIRN_VERIFY=1", "CAIRN_WORKERS=2"),
+        CHILD_TEST(long_roots_keep_objects, "CAIRN_WORKERS=4", "CAIRN_MARK_STACK_LIMIT=4K"),
+        CHILD_TEST(long_roots_keep_objects, "CAIRN_WORKERS=4", "CAIRN_VERIFY=1",
+            "CAIRN_TAG_MASK=0xf000000000000000", "CAIRN_TAG_VALUE=0x1000000000000000",
+            "CAIRN_TAG_ADDRESS_MASK=0x00ffffffffffffff"),
         CHILD_TEST(leaf_objects_hold_nothing),
         CHILD_TEST(unreachable_large_objects_keep_nothing),
         CHILD_TEST(unreachable_cycles_are_collected),

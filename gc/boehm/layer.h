@@ -102,6 +102,9 @@ void gcb_held_are_old(void);
 
 extern struct gci_static_filter gcb_static_filter;
 
+/* Visits what GC_add_roots() told of. */
+void gcb_visit_ranges(gci_root_visitor *visit, void *context);
+
 /* Did the program say that it will have pointers OFFSET bytes into objects, or any? */
 bool gcb_offset_is_valid(size_t offset);
 

@@ -183,6 +183,12 @@ static bool marks_young(void) {
     return now->phase == GC_PHASE_ROOTS && now->kind == GC_MINOR;
 }
 
+void gcb_visit_ranges(gci_root_visitor *visit, void *context) {
+    for (size_t i = 0; i < count; i++)
+        visit(context, GCI_ROOT_RANGE, (const uintptr_t *)ranges[i].low,
+            (const uintptr_t *)ranges[i].high);
+}
+
 void gcb_visit_roots(gc_visitor *visitor, enum gc_root_pass pass, void *data) {
     (void)data;
     if (pass == GC_ROOTS_PRECISE) {
@@ -190,8 +196,6 @@ void gcb_visit_roots(gc_visitor *visitor, enum gc_root_pass pass, void *data) {
         gcb_toggles_visit(visitor);
         return;
     }
-    for (size_t i = 0; i < count; i++)
-        gc_visit_ambiguous(visitor, (void *)ranges[i].low, (void *)ranges[i].high);
     GC_push_other_roots_proc report = __atomic_load_n(&GC_push_other_roots, __ATOMIC_RELAXED);
     if (report == NULL) return;
     gcb_marking = (struct gcb_marking){visitor, true};

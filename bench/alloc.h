@@ -186,16 +186,23 @@ static inline void *bench_alloc_array(const gc_type *type, size_t count) {
 #define BENCH_STORE(object, slot, value) ((void)(object), (void)(*(slot) = (value)))
 #endif
 
-/* Around a wait for other threads, as the allocator's manual has it: a thread that sleeps need not
- * be woken to be stopped. */
-static inline void bench_wait_begin(void) {
+/* Calls WAIT, which waits for other threads, as the allocator's manual has it: a thread that sleeps
+ * need not be woken to be stopped. */
+#ifdef BENCH_BOEHM
+static inline void *bench_waiting(void *wait) {
+    (*(void (**)(void))wait)();
+    return NULL;
+}
+#endif
+static inline void bench_wait(void (*wait)(void)) {
 #ifdef BENCH_CAIRN
     gc_blocking_begin();
-#endif
-}
-static inline void bench_wait_end(void) {
-#ifdef BENCH_CAIRN
+    wait();
     gc_blocking_end();
+#elif defined(BENCH_BOEHM)
+    GC_do_blocking(bench_waiting, (void *)&wait);
+#else
+    wait();
 #endif
 }
 

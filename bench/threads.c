@@ -71,12 +71,14 @@ void bench_threads_start(int threads, bench_body *body) {
     pthread_barrier_wait(&go);
 }
 
-struct bench_work bench_threads_finish(void) {
-    uint64_t ops = 0, last_ns = started_ns;
-    bench_wait_begin();
+static void await_all(void) {
     for (int i = 0; i < strand_count; i++)
         while (sem_wait(&ended) != 0 && errno == EINTR) continue;
-    bench_wait_end();
+}
+
+struct bench_work bench_threads_finish(void) {
+    uint64_t ops = 0, last_ns = started_ns;
+    bench_wait(await_all);
     for (int i = 0; i < strand_count; i++) {
         join(strands[i].worker);
         strands[i].data = NULL;

@@ -110,7 +110,7 @@ static void visit_dirty(void *context, uintptr_t start, size_t bytes) {
 static void open_hot(struct gc_heap *heap, uint32_t first, uint32_t end) {
     struct gci_arena *arena = &heap->arena;
     bool faults = !gci_barrier_is_explicit(heap->barrier);
-    unsigned most = 1u << (GCI_BLOCK_SHIFT - arena->page_shift) >> 1;
+    unsigned most = 1u << (GCI_BLOCK_SHIFT - arena->page_shift) >> 2;
     for (uint32_t b = first; b < end; b++) {
         struct gci_block *block = &arena->blocks[b];
         if (block->dirty_pages == 0) {

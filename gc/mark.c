@@ -23,8 +23,15 @@
 #define PREFETCH_QUEUE 16u   /* a power of two */
 #define PIECE_WORDS    2048  /* longer runs are searched piece by piece */
 #define FIRST_RUNS     4096u /* runs searched before the crew is called: some 50 us, as is a call */
-#define CALL_AT_ONCE   32768u /* words of roots, for which it is called first: some 60 us */
-#define LOOK_AROUND    32u    /* runs searched between two looks whether another waits for work */
+#define LOOK_AROUND    32u   /* runs searched between two looks whether another waits for work */
+
+/* Words of roots for which the crew is called first: some 60 us.  A sanitizer has megabytes itself,
+ * and its locks, which a thread takes as it starts, may be held for ever in a fork's child. */
+#ifdef GC_SANITIZE
+#define CALL_AT_ONCE UINT64_MAX
+#else
+#define CALL_AT_ONCE 32768u
+#endif
 
 /* Who marks beside this marker, and whether the objects it marks may be keys that ephemerons wait
  * for (docs/ephemerons.md, rule 6).  A constant in the loops that matter. */

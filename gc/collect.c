@@ -43,7 +43,7 @@
 
 static void visit_root(
     void *context, enum gci_root_kind kind, const uintptr_t *start, const uintptr_t *end) {
-    bool lasts = kind == GCI_ROOT_STATIC || kind == GCI_ROOT_RANGE;
+    bool lasts = kind == GCI_ROOT_STATIC || kind == GCI_ROOT_RANGE || kind == GCI_ROOT_LAYER;
     if (lasts && end - start >= LONG && gci_mark_roots_later(context, (gci_words){start, end}))
         return;
     if (kind == GCI_ROOT_FINALIZER) /* like a field of its object */
@@ -180,7 +180,7 @@ static void begin_counts(struct gc_heap *heap, struct gci_cycle *cycle) {
     heap->marker.marked_granules = heap->marker.marked_objects = 0;
     heap->marker.held_granules = 0;
     heap->dirty_now = heap->moved_now = heap->recycled_now = 0;
-    heap->shared_ns = heap->put_off_now = 0;
+    heap->shared_ns = heap->marker.put_off_ns = 0;
 }
 
 static void add_counts(struct gc_heap *heap, const struct gci_cycle *cycle) {

@@ -187,20 +187,18 @@ bool gci_crew_call(struct gc_heap *heap) {
 }
 
 /* To be woken takes as long as much of what is waited for, so who has a processor to himself looks
- * first.  The leader's waiting is part of what a collection costs, as if it had worked. */
+ * first.  The leader's sleep is part of what a collection costs, as if it had worked. */
 static void wait_for(
     struct gci_crew *crew, const struct gci_marker *marker, uint32_t *word, uint32_t value) {
-    uint64_t before = gci_clock_ns(), waited = 0;
     bool may_spin = crew->invited < crew->heap->world.cpus;
-    while (__atomic_load_n(word, __ATOMIC_ACQUIRE) == value) {
-        if (!may_spin || waited >= SPIN_NS) {
-            gci_futex_wait(word, value, GCI_FOREVER);
-            break;
-        }
+    uint64_t before = gci_clock_ns(), now = before;
+    while (may_spin && now - before < SPIN_NS) {
+        if (__atomic_load_n(word, __ATOMIC_ACQUIRE) != value) return;
         for (unsigned i = 0; i < LOOKS; i++) gci_relax();
-        waited = gci_clock_ns() - before;
+        now = gci_clock_ns();
     }
-    if (marker == &crew->heap->marker) crew->waited_ns += gci_clock_ns() - before;
+    gci_futex_wait(word, value, GCI_FOREVER);
+    if (marker == &crew->heap->marker) crew->waited_ns += gci_clock_ns() - now;
 }
 
 void gci_crew_run(struct gc_heap *heap, gci_job *job, void *context) {

@@ -238,6 +238,9 @@ static void print_root(const struct step *step, pid_t thread) {
     case GCI_ROOT_HOOK_WORDS:
         strcpy(place, "root hook");
         break;
+    case GCI_ROOT_LAYER:
+        strcpy(place, "range given to GC_add_roots");
+        break;
     case GCI_ROOT_RANGE:
         strcpy(place, "range given to gc_add_root");
         break;

@@ -10,8 +10,9 @@ void gci_mark_init(struct gc_heap *heap);
 /* Searches words for references to young objects; marks and pushes these.  ROOTS: a word at an
  * object boundary holds the object before it too, whatever the option for heap words says. */
 void gci_mark_root_words(struct gci_marker *marker, gci_words words);
-/* The same later, in the course of marking, when the crew helps, unless this kind of collection must
- * know at once: then false is returned.  The words must stay readable until everything is marked. */
+/* The same later, in the course of marking, when the crew helps.  False if nothing was done: there is no
+ * crew, the words are in the heap, or this kind of collection must know what roots refer to first.
+ * They must stay readable until everything is marked. */
 bool gci_mark_roots_later(struct gci_marker *marker, gci_words words);
 
 typedef void gci_mark_words(struct gci_marker *marker, gci_words words);

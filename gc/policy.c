@@ -23,7 +23,6 @@
 #define FAULT_NS        1000.0 /* a page's first write and its protection: measured */
 #define SEARCH_NS       1200u  /* to search a nearly empty open block: measured */
 #define MARK_NS         10u    /* to mark an object, at the least: measured */
-#define ROOT_NS         1u     /* to search a word of roots, two threads at it: measured */
 #define ALL_PARTS       16u    /* when less than 1/16 of at least this much has died, */
 #define ALL_LEAST       MB     /* the next minor collections promote everything, */
 #define ALL_OF_LIVE     8u     /* but no more than 1/8 of what lives, or one nursery, */
@@ -280,8 +279,7 @@ static void learn_from_minor(struct gc_heap *heap, const struct gci_cycle *cycle
     uint64_t marking_ns = mark_ns + MARK_NS * heap->marker.marked_objects;
     marking_ns += heap->shared_ns > 0 ? own_ns(cycle, heap->shared_ns)
                                       : SEARCH_NS * heap->recycled_now; /* as the nursery needs */
-    uint64_t roots_ns = ROOT_NS * heap->put_off_now;
-    marking_ns -= roots_ns < mark_ns ? roots_ns : mark_ns;
+    marking_ns -= own_ns(cycle, heap->marker.put_off_ns); /* a part of MARK_NS, but fixed */
     uint64_t fixed_ns = ns > marking_ns ? ns - marking_ns : 0;
     for (unsigned i = 0; i < 4; i++)
         if (first || (i == policy->trial % 4 && !cycle->wholesale)) policy->fixed_ns[i] = fixed_ns;

@@ -82,6 +82,7 @@ static enum gci_root_group group_of(enum gci_root_kind kind) {
     case GCI_ROOT_TLS:
         return GCI_GROUP_TLS;
     case GCI_ROOT_RANGE:
+    case GCI_ROOT_LAYER:
         return GCI_GROUP_RANGES;
     case GCI_ROOT_SLOT:
         return GCI_GROUP_SLOTS;
@@ -146,6 +147,9 @@ static struct gci_root_node place(
     case GCI_ROOT_STATIC:
         node.symbol = gci_symbol_at(r->symbols, address, false);
         if (node.symbol != NULL) node.start = node.symbol->start;
+        break;
+    case GCI_ROOT_LAYER: /* one for each page */
+        node.start = address & ~(uintptr_t)(gci_page_size() - 1);
         break;
     case GCI_ROOT_RANGE:
     case GCI_ROOT_SLOT:

@@ -153,7 +153,8 @@ struct gci_block {
     uint8_t list;        /* which list: index into gc_heap.lists, or GCI_NO_LIST */
     uint8_t size_class;  /* of a CELLS block */
     uint8_t passed_over; /* while open: scans in a row that found no young object */
-    uint8_t hot; /* collections that found most of it dirty since it was last seen mostly clean */
+    uint8_t
+        hot; /* collections that found over a quarter of it dirty since it was last seen mostly clean */
     uint8_t side_used;   /* its side bytes may not be zero; cleared only by who zeroes them */
     uint8_t dirty_pages; /* in the running collection */
     uint8_t resident;    /* memory may be behind it: not returned to the system */
@@ -358,6 +359,7 @@ struct gci_marker {
     bool holding;           /* the heap's: ambiguous words set HELD, as this one may compact */
     uint64_t held_granules; /* on so much */
     uint64_t put_off;       /* words of roots on the stack, by gci_mark_roots_later() */
+    uint64_t put_off_ns;    /* the time that their search took this marker */
     uint16_t
         *live; /* where it counts what it marks in a block: the arena's, or a table of its own */
     struct gci_crew *crew;
@@ -572,7 +574,6 @@ struct gc_heap {
     uint64_t missed_stores;              /* found by gc/missed.c */
     uint64_t recycled_now;               /* blocks searched in it that were allocated into, too */
     uint64_t shared_ns;                  /* in it: while the crew searched blocks */
-    uint64_t put_off_now;                /* words of roots searched in it while marking */
     uint64_t open_blocks, closed_blocks;
     struct gci_histogram minor_pauses, full_pauses, stops;
     uint64_t mark_ns; /* since the start */

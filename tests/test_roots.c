@@ -356,8 +356,9 @@ static void static_and_thread_local_variables_keep_objects(void) {
     REQUIRE(count_alive(hidden, 48) < 16);
 }
 
-/* So many words of roots are searched in the course of marking, by all who mark. */
-enum { LONG_ROOTS = 65536, APART = LONG_ROOTS / COUNT };
+/* So many words of roots are searched in the course of marking, by all who mark.  They are more than
+ * the smallest mark stack has room for. */
+enum { APART = 600, LONG_ROOTS = APART * COUNT };
 static void *long_roots[LONG_ROOTS];
 
 #define TAG ((uintptr_t)1 << 60) /* of references, in a heap that has a format */
@@ -403,9 +404,23 @@ static void check_long_roots(void) {
     }
 }
 
+/* Marking is enough work, once, for threads of the collector's own to be made. */
+static void get_help(void) {
+    void **list = NULL;
+    for (unsigned i = 0; i < 100000; i++) {
+        void **next = gc_alloc(16);
+        *next = list;
+        roots[0] = list = next;
+    }
+    for (unsigned i = 0; i < 3; i++) collect(GC_FULL);
+    roots[0] = NULL;
+    REQUIRE_EQUAL(statistics().workers > 0, strcmp(getenv("CAIRN_WORKERS"), "1") != 0);
+}
+
 static void long_roots_keep_objects(void) {
     static const enum gc_collection kinds[] = {GC_MINOR, GC_FULL, GC_COMPACT, GC_MINOR};
     bool put_off = false, moves = false;
+    get_help();
     newest = calloc(1, sizeof *newest);
     REQUIRE_EQUAL(gc_add_slots((void **)newest, 1), 0);
     for (unsigned round = 0; round < 12; round++) {
@@ -413,16 +428,38 @@ static void long_roots_keep_objects(void) {
         keep_in_long_roots(round);
         for (unsigned k = 0; k < 4; k++) {
             collect(kinds[(round + k) % 4]);
-            put_off |= gci_default_heap()->put_off_now > 0;
+            put_off |= gci_default_heap()->marker.put_off_ns > 0;
             moves |= gci_default_heap()->marker.moving;
             check_long_roots();
         }
     }
-    REQUIRE(put_off && moves);
+    REQUIRE(moves && put_off == (statistics().workers > 0));
     memset(long_roots, 0, sizeof long_roots);
     *newest = NULL;
     collect(GC_FULL);
     REQUIRE(count_alive(hidden, COUNT) < COUNT / 20);
+}
+
+/* A range may be an object of the heap, which holds nothing by itself. */
+static void long_ranges_in_the_heap_keep_objects(void) {
+    get_help();
+    static const size_t words[] = {COUNT, 4 * COUNT, 100 * COUNT};
+    for (size_t i = 0; i < sizeof words / sizeof *words; i++) {
+        void **range = gc_alloc_leaf(words[i] * sizeof *range);
+        roots[0] = range;
+        REQUIRE_EQUAL(gc_add_root(range, words[i] * sizeof *range), 0);
+        for (size_t k = 0; k < COUNT; k++) {
+            void *p = gc_alloc(64);
+            range[k * (words[i] / COUNT)] = p;
+            hidden[k] = hide(p);
+        }
+        collect(GC_FULL);
+        collect(GC_MINOR);
+        REQUIRE_EQUAL(count_alive(hidden, COUNT), COUNT);
+        REQUIRE_EQUAL(gc_remove_root(range, words[i] * sizeof *range), 0);
+        collect(GC_FULL);
+        REQUIRE(count_alive(hidden, COUNT) < COUNT / 20);
+    }
 }
 
 static void leaf_objects_hold_nothing(void) {
@@ -523,6 +560,7 @@ int main(void) {
         CHILD_TEST(long_roots_keep_objects, "CAIRN_WORKERS=4", "CAIRN_VERIFY=1",
             "CAIRN_TAG_MASK=0xf000000000000000", "CAIRN_TAG_VALUE=0x1000000000000000",
             "CAIRN_TAG_ADDRESS_MASK=0x00ffffffffffffff"),
+        CHILD_TEST(long_ranges_in_the_heap_keep_objects, "CAIRN_VERIFY=1", "CAIRN_WORKERS=2"),
         CHILD_TEST(leaf_objects_hold_nothing),
         CHILD_TEST(unreachable_large_objects_keep_nothing),
         CHILD_TEST(unreachable_cycles_are_collected),

@@ -185,7 +185,7 @@ static bool marks_young(void) {
 
 void gcb_visit_ranges(gci_root_visitor *visit, void *context) {
     for (size_t i = 0; i < count; i++)
-        visit(context, GCI_ROOT_RANGE, (const uintptr_t *)ranges[i].low,
+        visit(context, GCI_ROOT_LAYER, (const uintptr_t *)ranges[i].low,
             (const uintptr_t *)ranges[i].high);
 }
 

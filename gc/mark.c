@@ -25,15 +25,7 @@
 #define PIECE_WORDS    2048  /* longer runs are searched piece by piece */
 #define FIRST_RUNS     4096u /* runs searched before the crew is called: some 50 us, as is a call */
 #define LOOK_AROUND    32u   /* runs searched between two looks whether another waits for work */
-
-/* Words of roots for which the crew is called first: 20 us, if none is a reference, to 150.  A
- * sanitizer has megabytes itself, and its locks, which a thread takes as it starts, may be held for
- * ever in a fork's child. */
-#ifdef GC_SANITIZE
-#define CALL_AT_ONCE UINT64_MAX
-#else
-#define CALL_AT_ONCE 65536u
-#endif
+#define CALL_AT_ONCE   65536u /* words of roots for which it is called first: 20 to 150 us */
 
 /* Who marks beside this marker, and whether the objects it marks may be keys that ephemerons wait
  * for (docs/ephemerons.md, rule 6).  A constant in the loops that matter. */
@@ -538,7 +530,7 @@ static inline __attribute__((always_inline)) void mark_run(
         mark_typed(marker, start, end, how, move);
         break;
     default:
-        if (start - view_of(marker).base < view_of(marker).used_bytes)
+        if (start - marker->heap->arena.base < gci_arena_used_bytes(&marker->heap->arena))
             mark_objects(marker, start, end, how, move);
         else
             mark_put_off(marker, (gci_words){(const uintptr_t *)start, run.end}, how);

@@ -153,8 +153,7 @@ struct gci_block {
     uint8_t list;        /* which list: index into gc_heap.lists, or GCI_NO_LIST */
     uint8_t size_class;  /* of a CELLS block */
     uint8_t passed_over; /* while open: scans in a row that found no young object */
-    uint8_t
-        hot; /* collections that found over a quarter of it dirty since it was last seen mostly clean */
+    uint8_t hot;         /* collections in a row that found over a quarter of it dirty */
     uint8_t side_used;   /* its side bytes may not be zero; cleared only by who zeroes them */
     uint8_t dirty_pages; /* in the running collection */
     uint8_t resident;    /* memory may be behind it: not returned to the system */

@@ -237,7 +237,6 @@ static void a_thread_may_attach_itself_while_it_blocks(void) {
     GC_gcollect();
 }
 
-#ifndef GC_SANITIZE
 /* ---- What follows the lock --------------------------------------------------------------- */
 
 /* Guile moves a thread's VM stack with the lock held, and sets that VM's stack pointer right after.
@@ -271,6 +270,9 @@ static void *do_in_halves(void *p) {
 }
 
 static void what_follows_the_lock_comes_before_a_collection(void) {
+#ifdef GC_SANITIZE
+    child_skip("with a sanitizer what follows takes longer than it is waited for");
+#endif
     GC_init();
     GC_set_push_other_roots(look_for_half_done);
     pthread_t thread;
@@ -283,7 +285,6 @@ static void what_follows_the_lock_comes_before_a_collection(void) {
         child_fail(__FILE__, __LINE__, "%zu of %zu", found_half_done, looked);
 }
 
-#endif
 /* ---- Debugging ------------------------------------------------------------------------------ */
 
 static void debugged_objects_keep_their_kind(void) {
@@ -312,9 +313,7 @@ int main(void) {
         CHILD_TEST(collections_begin_before_threads_are_stopped),
         CHILD_TEST(ranges_are_excluded_by_several_threads),
         CHILD_TEST(a_thread_may_attach_itself_while_it_blocks),
-#ifndef GC_SANITIZE /* what follows takes longer than it is waited for */
         CHILD_TEST(what_follows_the_lock_comes_before_a_collection),
-#endif
         CHILD_TEST(debugged_objects_keep_their_kind),
     };
     return cmocka_run_group_tests_name("layer", tests, NULL, NULL);

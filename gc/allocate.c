@@ -11,8 +11,10 @@
 #include <sched.h>
 #include <string.h>
 
+#include "gc/ahead.h"
 #include "gc/block.h"
 #include "gc/collect.h"
+#include "gc/crew.h"
 #include "gc/event.h"
 #include "gc/keyed.h"
 #include "gc/large.h"
@@ -142,13 +144,20 @@ static void lock_after_collection(struct gci_thread *thread) {
     gci_heap_lock(heap);
 }
 
+/* Drops it, after memory was taken. */
+static void unlock_after_taking(struct gc_heap *heap) {
+    bool nudge = gci_ahead_plan(heap);
+    gci_heap_unlock(heap);
+    if (nudge) gci_crew_nudge(heap);
+}
+
 /* Gets the next block to bump into. */
 static bool next_block(struct gci_thread *thread, struct gci_bump *bump, enum gci_kind kind) {
     struct gc_heap *heap = thread->heap;
     bool empty;
     lock_after_collection(thread);
     uint32_t block = choose_block(heap, kind, &empty);
-    gci_heap_unlock(heap);
+    unlock_after_taking(heap);
     if (block == GCI_NONE) return false;
     if (empty)
         gci_block_clear_new(heap, block);
@@ -292,7 +301,7 @@ static bool next_cell_block(
         if (block != GCI_NONE) heap->arena.blocks[block].size_class = (uint8_t)size_class;
     }
     if (block != GCI_NONE) use_cell_block(heap, cells, block);
-    gci_heap_unlock(heap);
+    unlock_after_taking(heap);
     if (recycled)
         gci_block_claim(heap, block, NULL);
     else if (block != GCI_NONE)
@@ -329,7 +338,7 @@ static void *try_allocate(struct gci_thread *thread, struct gci_bump *bump, enum
     if (bytes <= GCI_CELL_MAX && alignment <= GC_GRANULE) return allocate_cell(thread, kind, bytes);
     lock_after_collection(thread);
     void *p = gci_large_allocate(thread->heap, kind, bytes, alignment);
-    gci_heap_unlock(thread->heap);
+    unlock_after_taking(thread->heap);
     if (p == NULL) return NULL;
     gci_large_zero(&thread->heap->arena, (uintptr_t)p, bytes);
     size_t page = (size_t)1 << thread->heap->arena.page_shift;

@@ -54,6 +54,11 @@ static inline size_t gci_arena_used_bytes(const struct gci_arena *arena) {
     return (size_t)__atomic_load_n(&arena->frontier, __ATOMIC_RELAXED) << GCI_BLOCK_SHIFT;
 }
 
+/* In blocks that are in use. */
+static inline size_t gci_arena_taken_bytes(const struct gci_arena *arena) {
+    return (size_t)arena->used_blocks << GCI_BLOCK_SHIFT;
+}
+
 /* A block's tag, and a change of it, where other threads may look at it or change another. */
 static inline uint8_t gci_tag(const struct gci_arena *arena, uint32_t block) {
     return __atomic_load_n(&arena->tags[block], __ATOMIC_RELAXED);

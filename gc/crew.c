@@ -14,6 +14,7 @@
 #include <signal.h>
 #include <string.h>
 
+#include "gc/ahead.h"
 #include "gc/ephemeron.h"
 #include "gc/mark.h"
 #include "gc/pthreads.h"
@@ -53,7 +54,7 @@ void gci_crew_close(struct gc_heap *heap) {
 }
 
 unsigned gci_crew_size(const struct gc_heap *heap) {
-    return heap->crew != NULL ? __atomic_load_n(&heap->crew->size, __ATOMIC_RELAXED) : 0;
+    return heap->crew != NULL ? __atomic_load_n(&heap->crew->size, __ATOMIC_ACQUIRE) : 0;
 }
 
 /* ---- Threads -------------------------------------------------------------------------------- */
@@ -85,9 +86,13 @@ static void *work(void *argument) {
         while ((generation = __atomic_load_n(&crew->generation, __ATOMIC_ACQUIRE)) == seen)
             gci_futex_wait(&crew->generation, seen, GCI_FOREVER);
         seen = generation;
-        if (!join(crew, hand)) continue;
-        crew->job(&hand->marker, crew->context);
-        leave(crew);
+        if (join(crew, hand)) {
+            crew->job(&hand->marker, crew->context);
+            leave(crew);
+        }
+        bool more = true;
+        while (more && __atomic_load_n(&crew->generation, __ATOMIC_RELAXED) == seen)
+            more = gci_ahead_touch(crew->heap);
     }
     return NULL;
 }
@@ -178,12 +183,22 @@ static bool commit_tables(struct gc_heap *heap) {
     return true;
 }
 
-bool gci_crew_call(struct gc_heap *heap) {
+bool gci_crew_want(struct gc_heap *heap) {
     struct gci_crew *crew = heap->crew;
-    unsigned size = __atomic_load_n(&crew->size, __ATOMIC_ACQUIRE);
+    unsigned size = gci_crew_size(heap);
     if (size < crew->most) __atomic_store_n(&crew->wanted, true, __ATOMIC_RELAXED);
-    crew->invited = size;
-    return size > 0 && commit_tables(heap);
+    return size > 0;
+}
+
+bool gci_crew_call(struct gc_heap *heap) {
+    bool some = gci_crew_want(heap);
+    heap->crew->invited = gci_crew_size(heap);
+    return some && commit_tables(heap);
+}
+
+void gci_crew_nudge(struct gc_heap *heap) {
+    __atomic_add_fetch(&heap->crew->generation, 1, __ATOMIC_RELEASE);
+    gci_futex_wake(&heap->crew->generation, 1);
 }
 
 /* To be woken takes as long as much of what is waited for, so who has a processor to himself looks

@@ -16,6 +16,7 @@
 #define OWN_LEAST       8u     /* of a pause an eighth counts, however little it had a processor */
 #define DYING_PART      4u     /* and by 1/4 of what it may, whatever finalizers keep */
 #define CHEAP_SHARE     8      /* full, not minor, if that costs under 1/8 of the time between */
+#define SPREAD_EIGHTHS  5u     /* of its growth, after which a heap takes no more blocks */
 #define FIXED_SHARE     12u    /* the nursery grows while fixed costs are over 1/12 of it */
 #define FIXED_LITTLE    60u    /* and shrinks when they are under 1/60 */
 #define MARK_SHARE      4u     /* it grows, too, while minor collections are over 1/4 */
@@ -164,22 +165,42 @@ static uint64_t external_growth(const struct gci_policy *policy) {
     return growth > 0 ? (uint64_t)growth : 0;
 }
 
+/* Would marking everything cost little of the time since the last collection? */
+static bool is_cheap(const struct gci_policy *policy, uint64_t live_bytes) {
+    double full_ns = policy->mark_ns_per_byte * (double)live_bytes;
+    return full_ns < (double)policy->mutator_ns / CHEAP_SHARE;
+}
+
+/* Rule 7: a small thrifty heap takes no more blocks once it has grown by most of what it may, so that
+ * blocks with room for objects of one kind don't stand beside as many for another. */
+static bool is_spread(const struct gc_heap *heap, uint64_t bytes, uint64_t threshold) {
+    const struct gci_policy *policy = &heap->policy;
+    uint64_t taken = gci_arena_taken_bytes(&heap->arena);
+    uint64_t growth = threshold - policy->live_after_full;
+    return heap->live_bytes < heap->layer->filled_below &&
+           bytes > policy->live_after_full + growth / 8 * SPREAD_EIGHTHS && taken > threshold &&
+           taken > policy->taken_after_full;
+}
+
 bool gci_policy_due(const struct gc_heap *heap, enum gc_collection *kind, const char **reason) {
     const struct gci_policy *policy = &heap->policy;
     const int *manual = heap->layer->manual;
     if (manual != NULL && __atomic_load_n(manual, __ATOMIC_RELAXED) != 0) return false;
+    bool cheap = is_cheap(policy, heap->live_bytes);
+    bool full_only = is_full_only(heap) || (cheap && is_thrifty(heap));
     uint64_t external = external_growth(policy);
-    bool full_only = is_full_only(heap);
     uint64_t young = full_only ? heap->allocated_since : heap->tenured_since;
-    if (heap->live_bytes + young + external + watches_growth(heap) > policy->full_threshold) {
+    uint64_t bytes = heap->live_bytes + young + external + watches_growth(heap);
+    uint64_t threshold = policy->full_threshold;
+    if (full_only && policy->live_after_full + growth_of(heap, false) > threshold)
+        threshold = policy->live_after_full + growth_of(heap, false);
+    if (bytes > threshold || (full_only && is_spread(heap, bytes, threshold))) {
         *kind = GC_FULL;
         *reason = external > 0 ? "memory outside the heap grew" : "the heap grew";
         return true;
     }
     if (full_only || heap->allocated_since - heap->tenured_since < gci_policy_nursery(heap))
         return false;
-    double full_ns = policy->mark_ns_per_byte * (double)heap->live_bytes;
-    bool cheap = full_ns < (double)policy->mutator_ns / CHEAP_SHARE;
     *kind = cheap ? GC_FULL : GC_MINOR;
     *reason = cheap ? "the nursery is full, and little lives" : "the nursery is full";
     return true;
@@ -321,6 +342,7 @@ static void learn_from_full(struct gc_heap *heap, const struct gci_cycle *cycle)
     if (heap->live_bytes > MB) policy->mark_ns_per_byte = average(policy->mark_ns_per_byte, cost);
     if (policy->generational && is_thrifty(heap)) learn_garbage(heap, cycle);
     policy->live_after_full = heap->live_bytes;
+    policy->taken_after_full = gci_arena_taken_bytes(&heap->arena);
     policy->dying_after_full =
         heap->dying_bytes < heap->live_bytes ? heap->dying_bytes : heap->live_bytes;
     policy->wholesale = 0;

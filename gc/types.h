@@ -402,6 +402,7 @@ struct gci_policy {
     size_t nursery;          /* bytes to allocate between two minor collections */
     uint64_t full_threshold; /* bytes live or young that call for a full collection */
     uint64_t live_after_full, dying_after_full;
+    uint64_t taken_after_full; /* in blocks, as it was when the last full collection ended */
     double
         garbage; /* thrifty: of what grew old between full collections, what these freed; average */
     uint64_t watches_after_full;           /* bytes of gc/watch.c's tables */
@@ -420,6 +421,7 @@ struct gci_policy {
     uint32_t trial;     /* generational: minor collections since that began */
     uint32_t patience;  /* not generational: full collections until the next trial */
     uint32_t next_patience;
+    uint64_t used_after_full;
     uint64_t paused_ns, ran_ns; /* of a thrifty layer's heap, halved now and then */
     uint32_t judged;            /* collections they are of */
     uint32_t ease;              /* eighths of the layer's figures that hold now */
@@ -512,6 +514,13 @@ struct gci_layer {
     void (*cycle)(struct gc_heap *heap, uintptr_t object); /* instead of a message */
 };
 
+/* Blocks beyond the frontier that the crew touches: gc/ahead.c.  NEXT and OFF are atomic; END is
+ * written with the lock held. */
+struct gci_ahead {
+    uint32_t next, end; /* to be touched */
+    bool off;           /* the system can't */
+};
+
 struct gc_heap {
     gc_options options;
     const struct gci_layer *layer; /* never NULL */
@@ -524,6 +533,7 @@ struct gc_heap {
     uint32_t thread_slots;   /* records, with and without */
     pthread_key_t ending;    /* its destructor detaches a thread that ends */
     struct gci_crew *crew;   /* the collector's own threads: gc/crew.c */
+    struct gci_ahead ahead;
     struct gci_static_roots static_roots;
     struct gci_root_range *ranges;
     size_t range_count, range_capacity;

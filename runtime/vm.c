@@ -82,6 +82,10 @@ int gci_vm_forbid(void *start, size_t bytes) {
     return mprotect(start, bytes, PROT_NONE) == 0 ? 0 : errno;
 }
 
+int gci_vm_populate(void *start, size_t bytes) {
+    return madvise(start, bytes, MADV_POPULATE_WRITE) == 0 ? 0 : errno;
+}
+
 int gci_vm_discard(void *start, size_t bytes) {
     return madvise(start, bytes, MADV_DONTNEED) == 0 ? 0 : errno;
 }

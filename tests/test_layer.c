@@ -8,8 +8,10 @@
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "child.h"
+#include "gc/arena.h"
 #include "gc/heap.h"
 #include "gc/type.h"
 #include "support.h"
@@ -301,6 +303,49 @@ static void debugged_objects_keep_their_kind(void) {
     }
 }
 
+/* ---- When it collects ----------------------------------------------------------------------- */
+
+#define MB ((size_t)1 << 20)
+
+static uintptr_t *kept;
+
+/* BYTES of objects with pointers, of which one in EACH lives on, or of LEAVES that don't.  As if the
+ * program did something with them, so that full collections are cheap.  Returns the most that was
+ * taken by blocks. */
+static size_t make(size_t bytes, unsigned each, bool leaves) {
+    const struct gci_arena *arena = &gci_default_heap()->arena;
+    size_t most = 0;
+    for (size_t i = 0; i < bytes / 32; i++) {
+        uintptr_t *p = leaves ? GC_malloc_atomic(24) : GC_malloc(24);
+        REQUIRE(p != NULL);
+        if (gci_arena_taken_bytes(arena) > most) most = gci_arena_taken_bytes(arena);
+        if (i % 4096 == 0) nanosleep(&(struct timespec){0, 200000}, NULL);
+        if (leaves || i % each != 0) continue;
+        *p = (uintptr_t)kept;
+        kept = p;
+    }
+    return most;
+}
+
+static void cheap_collections_wait_until_the_heap_has_grown(void) {
+    GC_init();
+    make(12 * MB, 256, false);
+    uint64_t before = gci_default_heap()->collections;
+    make(60 * MB, UINT32_MAX, false);
+    REQUIRE(gci_default_heap()->collections - before <= 60 / 6); /* and not each 4 MB, or less */
+}
+
+static void growth_is_not_taken_twice(void) {
+    GC_init();
+    make(30 * MB, 20, false);
+    GC_gcollect();
+    const struct gc_heap *heap = gci_default_heap();
+    size_t taken = gci_arena_taken_bytes(&heap->arena), live = heap->live_bytes;
+    REQUIRE(taken > 10 * MB && live < 3 * MB);
+    size_t most = make(40 * MB, 1, true);
+    REQUIRE(most < taken + 8 * MB);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         CHILD_TEST(minor_collections_look_at_new_uncollectable_objects_only),
@@ -315,6 +360,8 @@ int main(void) {
         CHILD_TEST(a_thread_may_attach_itself_while_it_blocks),
         CHILD_TEST(what_follows_the_lock_comes_before_a_collection),
         CHILD_TEST(debugged_objects_keep_their_kind),
+        CHILD_TEST(cheap_collections_wait_until_the_heap_has_grown),
+        CHILD_TEST(growth_is_not_taken_twice),
     };
     return cmocka_run_group_tests_name("layer", tests, NULL, NULL);
 }

@@ -1,0 +1,149 @@
+/* Fresh memory is touched ahead by a thread of the collector's: what comes next is there, little more
+ * is, and nothing without such a thread, near the limit, or if the system can't. */
+#define _GNU_SOURCE
+#include "child.h"
+
+#include <errno.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <stdio.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <time.h>
+
+#include "gc/arena.h"
+#include "gc/heap.h"
+#include "support.h"
+
+enum { STEPS = 40, STEP = 16, NODES = GCI_BLOCK_BYTES / 32, FAR = 64, LOOKS = 200 };
+
+struct node {
+    struct node *next;
+    uint64_t number, rest[2];
+};
+
+static struct node *list;
+static uint64_t made;
+
+static void grow(unsigned blocks) {
+    for (unsigned i = 0; i < blocks * NODES; i++) {
+        struct node *n = gc_alloc(sizeof *n);
+        if (n == NULL) return;
+        n->next = list;
+        n->number = ++made;
+        list = n;
+    }
+}
+
+static void check_list(void) {
+    uint64_t expected = made;
+    for (const struct node *n = list; n != NULL; n = n->next) {
+        REQUIRE_EQUAL(n->number, expected);
+        REQUIRE(n->rest[0] == 0 && n->rest[1] == 0);
+        expected--;
+    }
+    REQUIRE_EQUAL(expected, 0);
+}
+
+/* Is all of the block at OFFSET from the frontier in memory, and what describes it? */
+static bool is_there(uint32_t offset) {
+    const struct gci_arena *arena = &gci_default_heap()->arena;
+    uint32_t block = arena->frontier + offset;
+    unsigned char pages[GCI_BLOCK_BYTES / 4096], side;
+    if (((size_t)block + 1) << GCI_BLOCK_SHIFT > arena->committed) return false;
+    REQUIRE_EQUAL(mincore((void *)gci_block_address(arena, block), GCI_BLOCK_BYTES, pages), 0);
+    REQUIRE_EQUAL(mincore(arena->side + gci_block_granule(block), GCI_BLOCK_GRANULES, &side), 0);
+    bool all = side & 1;
+    for (unsigned i = 0; i < GCI_BLOCK_BYTES >> arena->page_shift; i++) all = all && pages[i] & 1;
+    return all;
+}
+
+static bool comes(void) {
+    for (unsigned i = 0; i < LOOKS; i++) {
+        if (is_there(0)) return true;
+        nanosleep(&(struct timespec){0, 1000000}, NULL);
+    }
+    return false;
+}
+
+/* How often of STEPS times the next block came, while the heap grew. */
+static unsigned times_there(void) {
+    unsigned times = 0;
+    grow(256); /* so large that it is worth it */
+    REQUIRE_EQUAL(gc_collect(GC_FULL), 0);
+    for (unsigned i = 0; i < STEPS; i++) {
+        grow(STEP);
+        times += statistics().workers > 0 ? comes() : is_there(0);
+        REQUIRE(!is_there(FAR));
+    }
+    check_list();
+    return times;
+}
+
+static bool has_another_processor(void) {
+    return gci_default_heap()->world.cpus > 1;
+}
+
+static void what_comes_next_is_touched(void) {
+    unsigned times = times_there();
+    if (has_another_processor()) REQUIRE(times > STEPS * 3 / 4);
+}
+
+static void nothing_is_touched_without_a_thread(void) {
+    /* The frontier may be where memory was given back, or at a page of the side bytes that is used. */
+    REQUIRE(times_there() < STEPS / 4);
+    REQUIRE_EQUAL(statistics().workers, 0);
+}
+
+static void nothing_is_touched_beyond_the_limit(void) {
+    grow(4096);
+    const struct gci_arena *arena = &gci_default_heap()->arena;
+    REQUIRE(made < 4096 * NODES);
+    uint32_t touched = 0;
+    for (uint32_t offset = 0; offset < FAR; offset++) touched += is_there(offset);
+    REQUIRE(arena->resident_blocks + touched <= arena->block_limit);
+    check_list();
+}
+
+/* The advice isn't known before Linux 5.14.  The collector's threads are made later, and inherit this.
+ */
+static void it_goes_on_where_the_system_cannot(void) {
+    struct sock_filter code[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_madvise, 0, 3),
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args[2])),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, MADV_POPULATE_WRITE, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EINVAL),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    struct sock_fprog program = {.len = sizeof code / sizeof code[0], .filter = code};
+    REQUIRE_EQUAL(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
+    REQUIRE_EQUAL(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program), 0);
+    grow(256);
+    REQUIRE_EQUAL(gc_collect(GC_FULL), 0);
+    const struct gci_ahead *ahead = &gci_default_heap()->ahead;
+    for (unsigned i = 0; i < LOOKS && !__atomic_load_n(&ahead->off, __ATOMIC_RELAXED); i++) {
+        grow(STEP);
+        nanosleep(&(struct timespec){0, 1000000}, NULL);
+    }
+    if (has_another_processor())
+        REQUIRE(__atomic_load_n(&ahead->off, __ATOMIC_RELAXED));
+    else
+        puts("it can't be touched ahead (error 22), nor is it tried");
+    check_list();
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        CHILD_TEST(what_comes_next_is_touched, "CAIRN_WORKERS=2", "CAIRN_HUGE_PAGES=0"),
+        CHILD_TEST(what_comes_next_is_touched, "CAIRN_WORKERS=4", "CAIRN_HUGE_PAGES=0",
+            "CAIRN_BARRIER=mprotect", "CAIRN_PREPARES_WRITES=1", "CAIRN_VERIFY=1"),
+        CHILD_TEST(nothing_is_touched_without_a_thread, "CAIRN_WORKERS=1", "CAIRN_HUGE_PAGES=0"),
+        CHILD_TEST(nothing_is_touched_beyond_the_limit, "CAIRN_WORKERS=2", "CAIRN_HUGE_PAGES=0",
+            "CAIRN_HEAP_LIMIT=32M"),
+        CHILD_SAYS(it_goes_on_where_the_system_cannot, "can't be touched ahead (error 22)",
+            "CAIRN_WORKERS=2", "CAIRN_HUGE_PAGES=0", "CAIRN_LOG=1"),
+    };
+    return cmocka_run_group_tests_name("ahead", tests, NULL, NULL);
+}

@@ -16,7 +16,8 @@
 #define OWN_LEAST       8u     /* of a pause an eighth counts, however little it had a processor */
 #define DYING_PART      4u     /* and by 1/4 of what it may, whatever finalizers keep */
 #define CHEAP_SHARE     8      /* full, not minor, if that costs under 1/8 of the time between */
-#define SPREAD_EIGHTHS  5u     /* of its growth, after which a heap takes no more blocks */
+#define SPREAD_EIGHTHS  4u     /* of its growth, after which a heap takes no more blocks */
+#define NEAR_NS         0.05   /* a byte: twice what short_lived lost with 10 MB instead of 4 */
 #define FIXED_SHARE     12u    /* the nursery grows while fixed costs are over 1/12 of it */
 #define FIXED_LITTLE    60u    /* and shrinks when they are under 1/60 */
 #define MARK_SHARE      4u     /* it grows, too, while minor collections are over 1/4 */
@@ -165,10 +166,18 @@ static uint64_t external_growth(const struct gci_policy *policy) {
     return growth > 0 ? (uint64_t)growth : 0;
 }
 
+static double full_ns(const struct gc_heap *heap) {
+    return heap->policy.mark_ns_per_byte * (double)heap->live_bytes;
+}
+
 /* Would marking everything cost little of the time since the last collection? */
-static bool is_cheap(const struct gci_policy *policy, uint64_t live_bytes) {
-    double full_ns = policy->mark_ns_per_byte * (double)live_bytes;
-    return full_ns < (double)policy->mutator_ns / CHEAP_SHARE;
+static bool is_cheap(const struct gc_heap *heap) {
+    return full_ns(heap) < (double)heap->policy.mutator_ns / CHEAP_SHARE;
+}
+
+/* Rule 7: does it cost more than allocating in memory that the caches don't hold? */
+static bool may_wait(const struct gc_heap *heap) {
+    return is_thrifty(heap) && full_ns(heap) > NEAR_NS * (double)gci_policy_nursery(heap);
 }
 
 /* Rule 7: a small thrifty heap takes no more blocks once it has grown by most of what it may, so that
@@ -186,8 +195,8 @@ bool gci_policy_due(const struct gc_heap *heap, enum gc_collection *kind, const 
     const struct gci_policy *policy = &heap->policy;
     const int *manual = heap->layer->manual;
     if (manual != NULL && __atomic_load_n(manual, __ATOMIC_RELAXED) != 0) return false;
-    bool cheap = is_cheap(policy, heap->live_bytes);
-    bool full_only = is_full_only(heap) || (cheap && is_thrifty(heap));
+    bool cheap = is_cheap(heap);
+    bool full_only = is_full_only(heap) || (cheap && may_wait(heap));
     uint64_t external = external_growth(policy);
     uint64_t young = full_only ? heap->allocated_since : heap->tenured_since;
     uint64_t bytes = heap->live_bytes + young + external + watches_growth(heap);
@@ -247,7 +256,7 @@ static void size_nursery(struct gc_heap *heap) {
  * next full collection closer. */
 static bool generations_pay(const struct gc_heap *heap, double tolerance) {
     const struct gci_policy *policy = &heap->policy;
-    double full = policy->mark_ns_per_byte * (double)heap->live_bytes;
+    double full = full_ns(heap);
     double minor =
         policy->minor_ns_per_byte + policy->survival * full / ((double)growth_of(heap, true) + 1);
     return minor < tolerance * full / ((double)growth_of(heap, false) + 1);

@@ -5,8 +5,8 @@
 
 #include "gc/types.h"
 
-/* With the lock held, after memory was taken: should a thread be woken to touch what comes next?
- * By gci_crew_nudge(), without the lock. */
+/* With the lock held, after memory was taken: is a thread to be woken to touch what comes next?  By
+ * gci_crew_nudge(), without the lock. */
 bool gci_ahead_plan(struct gc_heap *heap);
 
 /* By a thread of the crew: touches one block.  False if there is nothing to do. */

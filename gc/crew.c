@@ -84,15 +84,11 @@ static void *work(void *argument) {
     for (;;) {
         uint32_t generation;
         while ((generation = __atomic_load_n(&crew->generation, __ATOMIC_ACQUIRE)) == seen)
-            gci_futex_wait(&crew->generation, seen, GCI_FOREVER);
+            if (!gci_ahead_touch(crew->heap)) gci_futex_wait(&crew->generation, seen, GCI_FOREVER);
         seen = generation;
-        if (join(crew, hand)) {
-            crew->job(&hand->marker, crew->context);
-            leave(crew);
-        }
-        bool more = true;
-        while (more && __atomic_load_n(&crew->generation, __ATOMIC_RELAXED) == seen)
-            more = gci_ahead_touch(crew->heap);
+        if (!join(crew, hand)) continue;
+        crew->job(&hand->marker, crew->context);
+        leave(crew);
     }
     return NULL;
 }
@@ -183,21 +179,16 @@ static bool commit_tables(struct gc_heap *heap) {
     return true;
 }
 
-bool gci_crew_want(struct gc_heap *heap) {
+bool gci_crew_call(struct gc_heap *heap) {
     struct gci_crew *crew = heap->crew;
     unsigned size = gci_crew_size(heap);
     if (size < crew->most) __atomic_store_n(&crew->wanted, true, __ATOMIC_RELAXED);
-    return size > 0;
+    crew->invited = size;
+    return size > 0 && commit_tables(heap);
 }
 
-bool gci_crew_call(struct gc_heap *heap) {
-    bool some = gci_crew_want(heap);
-    heap->crew->invited = gci_crew_size(heap);
-    return some && commit_tables(heap);
-}
-
+/* As if by itself: to it there was no job.  One that is just going to sleep may miss it. */
 void gci_crew_nudge(struct gc_heap *heap) {
-    __atomic_add_fetch(&heap->crew->generation, 1, __ATOMIC_RELEASE);
     gci_futex_wake(&heap->crew->generation, 1);
 }
 

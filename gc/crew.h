@@ -20,14 +20,12 @@ void gci_crew_close(struct gc_heap *heap);
 /* Before the world is stopped: makes the threads, if a collection could have used them. */
 void gci_crew_hire(struct gc_heap *heap);
 
-/* Is there a thread?  Where more would have been used the next gci_crew_hire() makes them. */
-bool gci_crew_want(struct gc_heap *heap);
-
-/* Without the lock: wakes a thread that has nothing to do, to touch memory (gc/ahead.h). */
-void gci_crew_nudge(struct gc_heap *heap);
-
-/* Are there threads to help, and tables for them?  They are invited then. */
+/* Are there threads to help, and tables for them?  They are invited then.  Where more would have
+ * been used the next gci_crew_hire() makes them. */
 bool gci_crew_call(struct gc_heap *heap);
+
+/* Wakes a thread, if one sleeps, to touch memory (gc/ahead.h).  By any thread, without the lock. */
+void gci_crew_nudge(struct gc_heap *heap);
 
 /* Runs JOB, after gci_crew_call(); the caller's marker is the heap's. */
 void gci_crew_run(struct gc_heap *heap, gci_job *job, void *context);
@@ -70,7 +68,7 @@ struct gci_hand {
 struct gci_crew {
     struct gc_heap *heap;
     gci_lock lock, hiring;
-    uint32_t generation; /* jobs and nudges so far */
+    uint32_t generation; /* jobs so far */
     uint32_t joined;     /* members at work on the present job, the leader included */
     uint32_t waiting;    /* of these: for work */
     uint32_t offered;    /* chunks to be taken */

@@ -170,18 +170,32 @@ static double full_ns(const struct gc_heap *heap) {
     return heap->policy.mark_ns_per_byte * (double)heap->live_bytes;
 }
 
-/* Would marking everything cost little of the time since the last collection? */
+/* Would marking everything cost little of the time between collections? */
 static bool is_cheap(const struct gc_heap *heap) {
     return full_ns(heap) < (double)heap->policy.mutator_ns / CHEAP_SHARE;
 }
 
-/* Rule 7: does it cost more than allocating in memory that the caches don't hold? */
+/* Rule 7: it may wait if it costs more than allocating in memory that the caches don't hold. */
 static bool may_wait(const struct gc_heap *heap) {
-    return is_thrifty(heap) && full_ns(heap) > NEAR_NS * (double)gci_policy_nursery(heap);
+    return is_thrifty(heap) && heap->options.nursery == 0 &&
+           full_ns(heap) > NEAR_NS * (double)gci_policy_nursery(heap);
 }
 
-/* Rule 7: a small thrifty heap takes no more blocks once it has grown by most of what it may, so that
- * blocks with room for objects of one kind don't stand beside as many for another. */
+/* Is nothing collected until the heap has grown? */
+static bool waits_for_growth(const struct gc_heap *heap) {
+    return is_full_only(heap) || (is_cheap(heap) && may_wait(heap));
+}
+
+/* What may be live or young, or if it doesn't WAIT old. */
+static uint64_t threshold_of(const struct gc_heap *heap, bool wait) {
+    uint64_t threshold = heap->policy.full_threshold;
+    if (!wait) return threshold;
+    uint64_t other = heap->policy.live_after_full + growth_of(heap, false);
+    return other > threshold ? other : threshold;
+}
+
+/* Rule 7: has a small thrifty heap, when it has grown by half of what it may, taken more blocks than
+ * it had?  Blocks with room for objects of one kind aren't to stand beside as many for another. */
 static bool is_spread(const struct gc_heap *heap, uint64_t bytes, uint64_t threshold) {
     const struct gci_policy *policy = &heap->policy;
     uint64_t taken = gci_arena_taken_bytes(&heap->arena);
@@ -195,21 +209,19 @@ bool gci_policy_due(const struct gc_heap *heap, enum gc_collection *kind, const 
     const struct gci_policy *policy = &heap->policy;
     const int *manual = heap->layer->manual;
     if (manual != NULL && __atomic_load_n(manual, __ATOMIC_RELAXED) != 0) return false;
-    bool cheap = is_cheap(heap);
-    bool full_only = is_full_only(heap) || (cheap && may_wait(heap));
+    bool wait = waits_for_growth(heap);
     uint64_t external = external_growth(policy);
-    uint64_t young = full_only ? heap->allocated_since : heap->tenured_since;
+    uint64_t young = wait ? heap->allocated_since : heap->tenured_since;
     uint64_t bytes = heap->live_bytes + young + external + watches_growth(heap);
-    uint64_t threshold = policy->full_threshold;
-    if (full_only && policy->live_after_full + growth_of(heap, false) > threshold)
-        threshold = policy->live_after_full + growth_of(heap, false);
-    if (bytes > threshold || (full_only && is_spread(heap, bytes, threshold))) {
+    uint64_t threshold = threshold_of(heap, wait);
+    if (bytes > threshold || (wait && is_spread(heap, bytes, threshold))) {
         *kind = GC_FULL;
         *reason = external > 0 ? "memory outside the heap grew" : "the heap grew";
         return true;
     }
-    if (full_only || heap->allocated_since - heap->tenured_since < gci_policy_nursery(heap))
+    if (wait || heap->allocated_since - heap->tenured_since < gci_policy_nursery(heap))
         return false;
+    bool cheap = is_cheap(heap);
     *kind = cheap ? GC_FULL : GC_MINOR;
     *reason = cheap ? "the nursery is full, and little lives" : "the nursery is full";
     return true;
@@ -414,9 +426,10 @@ static void release_compacted(struct gc_heap *heap, bool asked, uint32_t free, u
 static void release_surplus(struct gc_heap *heap, const struct gci_cycle *cycle) {
     struct gci_policy *policy = &heap->policy;
     const struct gci_arena *arena = &heap->arena;
-    uint64_t due =
-        policy->full_threshold > heap->live_bytes ? policy->full_threshold - heap->live_bytes : 0;
-    if (policy->generational && due > gci_policy_nursery(heap)) due = gci_policy_nursery(heap);
+    bool wait = waits_for_growth(heap);
+    uint64_t threshold = threshold_of(heap, wait);
+    uint64_t due = threshold > heap->live_bytes ? threshold - heap->live_bytes : 0;
+    if (!wait && due > gci_policy_nursery(heap)) due = gci_policy_nursery(heap);
     uint32_t resident_free = arena->resident_blocks - arena->used_blocks - arena->quarantine.count;
     uint32_t keep = (uint32_t)(due >> GCI_BLOCK_SHIFT) + arena->used_blocks / 8 + 16;
     if (cycle->compacted) {

@@ -421,7 +421,6 @@ struct gci_policy {
     uint32_t trial;     /* generational: minor collections since that began */
     uint32_t patience;  /* not generational: full collections until the next trial */
     uint32_t next_patience;
-    uint64_t used_after_full;
     uint64_t paused_ns, ran_ns; /* of a thrifty layer's heap, halved now and then */
     uint32_t judged;            /* collections they are of */
     uint32_t ease;              /* eighths of the layer's figures that hold now */
@@ -514,8 +513,8 @@ struct gci_layer {
     void (*cycle)(struct gc_heap *heap, uintptr_t object); /* instead of a message */
 };
 
-/* Blocks beyond the frontier that the crew touches: gc/ahead.c.  NEXT and OFF are atomic; END is
- * written with the lock held. */
+/* Blocks beyond the frontier that the crew touches: gc/ahead.c.  All atomic; END is written with the
+ * lock held. */
 struct gci_ahead {
     uint32_t next, end; /* to be touched */
     bool off;           /* the system can't */

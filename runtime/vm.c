@@ -14,6 +14,10 @@
 #include <time.h>
 #include <unistd.h>
 
+#ifndef MADV_POPULATE_WRITE /* in headers before Linux 5.14 */
+#define MADV_POPULATE_WRITE 23
+#endif
+
 /* ---- Memory --------------------------------------------------------------------------------- */
 
 size_t gci_page_size(void) {

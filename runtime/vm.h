@@ -31,8 +31,8 @@ int gci_vm_commit(void *start, size_t bytes);
 /* Makes usable pages inaccessible; they keep what is in them, for when they are committed again. */
 int gci_vm_forbid(void *start, size_t bytes);
 
-/* Takes the page faults of usable pages at once, as writes would, and changes nothing in them.  From
- * Linux 5.14 on; EINVAL before.  EFAULT if they are protected. */
+/* Takes the page faults of usable pages at once, as writes would, and changes nothing in them.  EINVAL
+ * before Linux 5.14, and if they are protected. */
 int gci_vm_populate(void *start, size_t bytes);
 
 /* Gives the memory behind usable pages back; they stay usable and read as zero. */

@@ -329,20 +329,20 @@ static size_t make(size_t bytes, unsigned each, bool leaves, long sleep_ns) {
 
 static void cheap_collections_wait_until_the_heap_has_grown(void) {
     GC_init();
-    make(12 * MB, 6, false, 2000000);
+    make(12 * MB, 6, false, 4000000);
     uint64_t before = gci_default_heap()->collections;
-    make(60 * MB, UINT32_MAX, false, 2000000);
+    make(60 * MB, UINT32_MAX, false, 4000000);
     REQUIRE(gci_default_heap()->collections - before <= 60 / 5 + 1); /* and not each 3.5 MB */
 }
 
 static void growth_is_not_taken_twice(void) {
     GC_init();
-    make(30 * MB, 20, false, 200000);
+    make(30 * MB, 20, false, 1000000);
     GC_gcollect();
     const struct gc_heap *heap = gci_default_heap();
     size_t taken = gci_arena_taken_bytes(&heap->arena), live = heap->live_bytes;
     REQUIRE(taken > 10 * MB && live < 3 * MB);
-    size_t most = make(40 * MB, 1, true, 200000);
+    size_t most = make(40 * MB, 1, true, 1000000);
     REQUIRE(most < taken + 8 * MB);
 }
 

@@ -16,7 +16,7 @@
 #define OWN_LEAST       8u     /* of a pause an eighth counts, however little it had a processor */
 #define DYING_PART      4u     /* and by 1/4 of what it may, whatever finalizers keep */
 #define CHEAP_SHARE     8      /* full, not minor, if that costs under 1/8 of the time between */
-#define SPREAD_EIGHTHS  4u     /* of its growth, after which a heap takes no more blocks */
+#define SPREAD_PART     2u     /* and if it grew by 1/2 of what it may, and took more blocks */
 #define NEAR_NS         0.05   /* a byte: twice what short_lived lost with 10 MB instead of 4 */
 #define FIXED_SHARE     12u    /* the nursery grows while fixed costs are over 1/12 of it */
 #define FIXED_LITTLE    60u    /* and shrinks when they are under 1/60 */
@@ -201,7 +201,7 @@ static bool is_spread(const struct gc_heap *heap, uint64_t bytes, uint64_t thres
     uint64_t taken = gci_arena_taken_bytes(&heap->arena);
     uint64_t growth = threshold - policy->live_after_full;
     return heap->live_bytes < heap->layer->filled_below &&
-           bytes > policy->live_after_full + growth / 8 * SPREAD_EIGHTHS && taken > threshold &&
+           bytes > policy->live_after_full + growth / SPREAD_PART && taken > threshold &&
            taken > policy->taken_after_full;
 }
 

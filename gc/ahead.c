@@ -43,10 +43,10 @@ static uint32_t choose(struct gci_ahead *ahead, const struct gci_arena *arena) {
     return block;
 }
 
-/* Its side bytes, too, where they fill pages of their own. */
+/* Its side bytes, too. */
 static int touch(const struct gci_arena *arena, uint32_t block) {
     int error = gci_vm_populate((void *)gci_block_address(arena, block), GCI_BLOCK_BYTES);
-    if (error != 0 || GCI_BLOCK_GRANULES % gci_page_size() != 0) return error;
+    if (error != 0 || !gci_arena_side_fills_pages()) return error;
     return gci_vm_populate(arena->side + gci_block_granule(block), GCI_BLOCK_GRANULES);
 }
 

@@ -285,7 +285,7 @@ void gci_arena_give(struct gci_arena *arena, uint32_t first, uint32_t length) {
 /* The side and type bytes of free blocks go with them, where they fill pages of their own. */
 static void discard_bytes(struct gci_arena *arena, uint32_t first, uint32_t end) {
     size_t start = gci_block_granule(first), bytes = gci_block_granule(end) - start;
-    if (GCI_BLOCK_GRANULES % gci_page_size() != 0) return;
+    if (!gci_arena_side_fills_pages()) return;
     (void)gci_vm_discard(arena->types + start, bytes);
     if (gci_vm_discard(arena->side + start, bytes) != 0) return;
     for (uint32_t b = first; b < end; b++) arena->blocks[b].side_used = false;

@@ -3,6 +3,7 @@
 #define CAIRN_GC_ARENA_H
 
 #include "gc/types.h"
+#include "runtime/vm.h"
 
 /* Reserves at most BYTES, less if refused, and the tables.  Returns 0 or ENOMEM. */
 int gci_arena_open(struct gci_arena *arena, size_t bytes, bool huge_pages);
@@ -52,6 +53,11 @@ static inline size_t gci_address_granule(const struct gci_arena *arena, uintptr_
 /* Bytes below the frontier: an address is the heap's if address - base is less. */
 static inline size_t gci_arena_used_bytes(const struct gci_arena *arena) {
     return (size_t)__atomic_load_n(&arena->frontier, __ATOMIC_RELAXED) << GCI_BLOCK_SHIFT;
+}
+
+/* Do a block's side bytes fill pages of their own? */
+static inline bool gci_arena_side_fills_pages(void) {
+    return GCI_BLOCK_GRANULES % gci_page_size() == 0;
 }
 
 /* In blocks that are in use. */

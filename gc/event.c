@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "gc/api.h"
+#include "gc/arena.h"
 #include "gc/heap.h"
 #include "gc/thread.h"
 #include "gc/timeline.h"
@@ -140,7 +141,7 @@ static gc_event event_now(const struct gc_heap *heap) {
 
 /* The lock is held. */
 static void add_sizes(const struct gc_heap *heap, gc_event *event) {
-    event->heap_bytes = (uint64_t)heap->arena.used_blocks << GCI_BLOCK_SHIFT;
+    event->heap_bytes = gci_arena_taken_bytes(&heap->arena);
     event->resident_bytes = (uint64_t)heap->arena.resident_blocks << GCI_BLOCK_SHIFT;
 }
 

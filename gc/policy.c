@@ -321,7 +321,7 @@ static void learn_from_minor(struct gc_heap *heap, const struct gci_cycle *cycle
     uint64_t marking_ns = mark_ns + MARK_NS * heap->marker.marked_objects;
     marking_ns += heap->shared_ns > 0 ? own_ns(cycle, heap->shared_ns)
                                       : SEARCH_NS * heap->recycled_now; /* as the nursery needs */
-    marking_ns -= own_ns(cycle, heap->marker.put_off_ns); /* a part of MARK_NS, but fixed */
+    marking_ns -= own_ns(cycle, heap->marker.put_off_ns); /* a part of mark_ns, but fixed */
     uint64_t fixed_ns = ns > marking_ns ? ns - marking_ns : 0;
     for (unsigned i = 0; i < 4; i++)
         if (first || (i == policy->trial % 4 && !cycle->wholesale)) policy->fixed_ns[i] = fixed_ns;

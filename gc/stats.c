@@ -3,6 +3,7 @@
 #include "gc/collect.h"
 #include "gc/stats.h"
 
+#include "gc/arena.h"
 #include "gc/crew.h"
 #include "gc/watch.h"
 
@@ -74,7 +75,7 @@ void gci_stats_fill(const struct gc_heap *heap, gc_stats *stats) {
         .allocated_bytes = heap->allocated_total + allocated_since,
         .allocated_large = heap->allocated_large,
         .live_bytes = heap->live_bytes,
-        .heap_bytes = ((uint64_t)arena->used_blocks << GCI_BLOCK_SHIFT) - free_pages * page_bytes,
+        .heap_bytes = gci_arena_taken_bytes(arena) - free_pages * page_bytes,
         .free_bytes = ((uint64_t)(arena->resident_blocks - arena->used_blocks) << GCI_BLOCK_SHIFT) +
                       free_pages * page_bytes,
         .committed_bytes = arena->committed,

@@ -4,17 +4,15 @@
 #include "child.h"
 
 #include <errno.h>
-#include <linux/filter.h>
-#include <linux/seccomp.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <time.h>
 
 #include "gc/arena.h"
 #include "gc/heap.h"
+#include "refuse.h"
 #include "runtime/vm.h"
 #include "support.h"
 
@@ -55,7 +53,7 @@ static bool is_there(uint32_t offset) {
     unsigned char pages[GCI_BLOCK_BYTES / 4096], side = 1;
     if (((size_t)block + 1) << GCI_BLOCK_SHIFT > arena->committed) return false;
     REQUIRE_EQUAL(mincore((void *)gci_block_address(arena, block), GCI_BLOCK_BYTES, pages), 0);
-    if (GCI_BLOCK_GRANULES % gci_page_size() == 0)
+    if (gci_arena_side_fills_pages())
         REQUIRE_EQUAL(
             mincore(arena->side + gci_block_granule(block), GCI_BLOCK_GRANULES, &side), 0);
     bool all = side & 1;
@@ -139,17 +137,8 @@ static void nothing_is_touched_beyond_the_limit(void) {
 /* The advice isn't known before Linux 5.14.  The collector's threads are made later, and inherit this.
  */
 static void it_goes_on_where_the_system_cannot(void) {
-    struct sock_filter code[] = {
-        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_madvise, 0, 3),
-        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args[2])),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, MADV_POPULATE_WRITE, 0, 1),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EINVAL),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
-    };
-    struct sock_fprog program = {.len = sizeof code / sizeof code[0], .filter = code};
-    REQUIRE_EQUAL(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
-    if (prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) != 0) child_skip("no seccomp filters");
+    if (!refuse_system_call(SYS_madvise, MADV_POPULATE_WRITE, EINVAL))
+        child_skip("no system call filters here");
     need_another_processor();
     begin();
     const struct gci_ahead *ahead = &gci_default_heap()->ahead;

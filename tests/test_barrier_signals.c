@@ -3,13 +3,11 @@
  * when it opens.  See also tests/test_barrier.c. */
 #define _GNU_SOURCE
 #include "barrier_arena.h"
+#include "refuse.h"
 
-#include <linux/filter.h>
-#include <linux/seccomp.h>
 #include <pthread.h>
 #include <signal.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
 #include <sys/syscall.h>
 
 /* ---- Signals -------------------------------------------------------------------------------- */
@@ -263,19 +261,6 @@ static void lost_descriptors_make_everything_written(void **state) {
 
 /* ---- Opening -------------------------------------------------------------------------------- */
 
-/* From here on the system call NUMBER fails with ERROR, as in a container. */
-static void refuse(unsigned number, int error) {
-    struct sock_filter code[] = {
-        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, number, 0, 1),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | (unsigned)error),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
-    };
-    struct sock_fprog program = {.len = sizeof code / sizeof code[0], .filter = code};
-    DEMAND(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);
-    DEMAND(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0);
-}
-
 struct refusal {
     int error;
     enum gc_barrier asked;
@@ -286,7 +271,7 @@ struct refusal {
 
 static void open_refused(void *argument) {
     const struct refusal *r = argument;
-    refuse(SYS_userfaultfd, r->error);
+    DEMAND(refuse_system_call(SYS_userfaultfd, -1, r->error));
     void *start = gci_vm_reserve(ARENA_BYTES, 65536);
     DEMAND(start != NULL && gci_vm_commit(start, 65536) == 0);
     struct gci_barrier *barrier =
@@ -330,7 +315,7 @@ static void a_refused_userfaultfd_falls_back_and_says_so(void **state) {
 
 static void write_when_mprotect_is_refused(void *argument) {
     struct arena *a = argument;
-    refuse(SYS_mprotect, ENOMEM);
+    DEMAND(refuse_system_call(SYS_mprotect, -1, ENOMEM));
     *at(a, 3) = 1;
 }
 

@@ -239,7 +239,7 @@ static void a_thread_may_attach_itself_while_it_blocks(void) {
     GC_gcollect();
 }
 
-/* ---- What follows the lock --------------------------------------------------------------- */
+/* ---- What follows the lock ------------------------------------------------------------------ */
 
 /* Guile moves a thread's VM stack with the lock held, and sets that VM's stack pointer right after.
  * Waking who waits to collect may cost the thread its CPU in between. */

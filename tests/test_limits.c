@@ -3,19 +3,16 @@
  * goes back to the system. */
 #define _GNU_SOURCE
 #include <errno.h>
-#include <linux/filter.h>
-#include <linux/seccomp.h>
-#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include "child.h"
+#include "refuse.h"
 #include "support.h"
 
 /* ---- The heap limit ---------------------------------------------------------------------------
@@ -143,16 +140,7 @@ static void without_address_space_there_is_no_heap(void) {
 
 /* As some containers do. */
 static void forbid_userfaultfd(void) {
-    struct sock_filter filter[] = {
-        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_userfaultfd, 0, 1),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
-    };
-    struct sock_fprog program = {sizeof filter / sizeof *filter, filter};
-    REQUIRE_EQUAL(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
-    if (prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) != 0)
-        child_skip("no system call filters here");
+    if (!refuse_system_call(SYS_userfaultfd, -1, EPERM)) child_skip("no system call filters here");
     REQUIRE(syscall(SYS_userfaultfd, 0) < 0 && errno == EPERM);
 }
 

@@ -16,6 +16,7 @@
 
 #include "cairn/finalize.h"
 #include "gc/api.h"
+#include "gc/arena.h"
 #include "gc/collect.h"
 #include "gc/heap.h"
 #include "gc/thread.h"
@@ -101,7 +102,7 @@ void gcb_print_collection(const struct gc_heap *heap, enum gc_collection kind) {
     char line[160];
     int length = snprintf(line, sizeof line, "Collection %lu, %s: %lu KB live of %lu KB\n",
         GC_gc_no, kind == GC_FULL ? "full" : "minor", heap->live_bytes / 1024,
-        ((uint64_t)heap->arena.used_blocks << GCI_BLOCK_SHIFT) / 1024);
+        gci_arena_taken_bytes(&heap->arena) / 1024);
     ssize_t written = write(log_fd, line, (size_t)length);
     (void)written;
 }

@@ -181,7 +181,7 @@ static bool commit_tables(struct gc_heap *heap) {
 
 bool gci_crew_call(struct gc_heap *heap) {
     struct gci_crew *crew = heap->crew;
-    unsigned size = gci_crew_size(heap);
+    unsigned size = __atomic_load_n(&crew->size, __ATOMIC_ACQUIRE);
     if (size < crew->most) __atomic_store_n(&crew->wanted, true, __ATOMIC_RELAXED);
     crew->invited = size;
     return size > 0 && commit_tables(heap);
